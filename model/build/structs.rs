@@ -1,0 +1,114 @@
+//! The definitions as Rust statics: what `src/schema.rs` declares as `Struct`, `Field`, `Shape` and `Merge`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use crate::resource::Resource;
+
+type Error = Box<dyn std::error::Error>;
+
+/// `static STRUCTS` with every definition that has properties, and `static ROOTS` with the index of each kind.
+pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
+    let index: BTreeMap<&str, usize> = definitions
+        .iter()
+        .filter(|(_, schema)| schema.get("properties").is_some())
+        .map(|(name, _)| name.as_str())
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .enumerate()
+        .map(|(i, name)| (name, i))
+        .collect();
+    let mut out = String::new();
+    writeln!(out, "pub(crate) static STRUCTS: [Struct; {}] = [", index.len())?;
+    for name in index.keys() {
+        let mut fields: Vec<_> = properties(definitions, name)?.iter().collect();
+        fields.sort_by_key(|(field, _)| *field);
+        writeln!(out, "Struct {{ name: {name:?}, fields: &[")?;
+        for (field, schema) in fields {
+            let shape = shape(schema, &index).map_err(|e| format!("{name}.{field}: {e}"))?;
+            writeln!(out, "Field {{ name: {field:?}, shape: {shape} }},")?;
+        }
+        writeln!(out, "] }},")?;
+    }
+    writeln!(out, "];\nstatic ROOTS: [u16; {}] = [", Resource::ALL.len())?;
+    for resource in Resource::ALL {
+        writeln!(out, "{},", root(resource, definitions, &index)?)?;
+    }
+    writeln!(out, "];")?;
+    Ok(out)
+}
+
+fn properties<'a>(definitions: &'a Map<String, Value>, name: &str) -> Result<&'a Map<String, Value>, Error> {
+    definitions
+        .get(name)
+        .and_then(|schema| schema.get("properties"))
+        .and_then(Value::as_object)
+        .ok_or_else(|| format!("{name} has no properties").into())
+}
+
+/// The struct whose group, version and kind are those of the resource.
+fn root(resource: Resource, definitions: &Map<String, Value>, index: &BTreeMap<&str, usize>) -> Result<usize, Error> {
+    let info = resource.info();
+    let wanted = serde_json::json!([{ "group": info.group, "version": info.version, "kind": info.kind }]);
+    definitions
+        .iter()
+        .find(|(_, schema)| schema.get("x-kubernetes-group-version-kind") == Some(&wanted))
+        .and_then(|(name, _)| index.get(name.as_str()).copied())
+        .ok_or_else(|| format!("no definition of {}", info.kind).into())
+}
+
+/// A `Shape` expression for a property's schema.
+fn shape(schema: &Value, index: &BTreeMap<&str, usize>) -> Result<String, Error> {
+    if let Some(reference) = reference(schema) {
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        return Ok(match name.rsplit('.').next().unwrap_or_default() {
+            "Time" => "Shape::Time".to_owned(),
+            "MicroTime" => "Shape::MicroTime".to_owned(),
+            "Quantity" => "Shape::Quantity".to_owned(),
+            "IntOrString" => "Shape::IntOrString".to_owned(),
+            "FieldsV1" | "RawExtension" => "Shape::Free".to_owned(),
+            _ => format!("Shape::Struct({})", index.get(name).ok_or_else(|| format!("no struct {name}"))?),
+        });
+    }
+    let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
+    Ok(match (text("type"), text("format")) {
+        ("string", "") => "Shape::String".to_owned(),
+        ("integer", "int32") => "Shape::Int32".to_owned(),
+        ("integer", "int64") => "Shape::Int64".to_owned(),
+        ("number", _) => "Shape::Number".to_owned(),
+        ("boolean", _) => "Shape::Bool".to_owned(),
+        ("array", _) => {
+            let item = shape(schema.get("items").ok_or("a list without items")?, index)?;
+            format!("Shape::List(&{item}, {})", merge(schema))
+        }
+        ("object", _) => match schema.get("additionalProperties") {
+            Some(values) => format!("Shape::Map(&{})", shape(values, index)?),
+            None => "Shape::Free".to_owned(),
+        },
+        (kind, format) => return Err(format!("unknown type {kind:?} with format {format:?}").into()),
+    })
+}
+
+fn reference(schema: &Value) -> Option<&str> {
+    let direct = schema.get("$ref");
+    let described = || schema.get("allOf").and_then(|all| all.get(0)).and_then(|first| first.get("$ref"));
+    direct.or_else(described).and_then(Value::as_str)
+}
+
+/// A `Merge` expression from the marks that `definitions` made.
+fn merge(schema: &Value) -> String {
+    if schema.get("x-kubernetes-patch-strategy").is_none() {
+        return "Merge::Replace".to_owned();
+    }
+    let Some(key) = schema.get("x-kubernetes-patch-merge-key").and_then(Value::as_str) else {
+        return "Merge::Union".to_owned();
+    };
+    let keys: Vec<&str> = schema
+        .get("x-kubernetes-list-map-keys")
+        .and_then(Value::as_array)
+        .map(|keys| keys.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_else(|| vec![key]);
+    format!("Merge::Key {{ key: {key:?}, identity: &{keys:?} }}")
+}

@@ -1,0 +1,84 @@
+//! Defaults and rules of each kind but Service, which has a module of its own.
+//!
+//! These kinds are documents: the rules read and fill the JSON itself, so nothing that they do not know is lost.
+//! Each kind has up to three functions: `default`, `validate`, and `update`, which compares with the old object
+//! and carries over what a client may not change.
+
+pub(crate) mod document;
+mod endpoint_address;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod ip_address;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod service_cidr;
+#[cfg(test)]
+mod tests;
+
+use crate::admission::Subresource;
+use crate::resource::Resource;
+use document::{Document, Errors};
+
+/// Fills in what a new object leaves out, and takes away a `status` that is not the client's to write.
+pub(crate) fn create(resource: Resource, object: &mut Document) {
+    match resource {
+        Resource::Namespaces => namespace::create(object),
+        Resource::Pods => pod::create(object),
+        Resource::ServiceCidrs => {
+            object.remove("status");
+        }
+        // The kubelet registers a Node together with its status.
+        Resource::Nodes => node::default(object),
+        Resource::Endpoints => endpoints::default(object),
+        Resource::EndpointSlices => endpoint_slice::default(object),
+        Resource::Events | Resource::Leases | Resource::IpAddresses | Resource::Services => {}
+    }
+}
+
+/// Fills in what a changed object leaves out. Spec, status and metadata are already those that this subresource
+/// lets a client write.
+pub(crate) fn update(resource: Resource, sub: Subresource, old: &Document, new: &mut Document) {
+    match resource {
+        Resource::Namespaces => namespace::update(sub, old, new),
+        Resource::Pods => pod::update(sub, old, new),
+        Resource::Nodes => node::default(new),
+        Resource::Endpoints => endpoints::default(new),
+        Resource::EndpointSlices => endpoint_slice::default(new),
+        Resource::Events | Resource::Leases | Resource::IpAddresses | Resource::Services | Resource::ServiceCidrs => {}
+    }
+}
+
+/// Validates all but the metadata; `old` is what a changed object replaces.
+pub(crate) fn validate(
+    resource: Resource,
+    sub: Subresource,
+    old: Option<&Document>,
+    object: &Document,
+    errors: &mut Errors,
+) {
+    match resource {
+        Resource::Namespaces => namespace::validate(sub, old, object, errors),
+        Resource::Pods => pod::validate(sub, old, object, errors),
+        Resource::Nodes => node::validate(old, object, errors),
+        Resource::Endpoints => endpoints::validate(object, errors),
+        Resource::Events => event::validate(object, errors),
+        Resource::EndpointSlices => endpoint_slice::validate(old, object, errors),
+        Resource::ServiceCidrs => service_cidr::validate(old, object, errors),
+        Resource::IpAddresses => ip_address::validate(old, object, errors),
+        Resource::Leases => lease::validate(object, errors),
+        Resource::Services => {}
+    }
+}
+
+/// What is worth telling a client about an object that is right.
+pub(crate) fn warnings(resource: Resource) -> Vec<String> {
+    match resource {
+        Resource::Endpoints => {
+            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
+        }
+        _ => Vec::new(),
+    }
+}

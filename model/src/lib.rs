@@ -1,0 +1,22 @@
+//! Portolan's nouns and the pure rules over them.
+//!
+//! No I/O, no clock, no randomness: time, identifiers and chance come in as arguments.
+
+pub mod admission;
+pub mod endpoints;
+pub mod field;
+mod kinds;
+mod metadata;
+pub mod object;
+pub mod patch;
+pub mod resource;
+pub mod schema;
+pub mod selector;
+pub mod service;
+pub mod snapshot;
+pub mod syntax;
+pub mod types;
+
+pub use field::{FieldError, FieldErrorKind};
+pub use object::{DecodeError, Key, Object, Revision, View};
+pub use resource::{Resource, ResourceInfo};

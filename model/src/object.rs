@@ -1,0 +1,143 @@
+//! A stored object: its bytes as they go out on the wire, and the typed view that the logic reads.
+//!
+//! The bytes are the object; the view is derived from them by one function and holds only what the logic
+//! needs, so memory stays near the size of the JSON. A `serde_json::Value` is made on demand, for patches.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::resource::Resource;
+use crate::types::{EndpointSlice, IpAddress, Node, ObjectMeta, Pod, Service, ServiceCidr};
+
+/// The store-wide counter that is `metadata.resourceVersion`. 0 is before the first write.
+pub type Revision = u64;
+
+/// Namespace and name; the namespace is empty for cluster-scoped resources.
+///
+/// The order is the order of lists: by namespace, then by name, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+}
+
+impl Key {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// The typed view of the kinds whose content the logic reads.
+#[derive(Clone, Debug)]
+pub enum View {
+    Service(Box<Service>),
+    Pod(Box<Pod>),
+    Node(Box<Node>),
+    EndpointSlice(Box<EndpointSlice>),
+    ServiceCidr(Box<ServiceCidr>),
+    IpAddress(Box<IpAddress>),
+    /// Kinds that the logic treats as documents: only their metadata is read.
+    Document(Box<ObjectMeta>),
+}
+
+/// An object at one revision. Immutable; shared by reference count.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub resource: Resource,
+    pub key: Key,
+    pub revision: Revision,
+    /// Compact JSON with `kind`, `apiVersion` and `metadata.resourceVersion`.
+    pub bytes: Bytes,
+    pub view: View,
+}
+
+/// The bytes are not an object of this resource.
+#[derive(Debug, thiserror::Error)]
+#[error("decoding a stored object of resource {resource}")]
+pub struct DecodeError {
+    pub resource: Resource,
+    #[source]
+    pub source: serde_json::Error,
+}
+
+impl Object {
+    /// Reads an object from its JSON. Key and revision are taken from its metadata.
+    ///
+    /// # Errors
+    /// When the bytes are not JSON, or a field that the view reads has another type than the schema says.
+    pub fn decode(resource: Resource, bytes: Bytes) -> Result<Self, DecodeError> {
+        let view = View::decode(resource, &bytes).map_err(|source| DecodeError { resource, source })?;
+        let meta = view.meta();
+        let key = Key::new(meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
+        let revision = meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
+        Ok(Self { resource, key, revision, bytes, view })
+    }
+
+    pub fn meta(&self) -> &ObjectMeta {
+        self.view.meta()
+    }
+
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.meta().labels
+    }
+
+    /// The whole object as a value, parsed anew at each call.
+    ///
+    /// # Errors
+    /// Never for bytes that `decode` took; kept as an error because a running server does not panic.
+    pub fn value(&self) -> Result<Value, DecodeError> {
+        serde_json::from_slice(&self.bytes).map_err(|source| DecodeError { resource: self.resource, source })
+    }
+
+    pub fn service(&self) -> Option<&Service> {
+        if let View::Service(v) = &self.view { Some(v) } else { None }
+    }
+
+    pub fn pod(&self) -> Option<&Pod> {
+        if let View::Pod(v) = &self.view { Some(v) } else { None }
+    }
+
+    pub fn node(&self) -> Option<&Node> {
+        if let View::Node(v) = &self.view { Some(v) } else { None }
+    }
+
+    pub fn endpoint_slice(&self) -> Option<&EndpointSlice> {
+        if let View::EndpointSlice(v) = &self.view { Some(v) } else { None }
+    }
+}
+
+impl View {
+    fn decode(resource: Resource, bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct OnlyMeta {
+            #[serde(default)]
+            metadata: ObjectMeta,
+        }
+        Ok(match resource {
+            Resource::Services => View::Service(serde_json::from_slice(bytes)?),
+            Resource::Pods => View::Pod(serde_json::from_slice(bytes)?),
+            Resource::Nodes => View::Node(serde_json::from_slice(bytes)?),
+            Resource::EndpointSlices => View::EndpointSlice(serde_json::from_slice(bytes)?),
+            Resource::ServiceCidrs => View::ServiceCidr(serde_json::from_slice(bytes)?),
+            Resource::IpAddresses => View::IpAddress(serde_json::from_slice(bytes)?),
+            Resource::Namespaces | Resource::Endpoints | Resource::Events | Resource::Leases => {
+                View::Document(Box::new(serde_json::from_slice::<OnlyMeta>(bytes)?.metadata))
+            }
+        })
+    }
+
+    pub fn meta(&self) -> &ObjectMeta {
+        match self {
+            View::Service(v) => &v.metadata,
+            View::Pod(v) => &v.metadata,
+            View::Node(v) => &v.metadata,
+            View::EndpointSlice(v) => &v.metadata,
+            View::ServiceCidr(v) => &v.metadata,
+            View::IpAddress(v) => &v.metadata,
+            View::Document(v) => v,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The table of served resources: everything that routes, discovery, storage keys and printed errors
+//! need to know about a kind stands in one row here. Nothing else lists the kinds.
+
+use std::fmt;
+
+/// A served resource, as it is named in a path (`/api/v1/services`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Resource {
+    Namespaces,
+    Nodes,
+    Pods,
+    Services,
+    Endpoints,
+    Events,
+    EndpointSlices,
+    ServiceCidrs,
+    IpAddresses,
+    Leases,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct ResourceInfo {
+    pub resource: Resource,
+    /// API group; empty for core.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    /// Lower-case plural, as in paths and in error messages.
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// Whether `…/status` is served and the main path ignores `status`.
+    pub status: bool,
+    /// Whether PUT on a name that does not exist creates it (Kubernetes' AllowCreateOnUpdate).
+    pub create_on_update: bool,
+    /// Whether PUT needs `metadata.resourceVersion` (no unconditional update).
+    pub update_needs_revision: bool,
+}
+
+const NO_NAMES: &[&str] = &[];
+
+static TABLE: [ResourceInfo; 10] = [
+    row(Resource::Namespaces, "", "Namespace", "namespaces", "namespace", &["ns"], NO_NAMES, false, true, false, false),
+    row(Resource::Nodes, "", "Node", "nodes", "node", &["no"], NO_NAMES, false, true, false, false),
+    row(Resource::Pods, "", "Pod", "pods", "pod", &["po"], &["all"], true, true, false, false),
+    row(Resource::Services, "", "Service", "services", "service", &["svc"], &["all"], true, true, true, false),
+    row(Resource::Endpoints, "", "Endpoints", "endpoints", "endpoints", &["ep"], NO_NAMES, true, false, true, false),
+    row(Resource::Events, "", "Event", "events", "event", &["ev"], NO_NAMES, true, false, true, false),
+    row(
+        Resource::EndpointSlices,
+        "discovery.k8s.io",
+        "EndpointSlice",
+        "endpointslices",
+        "endpointslice",
+        NO_NAMES,
+        NO_NAMES,
+        true,
+        false,
+        false,
+        false,
+    ),
+    row(
+        Resource::ServiceCidrs,
+        "networking.k8s.io",
+        "ServiceCIDR",
+        "servicecidrs",
+        "servicecidr",
+        NO_NAMES,
+        NO_NAMES,
+        false,
+        true,
+        false,
+        false,
+    ),
+    row(
+        Resource::IpAddresses,
+        "networking.k8s.io",
+        "IPAddress",
+        "ipaddresses",
+        "ipaddress",
+        &["ip"],
+        NO_NAMES,
+        false,
+        false,
+        false,
+        false,
+    ),
+    row(
+        Resource::Leases,
+        "coordination.k8s.io",
+        "Lease",
+        "leases",
+        "lease",
+        NO_NAMES,
+        NO_NAMES,
+        true,
+        false,
+        true,
+        true,
+    ),
+];
+
+#[allow(clippy::too_many_arguments, reason = "a table reads better as columns than as 120 lines of field names")]
+const fn row(
+    resource: Resource,
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    namespaced: bool,
+    status: bool,
+    create_on_update: bool,
+    update_needs_revision: bool,
+) -> ResourceInfo {
+    ResourceInfo {
+        resource,
+        group,
+        version: "v1",
+        kind,
+        plural,
+        singular,
+        short_names,
+        categories,
+        namespaced,
+        status,
+        create_on_update,
+        update_needs_revision,
+    }
+}
+
+impl Resource {
+    /// Every served resource, in the order of the enum.
+    pub const ALL: [Resource; 10] = [
+        Resource::Namespaces,
+        Resource::Nodes,
+        Resource::Pods,
+        Resource::Services,
+        Resource::Endpoints,
+        Resource::Events,
+        Resource::EndpointSlices,
+        Resource::ServiceCidrs,
+        Resource::IpAddresses,
+        Resource::Leases,
+    ];
+
+    /// This resource's row.
+    pub fn info(self) -> &'static ResourceInfo {
+        &TABLE[self as usize]
+    }
+
+    /// Finds a resource by API group (empty for core), version and plural name.
+    pub fn find(group: &str, version: &str, plural: &str) -> Option<Resource> {
+        TABLE.iter().find(|r| r.group == group && r.version == version && r.plural == plural).map(|r| r.resource)
+    }
+}
+
+impl ResourceInfo {
+    /// `v1` or `discovery.k8s.io/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `services` or `leases.coordination.k8s.io`: how error messages name a resource.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.info().plural)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_at_their_own_index() {
+        for resource in Resource::ALL {
+            assert_eq!(resource.info().resource, resource);
+            let i = resource.info();
+            assert_eq!(Resource::find(i.group, i.version, i.plural), Some(resource));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the served kinds look like: one schema, as data, behind unknown-field checks, merge keys and `explain`.
+//!
+//! The build script makes it from Kubernetes' own definitions (see `build.rs`). Two artifacts come of it:
+//! Rust statics without descriptions, which the checks and merges walk (they lie in the binary's read-only
+//! pages, so they take no heap and no time at start), and the OpenAPI text, which is parsed when somebody asks.
+//!
+//! Rejected: decoding into generated Rust types. They take four times as long to compile, silently drop
+//! unknown fields, and name a wrong field by line and column where Kubernetes names its path.
+
+mod check;
+mod normalise;
+mod openapi;
+mod scalar;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use check::{Checked, check};
+pub use normalise::{prune, settle_nulls};
+pub use openapi::openapi_schemas;
+
+use crate::resource::Resource;
+
+/// An object with known fields, such as `io.k8s.api.core.v1.ServiceSpec`.
+#[derive(Debug)]
+pub(crate) struct Struct {
+    pub name: &'static str,
+    /// Sorted by name.
+    pub fields: &'static [Field],
+}
+
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub name: &'static str,
+    pub shape: Shape,
+}
+
+/// What a value may be. `null` may stand for any of them: it reads as unset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    String,
+    Int32,
+    Int64,
+    Bool,
+    IntOrString,
+    /// `500m`, `1Gi`, or a number.
+    Quantity,
+    /// RFC 3339.
+    Time,
+    /// RFC 3339 with six digits of a second.
+    MicroTime,
+    /// Anything: `FieldsV1` and `RawExtension`.
+    Free,
+    /// The index in `STRUCTS`.
+    Struct(u16),
+    /// String keys, values of one shape.
+    Map(&'static Shape),
+    List(&'static Shape, Merge),
+}
+
+/// What a strategic merge patch does with a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Merge {
+    /// The patch's list is the new list.
+    Replace,
+    /// What the patch's list has is added.
+    Union,
+    /// Items that agree in `key` are one item. `identity` are the keys that server-side apply knows the item by;
+    /// they tell apart what `key` alone cannot.
+    Key { key: &'static str, identity: &'static [&'static str] },
+}
+
+include!(concat!(env!("OUT_DIR"), "/structs.rs"));
+
+/// The struct of a served kind.
+pub(crate) fn root(resource: Resource) -> &'static Struct {
+    struct_at(ROOTS[resource as usize])
+}
+
+/// The struct behind a `Shape::Struct`.
+pub(crate) fn struct_at(index: u16) -> &'static Struct {
+    &STRUCTS[usize::from(index)]
+}
+
+impl Struct {
+    pub(crate) fn field(&self, name: &str) -> Option<&'static Field> {
+        let at = self.fields.binary_search_by(|field| field.name.cmp(name)).ok()?;
+        self.fields.get(at)
+    }
+
+    /// `ServiceSpec`.
+    fn short_name(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
+    }
+
+    /// `v1.ServiceSpec`: how Go names the type.
+    fn go_name(&self) -> &'static str {
+        self.name.rmatch_indices('.').nth(1).map_or(self.name, |(at, _)| &self.name[at + 1..])
+    }
+}

@@ -1,0 +1,22 @@
+//! The typed views. `Service`, `EndpointSlice`, `IPAddress` and `ServiceCIDR` are whole: every field that
+//! Kubernetes' schema has is here, and writing one back loses nothing. `Pod` and `Node` are views: they hold
+//! the fields that the logic reads, are never written back, and ignore the rest.
+
+mod endpoint_slice;
+mod ip;
+mod meta;
+mod node;
+mod pod;
+mod service;
+
+pub use endpoint_slice::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone, ObjectReference,
+};
+pub use ip::{IpAddress, IpAddressSpec, ParentReference, ServiceCidr, ServiceCidrSpec, ServiceCidrStatus};
+pub use meta::{Condition, ObjectMeta, OwnerReference};
+pub use node::{Node, NodeAddress, NodeSpec, NodeStatus};
+pub use pod::{Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus};
+pub use service::{
+    ClientIpConfig, IntOrString, LoadBalancerIngress, LoadBalancerStatus, PortStatus, Protocol, Service, ServicePort,
+    ServiceSpec, ServiceStatus, SessionAffinityConfig,
+};
