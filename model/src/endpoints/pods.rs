@@ -38,7 +38,9 @@ pub(super) struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     /// Takes Pods whose phase is not final and whose Node exists; a missing Node is forgiven where the Service
-    /// publishes addresses whatever their state. Whether a Pod has an address is asked for each family.
+    /// publishes addresses whatever their state. A Pod of no Node at all is taken too, unlike in Kubernetes: there
+    /// it has no address yet, here it is how somebody registers a workload on a machine that runs no agent.
+    /// Whether a Pod has an address is asked for each family.
     pub fn of(service: &'a Service, pods: &[&'a Pod], node: &dyn Fn(&str) -> Option<&'a Node>) -> Self {
         let publish = service.spec.publish_not_ready_addresses;
         let mut ports = PortSets::new(service);
@@ -48,7 +50,7 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             let node = node(&pod.spec.node_name);
-            if node.is_none() && !publish {
+            if node.is_none() && !pod.spec.node_name.is_empty() && !publish {
                 continue;
             }
             let serving = pod.ready();

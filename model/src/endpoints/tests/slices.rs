@@ -150,7 +150,7 @@ fn conditions_follow_readiness_and_deletion() {
           published: web-00001 IPv4 []
         its Node is gone: web-00001 IPv4 []
           published: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(rs-)
-        without a Node: web-00001 IPv4 []
+        without a Node: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(rs-)
           published: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(rs-)
     "#]]
     .assert_eq(&text);

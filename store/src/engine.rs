@@ -1,0 +1,149 @@
+//! What a write means, without I/O: requests go in, events come out, and everything can be taken back.
+//!
+//! The engine owns the writer's private state, which runs ahead of what readers see by at most one group. One file per verb
+//! and per rule; each changes the state through `State::record` alone, so `undo` is one loop.
+
+mod chance;
+mod cidrs;
+mod create;
+mod delete;
+mod derive;
+mod index;
+mod namespaces;
+mod repair;
+mod services;
+mod stamp;
+mod start;
+mod state;
+#[cfg(test)]
+mod tests;
+mod update;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::admission::{Cluster, Family};
+use model::{Object, Resource, Revision};
+
+pub(crate) use chance::Chance;
+pub(crate) use state::State;
+
+use crate::config::Environment;
+use crate::error::Refusal;
+use crate::event::Event;
+use crate::request::{Outcome, Verb, Write, Written};
+
+/// The rules, the writer's state, and where its time and chance come from.
+pub(crate) struct Engine {
+    pub(crate) state: State,
+    cluster: Cluster,
+    chance: Chance,
+    clock: Box<dyn Fn() -> Timestamp + Send>,
+    /// The time of the group that is being prepared.
+    now: Timestamp,
+    /// Whether the request at hand is only tried.
+    dry_run: bool,
+}
+
+impl Engine {
+    /// `families`: those with a service range, the primary one first.
+    pub(crate) fn new(state: State, families: Vec<Family>, environment: Environment) -> Self {
+        let now = (environment.clock)();
+        Self {
+            state,
+            cluster: Cluster { families },
+            chance: Chance::new(environment.seed),
+            clock: environment.clock,
+            now,
+            dry_run: false,
+        }
+    }
+
+    /// Reads the clock: once per group, so that its objects agree.
+    pub(crate) fn tick(&mut self) -> Timestamp {
+        self.now = (self.clock)();
+        self.now
+    }
+
+    /// Does one request on the private state. A refused one, and a dry run, leave it as it was.
+    pub(crate) fn request(&mut self, write: Write) -> Result<Written, Refusal> {
+        let mark = self.state.mark();
+        self.dry_run = write.dry_run;
+        let result = self.dispatch(write).and_then(|written| {
+            self.settle()?;
+            Ok(written)
+        });
+        if result.is_err() || self.dry_run {
+            self.state.undo(mark);
+        }
+        self.dry_run = false;
+        result
+    }
+
+    fn dispatch(&mut self, write: Write) -> Result<Written, Refusal> {
+        let Write { resource, namespace, name, verb, .. } = write;
+        match verb {
+            Verb::Create { object } => self.create(resource, &namespace, &name, object),
+            Verb::Update { object, subresource } => self.update(resource, &namespace, &name, object, subresource),
+            Verb::Patch { kind, patch, subresource, strict } => {
+                let old = self.existing(resource, &namespace, &name)?;
+                self.patch(&old, kind, &patch, subresource, strict)
+            }
+            Verb::Delete { options } => {
+                let old = self.existing(resource, &namespace, &name)?;
+                self.delete(&old, &options)
+            }
+        }
+    }
+
+    /// What follows from a request within its own transaction, beside endpoints: waiting namespaces and ServiceCIDRs go.
+    fn settle(&mut self) -> Result<(), Refusal> {
+        let emptied = self.state.take_emptied();
+        if emptied.addresses {
+            self.settle_cidrs()?;
+        }
+        for namespace in emptied.namespaces {
+            self.settle_namespace(&namespace)?;
+        }
+        Ok(())
+    }
+
+    /// Removes Events that nobody has written since `revision`, at most `limit` of them; true if there may be more.
+    pub(crate) fn expire_events(&mut self, revision: Revision, limit: usize) -> Result<bool, Refusal> {
+        let events = self.state.shelf(Resource::Events).all().filter(|event| event.revision <= revision);
+        let expired: Vec<Arc<Object>> = events.take(limit).cloned().collect();
+        for event in &expired {
+            self.remove(event)?;
+        }
+        self.settle()?;
+        Ok(expired.len() == limit)
+    }
+
+    /// Ends the group: derives endpoints for what it touched, and returns its events for the log.
+    pub(crate) fn finish(&mut self) -> Vec<Arc<Event>> {
+        self.derive();
+        self.state.journal().to_vec()
+    }
+
+    /// The group is durable: nothing of it can be taken back any more.
+    pub(crate) fn committed(&mut self) {
+        self.state.forget_journal();
+    }
+
+    /// The group was not committed: everything since `committed` is taken back.
+    pub(crate) fn abandon(&mut self) {
+        self.state.undo(state::Mark::default());
+        self.state.forget_journal();
+    }
+
+    fn existing(&self, resource: Resource, namespace: &str, name: &str) -> Result<Arc<Object>, Refusal> {
+        self.state
+            .get(resource, namespace, name)
+            .cloned()
+            .ok_or_else(|| Refusal::NotFound { resource, name: name.to_owned() })
+    }
+}
+
+fn written(object: Arc<Object>, outcome: Outcome, warnings: Vec<String>) -> Written {
+    Written { object, outcome, warnings }
+}

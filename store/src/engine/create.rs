@@ -1,0 +1,103 @@
+//! Creating (research B.1: names, namespaces, generated names, what the server sets).
+
+use std::sync::Arc;
+
+use model::admission::prepare_create;
+use model::types::{Service, ServiceCidr};
+use model::{Object, Resource};
+use serde_json::Value;
+
+use super::stamp::{cannot_handle, edit_metadata, metadata_text};
+use super::{Engine, written};
+use crate::error::{Existing, Refusal};
+use crate::request::{Outcome, Written};
+
+/// How often a name is generated before giving up.
+const NAME_ATTEMPTS: usize = 8;
+
+/// What is kept of `generateName`: names have 63 characters at most, five are added.
+const GENERATED_BASE: usize = 58;
+
+impl Engine {
+    pub(super) fn create(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        mut object: Value,
+    ) -> Result<Written, Refusal> {
+        if metadata_text(&object, "resourceVersion").is_some_and(|version| version != "0") {
+            return Err(Refusal::BadRequest("resourceVersion should not be set on objects to be created".to_owned()));
+        }
+        let generated = self.settle_name(resource, namespace, name, &mut object)?;
+        let name = metadata_text(&object, "name").unwrap_or_default().to_owned();
+        self.check_namespace(resource, namespace, &name)?;
+        let warnings = prepare_create(resource, &mut object, &self.cluster).map_err(Refusal::Invalid)?;
+        if let Some(existing) = self.state.get(resource, namespace, &name) {
+            let existing = match (generated, existing.meta().terminating()) {
+                (true, _) => Existing::Generated,
+                (false, true) => Existing::Terminating,
+                (false, false) => Existing::Plain,
+            };
+            return Err(Refusal::AlreadyExists { resource, name, existing });
+        }
+        self.stamp_new(resource, &mut object);
+        let object = self.put_new(resource, object)?;
+        Ok(written(object, Outcome::Created, warnings))
+    }
+
+    fn put_new(&mut self, resource: Resource, value: Value) -> Result<Arc<Object>, Refusal> {
+        match resource {
+            Resource::Services => {
+                let service: Service = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
+                self.create_service(service)
+            }
+            Resource::ServiceCidrs => {
+                let cidr: ServiceCidr = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
+                self.create_cidr(cidr)
+            }
+            _ => self.put(resource, value, None),
+        }
+    }
+
+    /// Puts name and namespace into the metadata; true if the name was generated. An object with neither `name` nor
+    /// `generateName` is left without, for validation to name the field.
+    fn settle_name(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        object: &mut Value,
+    ) -> Result<bool, Refusal> {
+        let base: Option<String> =
+            metadata_text(object, "generateName").map(|base| base.chars().take(GENERATED_BASE).collect());
+        let asked = if name.is_empty() { metadata_text(object, "name").unwrap_or_default() } else { name }.to_owned();
+        let (name, generated) = match base {
+            Some(base) if asked.is_empty() => (self.generate(resource, namespace, &base), true),
+            _ => (asked, false),
+        };
+        edit_metadata(object, |metadata| {
+            if !name.is_empty() {
+                metadata.insert("name".to_owned(), name.into());
+            }
+            if resource.info().namespaced {
+                metadata.insert("namespace".to_owned(), namespace.into());
+            } else {
+                metadata.remove("namespace");
+            }
+        });
+        Ok(generated)
+    }
+
+    /// A name that is free, or, after some attempts, one that is not.
+    fn generate(&mut self, resource: Resource, namespace: &str, base: &str) -> String {
+        let mut name = String::new();
+        for _ in 0..NAME_ATTEMPTS {
+            name = format!("{base}{}", self.chance.suffix());
+            if self.state.get(resource, namespace, &name).is_none() {
+                break;
+            }
+        }
+        name
+    }
+}

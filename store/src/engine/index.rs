@@ -1,0 +1,97 @@
+//! Who has this label? Sets of names by namespace and one `key=value` pair.
+//!
+//! Pods stand under every pair of their labels; a Service under a single pair of its selector, the one that fewest
+//! Services stood under when it came (so that `app.kubernetes.io/managed-by=Helm` does not gather all of them). To find the
+//! Services of a Pod, look under each of its pairs and test the few candidates; to find the Pods of a Service, take its
+//! pair with fewest Pods and test those. Both are compared with a linear scan in `tests.rs`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+type Name = Box<str>;
+
+/// Names by namespace and pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pairs {
+    sets: HashMap<Box<str>, BTreeSet<Name>>,
+}
+
+/// Label keys and values hold neither `=` nor NUL.
+fn joined(namespace: &str, key: &str, value: &str) -> String {
+    let mut text = String::with_capacity(namespace.len() + key.len() + value.len() + 2);
+    text.push_str(namespace);
+    text.push('\0');
+    text.push_str(key);
+    text.push('=');
+    text.push_str(value);
+    text
+}
+
+impl Pairs {
+    pub(crate) fn insert(&mut self, namespace: &str, key: &str, value: &str, name: &str) {
+        self.sets.entry(joined(namespace, key, value).into()).or_default().insert(name.into());
+    }
+
+    pub(crate) fn remove(&mut self, namespace: &str, key: &str, value: &str, name: &str) {
+        let pair = joined(namespace, key, value);
+        if let Some(names) = self.sets.get_mut(&*pair) {
+            names.remove(name);
+            if names.is_empty() {
+                self.sets.remove(&*pair);
+            }
+        }
+    }
+
+    /// The names under one pair, in order.
+    pub(crate) fn names(&self, namespace: &str, key: &str, value: &str) -> impl Iterator<Item = &str> {
+        self.sets.get(&*joined(namespace, key, value)).into_iter().flatten().map(|name| &**name)
+    }
+
+    pub(crate) fn count(&self, namespace: &str, key: &str, value: &str) -> usize {
+        self.sets.get(&*joined(namespace, key, value)).map_or(0, BTreeSet::len)
+    }
+
+    /// The pair of `labels` with fewest names under it; the first of several. None for no labels.
+    pub(crate) fn rarest<'a>(
+        &self,
+        namespace: &str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> Option<(&'a str, &'a str)> {
+        labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .min_by_key(|(key, value)| self.count(namespace, key, value))
+    }
+}
+
+/// Services by one pair of their selector.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selectors {
+    pairs: Pairs,
+    /// The pair that was chosen for a Service, by namespace and name.
+    chosen: HashMap<(Name, Name), (Box<str>, Box<str>)>,
+}
+
+impl Selectors {
+    pub(crate) fn insert(&mut self, namespace: &str, name: &str, selector: &BTreeMap<String, String>) {
+        let Some((key, value)) = self.pairs.rarest(namespace, selector) else { return };
+        self.pairs.insert(namespace, key, value, name);
+        self.chosen.insert((namespace.into(), name.into()), (key.into(), value.into()));
+    }
+
+    pub(crate) fn remove(&mut self, namespace: &str, name: &str) {
+        if let Some((key, value)) = self.chosen.remove(&(namespace.into(), name.into())) {
+            self.pairs.remove(namespace, &key, &value, name);
+        }
+    }
+
+    /// Services that may select these labels: the caller tests them.
+    pub(crate) fn candidates(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeSet<&str> {
+        labels.iter().flat_map(|(key, value)| self.pairs.names(namespace, key, value)).collect()
+    }
+
+    /// Every Service that stands here, in order.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> BTreeSet<(Name, Name)> {
+        self.chosen.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,402 @@
+//! The writer's private state: objects, indexes, allocations, and the journal that takes them back.
+//!
+//! One function, `place`, puts an object at its key or takes it away, and moves every index and every allocation with it.
+//! What an address pool or an index holds is therefore a function of the objects; nothing else writes to them, and undoing
+//! is `place` with the states of before, last first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use allocator::{AddressPool, PortPool};
+use model::endpoints::{MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
+use model::service::{has_derived_endpoints, holds, selects};
+use model::types::{Pod, ServiceCidr};
+use model::{Key, Object, Resource, Revision, View};
+
+use super::index::{Pairs, Selectors};
+use crate::event::{Event, EventKind};
+use crate::shelf::Shelf;
+
+/// Everything that the writer decides by.
+pub(crate) struct State {
+    revision: Revision,
+    shelves: [Shelf; Resource::ALL.len()],
+    selectors: Selectors,
+    pods_by_label: Pairs,
+    /// Under the empty namespace, `node=NAME`; entries are `namespace/name`.
+    pods_by_node: Pairs,
+    /// EndpointSlices by the label `kubernetes.io/service-name`.
+    slices: Pairs,
+    addresses: AddressPool,
+    ports: PortPool,
+    journal: Vec<Arc<Event>>,
+    dirty: BTreeMap<Key, Stale>,
+    emptied: Emptied,
+}
+
+/// Why a Service's endpoints may be stale.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stale {
+    /// When the earliest change happened, where that is known.
+    pub(crate) since: Option<String>,
+    /// Whether something else than a Pod changed, so that the Endpoints object must be looked at even if the slices stay.
+    pub(crate) beyond_pods: bool,
+}
+
+/// What a request may have brought to its end by deleting.
+#[derive(Debug, Default)]
+pub(crate) struct Emptied {
+    pub(crate) namespaces: BTreeSet<Box<str>>,
+    pub(crate) addresses: bool,
+}
+
+/// A place in the journal to go back to. The default is the beginning of the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    journal: usize,
+}
+
+impl State {
+    /// An empty state whose next write gets the revision after `revision`.
+    pub(crate) fn new(revision: Revision, ports: PortPool) -> Self {
+        Self {
+            revision,
+            shelves: Default::default(),
+            selectors: Selectors::default(),
+            pods_by_label: Pairs::default(),
+            pods_by_node: Pairs::default(),
+            slices: Pairs::default(),
+            addresses: AddressPool::default(),
+            ports,
+            journal: Vec::new(),
+            dirty: BTreeMap::new(),
+            emptied: Emptied::default(),
+        }
+    }
+
+    /// Puts an object that the log already has.
+    pub(crate) fn restore(&mut self, object: Arc<Object>) {
+        let key = object.key.clone();
+        self.place(object.resource, &key, Some(object));
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(crate) fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        self.shelves[resource as usize].get(namespace, name)
+    }
+
+    pub(crate) fn shelf(&self, resource: Resource) -> &Shelf {
+        &self.shelves[resource as usize]
+    }
+
+    pub(crate) fn addresses(&self) -> &AddressPool {
+        &self.addresses
+    }
+
+    pub(crate) fn ports(&self) -> &PortPool {
+        &self.ports
+    }
+
+    /// For holding for the length of one allocation; the caller releases what it held.
+    pub(super) fn pools(&mut self) -> (&mut AddressPool, &mut PortPool) {
+        (&mut self.addresses, &mut self.ports)
+    }
+
+    /// Takes a change in. Its revision is the one after the newest.
+    pub(super) fn record(&mut self, event: Arc<Event>) {
+        debug_assert_eq!(event.revision, self.revision + 1);
+        self.revision = event.revision;
+        let object = &event.object;
+        let now = (event.kind != EventKind::Deleted).then(|| Arc::clone(object));
+        let before = self.place(object.resource, &object.key, now);
+        self.mark_dirty(before.as_deref(), &event);
+        if event.kind == EventKind::Deleted {
+            self.emptied.addresses |= object.resource == Resource::IpAddresses;
+            if object.resource.info().namespaced {
+                self.emptied.namespaces.insert(object.key.namespace.clone());
+            }
+        }
+        self.journal.push(event);
+    }
+
+    pub(crate) fn journal(&self) -> &[Arc<Event>] {
+        &self.journal
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { journal: self.journal.len() }
+    }
+
+    /// Takes back everything recorded since `mark`. Services stay marked as dirty: deriving them again changes nothing.
+    pub(super) fn undo(&mut self, mark: Mark) {
+        while self.journal.len() > mark.journal {
+            let Some(event) = self.journal.pop() else { break };
+            self.revision = event.revision - 1;
+            self.place(event.object.resource, &event.object.key, event.previous.clone());
+        }
+        self.emptied = Emptied::default();
+    }
+
+    /// Ends a group.
+    pub(super) fn forget_journal(&mut self) {
+        self.journal.clear();
+        self.dirty.clear();
+        self.emptied = Emptied::default();
+    }
+
+    pub(super) fn take_emptied(&mut self) -> Emptied {
+        std::mem::take(&mut self.emptied)
+    }
+
+    pub(super) fn take_dirty(&mut self) -> BTreeMap<Key, Stale> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Has a Service's endpoints derived at the end of the group.
+    pub(super) fn touch(&mut self, key: Key, stale: Stale) {
+        let known = self.dirty.entry(key).or_default();
+        known.beyond_pods |= stale.beyond_pods;
+        // RFC 3339 in UTC: the order of the texts is the order of the times, down to the second.
+        if let Some(since) = stale.since
+            && known.since.as_ref().is_none_or(|at| since < *at)
+        {
+            known.since = Some(since);
+        }
+    }
+
+    /// Puts `now` at a key, or takes away what is there; indexes and allocations follow. Returns what was there.
+    fn place(&mut self, resource: Resource, key: &Key, now: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        let shelf = &mut self.shelves[resource as usize];
+        let before = match &now {
+            Some(object) => shelf.insert(Arc::clone(object)),
+            None => shelf.remove(&key.namespace, &key.name),
+        };
+        let (old, new) = (before.as_deref(), now.as_deref());
+        match resource {
+            Resource::Services => self.place_service(key, old, new),
+            Resource::Pods => self.place_pod(key, old, new),
+            Resource::EndpointSlices => self.place_slice(key, old, new),
+            Resource::IpAddresses => self.place_address(key, old.is_some(), new.is_some()),
+            Resource::ServiceCidrs => self.place_cidr(key, old, new),
+            Resource::Namespaces | Resource::Nodes | Resource::Endpoints | Resource::Events | Resource::Leases => {}
+        }
+        before
+    }
+
+    fn place_service(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
+        let (old, new) = (old.and_then(Object::service), new.and_then(Object::service));
+        let held = old.map(holds).unwrap_or_default();
+        let holding = new.map(holds).unwrap_or_default();
+        // Hold before release: what stays is never free in between.
+        holding.addresses.iter().for_each(|address| self.addresses.hold(*address));
+        holding.node_ports.iter().for_each(|port| self.ports.hold(*port));
+        held.addresses.iter().for_each(|address| self.addresses.release(*address));
+        held.node_ports.iter().for_each(|port| self.ports.release(*port));
+        if old.map(|s| &s.spec.selector) != new.map(|s| &s.spec.selector) {
+            self.selectors.remove(&key.namespace, &key.name);
+            if let Some(service) = new {
+                self.selectors.insert(&key.namespace, &key.name, &service.spec.selector);
+            }
+        }
+    }
+
+    fn place_pod(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
+        if old.map(Object::labels) != new.map(Object::labels) {
+            for (label, value) in old.into_iter().flat_map(Object::labels) {
+                self.pods_by_label.remove(&key.namespace, label, value, &key.name);
+            }
+            for (label, value) in new.into_iter().flat_map(Object::labels) {
+                self.pods_by_label.insert(&key.namespace, label, value, &key.name);
+            }
+        }
+        let node = |object: Option<&Object>| {
+            object.and_then(Object::pod).map(|pod| pod.spec.node_name.clone()).filter(|name| !name.is_empty())
+        };
+        let (from, to) = (node(old), node(new));
+        if from != to {
+            let entry = format!("{}/{}", key.namespace, key.name);
+            if let Some(name) = from {
+                self.pods_by_node.remove("", "node", &name, &entry);
+            }
+            if let Some(name) = to {
+                self.pods_by_node.insert("", "node", &name, &entry);
+            }
+        }
+    }
+
+    fn place_slice(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
+        let service = |object: Option<&Object>| object.and_then(|o| o.labels().get(SERVICE_NAME).cloned());
+        let (from, to) = (service(old), service(new));
+        if from != to {
+            if let Some(service) = from {
+                self.slices.remove(&key.namespace, SERVICE_NAME, &service, &key.name);
+            }
+            if let Some(service) = to {
+                self.slices.insert(&key.namespace, SERVICE_NAME, &service, &key.name);
+            }
+        }
+    }
+
+    fn place_address(&mut self, key: &Key, was: bool, is: bool) {
+        let Ok(address) = key.name.parse::<IpAddr>() else { return };
+        match (was, is) {
+            (false, true) => self.addresses.hold(address),
+            (true, false) => self.addresses.release(address),
+            _ => {}
+        }
+    }
+
+    /// The cluster's own ranges are used before those that users add.
+    fn place_cidr(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
+        let rank = u8::from(&*key.name != super::start::DEFAULT_CIDR);
+        for net in old.into_iter().flat_map(serving_ranges) {
+            self.addresses.remove_range(rank, net);
+        }
+        for net in new.into_iter().flat_map(serving_ranges) {
+            if let Err(error) = self.addresses.add_range(rank, net) {
+                // Refused at its creation; a row of the log may still say so.
+                tracing::warn!(servicecidr = &*key.name, %net, %error, "this service range cannot be used");
+            }
+        }
+    }
+
+    /// Marks the Services whose endpoints may have become stale.
+    fn mark_dirty(&mut self, before: Option<&Object>, event: &Event) {
+        let object = &event.object;
+        let after = (event.kind != EventKind::Deleted).then_some(&**object);
+        let beyond_pods = || Stale { since: None, beyond_pods: true };
+        match object.resource {
+            Resource::Services => {
+                let since = if before.is_none() { object.meta().creation_timestamp.clone() } else { None };
+                self.touch(object.key.clone(), Stale { since, beyond_pods: true });
+            }
+            Resource::Endpoints => self.touch(object.key.clone(), beyond_pods()),
+            Resource::EndpointSlices => {
+                for slice in [before, after].into_iter().flatten() {
+                    let labels = slice.labels();
+                    if let (Some(service), true) = (labels.get(SERVICE_NAME), labels.contains_key(MANAGED_BY)) {
+                        self.touch(Key::new(&slice.key.namespace, service), beyond_pods());
+                    }
+                }
+            }
+            Resource::Pods => self.mark_pod(before, after),
+            Resource::Nodes => self.mark_node(before, after),
+            _ => {}
+        }
+    }
+
+    fn mark_pod(&mut self, before: Option<&Object>, after: Option<&Object>) {
+        let since = match (before.and_then(Object::pod), after.and_then(Object::pod)) {
+            (Some(old), Some(new)) if same_endpoint(old, new) => return,
+            (Some(old), Some(new)) if old.metadata.terminating() != new.metadata.terminating() => None,
+            (_, Some(new)) => trigger_time(new).map(str::to_owned),
+            (_, None) => None,
+        };
+        let mut services = BTreeSet::new();
+        for pod in [before, after].into_iter().flatten() {
+            services.extend(self.services_of(pod));
+        }
+        for service in services {
+            self.touch(service, Stale { since: since.clone(), beyond_pods: false });
+        }
+    }
+
+    fn mark_node(&mut self, before: Option<&Object>, after: Option<&Object>) {
+        let zone = |object: &Object| object.labels().get(ZONE).cloned();
+        if before.is_some() == after.is_some() && before.and_then(zone) == after.and_then(zone) {
+            return;
+        }
+        let Some(node) = after.or(before) else { return };
+        let pods: Vec<String> = self.pods_by_node.names("", "node", &node.key.name).map(str::to_owned).collect();
+        for entry in pods {
+            let Some((namespace, name)) = entry.split_once('/') else { continue };
+            let Some(pod) = self.get(Resource::Pods, namespace, name).cloned() else { continue };
+            for service in self.services_of(&pod) {
+                self.touch(service, Stale { since: None, beyond_pods: true });
+            }
+        }
+    }
+
+    /// The Services that select this Pod.
+    pub(crate) fn services_of(&self, pod: &Object) -> Vec<Key> {
+        let namespace = &*pod.key.namespace;
+        self.selectors
+            .candidates(namespace, pod.labels())
+            .into_iter()
+            .filter(|name| {
+                self.get(Resource::Services, namespace, name)
+                    .and_then(|object| object.service())
+                    .is_some_and(|service| selects(service, pod.labels()))
+            })
+            .map(|name| Key::new(namespace, name))
+            .collect()
+    }
+
+    /// The Pods that a Service selects, in order of their names.
+    pub(crate) fn pods_of(&self, service: &Object) -> Vec<&Pod> {
+        let Some(service) = service.service().filter(|service| has_derived_endpoints(service)) else {
+            return Vec::new();
+        };
+        let namespace = service.metadata.namespace();
+        let Some((key, value)) = self.pods_by_label.rarest(namespace, &service.spec.selector) else {
+            return Vec::new();
+        };
+        self.pods_by_label
+            .names(namespace, key, value)
+            .filter_map(|name| self.get(Resource::Pods, namespace, name))
+            .filter(|pod| selects(service, pod.labels()))
+            .filter_map(|pod| pod.pod())
+            .collect()
+    }
+
+    /// The EndpointSlices that name a Service, in order of their names.
+    pub(crate) fn slices_of<'a>(
+        &'a self,
+        namespace: &'a str,
+        service: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        self.slices
+            .names(namespace, SERVICE_NAME, service)
+            .filter_map(move |name| self.get(Resource::EndpointSlices, namespace, name))
+    }
+
+    /// Everything that undoing must restore, in a form that tests compare.
+    #[cfg(test)]
+    pub(crate) fn dump(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let objects: Vec<(Key, Revision, bytes::Bytes)> = Resource::ALL
+            .iter()
+            .flat_map(|r| self.shelf(*r).all().map(|o| (o.key.clone(), o.revision, o.bytes.clone())))
+            .collect();
+        let pairs = (self.pods_by_label.clone(), self.pods_by_node.clone(), self.slices.clone(), self.selectors.all());
+        (self.revision, objects, pairs, self.addresses.clone(), self.ports.clone(), self.journal.len())
+    }
+}
+
+/// The networks that a ServiceCIDR gives addresses from: none once its deletion has begun.
+pub(crate) fn serving_ranges(object: &Object) -> Vec<ipnet::IpNet> {
+    match &object.view {
+        View::ServiceCidr(cidr) if !cidr.metadata.terminating() => nets(cidr),
+        _ => Vec::new(),
+    }
+}
+
+pub(crate) fn nets(cidr: &ServiceCidr) -> Vec<ipnet::IpNet> {
+    cidr.spec.cidrs.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Whether two states of a Pod make the same endpoint. What endpoints are made from is what is compared: a heartbeat in a
+/// condition, an annotation or a container's state is not.
+fn same_endpoint(old: &Pod, new: &Pod) -> bool {
+    old.metadata.labels == new.metadata.labels
+        && old.metadata.uid == new.metadata.uid
+        && old.metadata.terminating() == new.metadata.terminating()
+        && old.spec == new.spec
+        && old.status.phase == new.status.phase
+        && old.status.pod_ip == new.status.pod_ip
+        && old.status.pod_ips == new.status.pod_ips
+        && old.ready() == new.ready()
+}

@@ -1,0 +1,336 @@
+//! The engine against its own invariants, on random requests over few names.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::admission::Subresource;
+use model::patch::PatchKind;
+use model::service::{holds, selects};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::request::{DeleteOptions, Preconditions};
+
+/// An engine over two small ranges and few ports, so that everything runs full.
+fn engine() -> Engine {
+    let ports = allocator::PortPool::new(30000..=30005).unwrap();
+    let environment = Environment { clock: Box::new(|| Timestamp::from_second(1_700_000_000).unwrap()), seed: [7; 4] };
+    let mut engine = Engine::new(State::new(0, ports), vec![Family::V4, Family::V6], environment);
+    engine.start(&["10.0.0.0/29".parse().unwrap(), "fd00::/125".parse().unwrap()]).unwrap();
+    engine.request(write(&Step::Node { on: true })).unwrap();
+    engine.finish();
+    engine.committed();
+    engine
+}
+
+fn request(resource: Resource, namespace: &str, name: &str, verb: Verb) -> Write {
+    let namespace = if resource.info().namespaced { namespace } else { "" };
+    Write { resource, namespace: namespace.to_owned(), name: name.to_owned(), verb, dry_run: false }
+}
+
+fn service(namespace: &str, name: &str, app: u8, kind: u8) -> Value {
+    let spec = match kind {
+        0 => json!({ "ports": [{ "port": 80 }] }),
+        1 => json!({ "ports": [{ "port": 80 }], "type": "NodePort", "ipFamilyPolicy": "PreferDualStack" }),
+        2 => json!({ "ports": [{ "port": 80, "nodePort": 30001 }], "type": "NodePort", "clusterIP": "10.0.0.3" }),
+        3 => json!({ "clusterIP": "None" }),
+        4 => json!({ "type": "ExternalName", "externalName": "example.com" }),
+        _ => json!({ "ports": [{ "port": 53, "name": "a", "protocol": "UDP" }, { "port": 53, "name": "b" }],
+                     "type": "LoadBalancer", "externalTrafficPolicy": "Local" }),
+    };
+    let mut object = json!({ "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": name, "namespace": namespace }, "spec": spec });
+    if app > 0 {
+        object["spec"]["selector"] = json!({ "app": format!("a{app}") });
+    }
+    if app == 3 {
+        object["spec"]["selector"]["tier"] = json!("x");
+    }
+    object
+}
+
+fn pod(namespace: &str, name: &str, app: u8, ready: bool) -> Value {
+    let status = if ready { "True" } else { "False" };
+    json!({ "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": namespace, "labels": { "app": format!("a{app}"), "tier": "x" } },
+        "spec": { "nodeName": "n1", "containers": [{ "name": "c", "image": "i" }] },
+        "status": { "phase": "Running", "podIP": format!("10.9.0.{}", name.len()),
+            "podIPs": [{ "ip": format!("10.9.0.{}", name.len()) }],
+            "conditions": [{ "type": "Ready", "status": status, "lastTransitionTime": "2023-11-14T22:13:19Z" }] } })
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    CreateService { ns: u8, name: u8, app: u8, kind: u8 },
+    UpdateService { ns: u8, name: u8, app: u8, kind: u8 },
+    CreatePod { ns: u8, name: u8, app: u8 },
+    PodStatus { ns: u8, name: u8, ready: bool },
+    LabelPod { ns: u8, name: u8, app: u8 },
+    Delete { resource: Resource, ns: u8, name: u8, grace: Option<i64> },
+    CreateNamespace { ns: u8 },
+    DeleteNamespace { ns: u8 },
+    CreateCidr,
+    DeleteCidr,
+    CreateAddress,
+    Finalizer { ns: u8, name: u8, on: bool },
+    Node { on: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ns = prop::bool::weighted(0.25).prop_map(u8::from);
+    let (name, app, kind) = (0u8..3, 0u8..4, 0u8..6);
+    prop_oneof![
+        6 => (ns.clone(), name.clone(), app.clone(), kind.clone())
+            .prop_map(|(ns, name, app, kind)| Step::CreateService { ns, name, app, kind }),
+        3 => (ns.clone(), name.clone(), app.clone(), kind)
+            .prop_map(|(ns, name, app, kind)| Step::UpdateService { ns, name, app, kind }),
+        5 => (ns.clone(), name.clone(), app.clone()).prop_map(|(ns, name, app)| Step::CreatePod { ns, name, app }),
+        5 => (ns.clone(), name.clone(), any::<bool>()).prop_map(|(ns, name, ready)| Step::PodStatus { ns, name, ready }),
+        2 => (ns.clone(), name.clone(), app).prop_map(|(ns, name, app)| Step::LabelPod { ns, name, app }),
+        4 => (prop_oneof![Just(Resource::Services), Just(Resource::Pods), Just(Resource::Endpoints)], ns.clone(),
+              name.clone(), prop_oneof![Just(None), Just(Some(0)), Just(Some(5))])
+            .prop_map(|(resource, ns, name, grace)| Step::Delete { resource, ns, name, grace }),
+        2 => ns.clone().prop_map(|ns| Step::CreateNamespace { ns }),
+        1 => ns.clone().prop_map(|ns| Step::DeleteNamespace { ns }),
+        1 => Just(Step::CreateCidr),
+        1 => Just(Step::DeleteCidr),
+        1 => Just(Step::CreateAddress),
+        1 => (ns, name, any::<bool>()).prop_map(|(ns, name, on)| Step::Finalizer { ns, name, on }),
+        1 => any::<bool>().prop_map(|on| Step::Node { on }),
+    ]
+}
+
+fn write(step: &Step) -> Write {
+    let space = |ns: u8| if ns == 0 { "default".to_owned() } else { "other".to_owned() };
+    // Names of different lengths, so that a Pod's address follows from its name.
+    let named = |name: u8| "x".repeat(usize::from(name) + 1);
+    let merge = |patch: Value, subresource| Verb::Patch { kind: PatchKind::Merge, patch, subresource, strict: false };
+    let options =
+        |grace| Verb::Delete { options: DeleteOptions { grace_period_seconds: grace, ..DeleteOptions::default() } };
+    match step.clone() {
+        Step::CreateService { ns, name, app, kind } => {
+            let object = service(&space(ns), &named(name), app, kind);
+            request(Resource::Services, &space(ns), &named(name), Verb::Create { object })
+        }
+        Step::UpdateService { ns, name, app, kind } => {
+            let object = service(&space(ns), &named(name), app, kind);
+            let verb = Verb::Update { object, subresource: Subresource::None };
+            request(Resource::Services, &space(ns), &named(name), verb)
+        }
+        Step::CreatePod { ns, name, app } => {
+            let object = pod(&space(ns), &named(name), app, true);
+            request(Resource::Pods, &space(ns), &named(name), Verb::Create { object })
+        }
+        Step::PodStatus { ns, name, ready } => {
+            let status = pod("", &named(name), 0, ready)["status"].take();
+            let verb = merge(json!({ "status": status }), Subresource::Status);
+            request(Resource::Pods, &space(ns), &named(name), verb)
+        }
+        Step::LabelPod { ns, name, app } => {
+            let verb = merge(json!({ "metadata": { "labels": { "app": format!("a{app}") } } }), Subresource::None);
+            request(Resource::Pods, &space(ns), &named(name), verb)
+        }
+        Step::Delete { resource, ns, name, grace } => request(resource, &space(ns), &named(name), options(grace)),
+        Step::CreateNamespace { ns } => {
+            let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": space(ns) } });
+            request(Resource::Namespaces, "", &space(ns), Verb::Create { object })
+        }
+        Step::DeleteNamespace { ns } => request(Resource::Namespaces, "", &space(ns), options(None)),
+        Step::CreateCidr => {
+            let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+                "metadata": { "name": "more" }, "spec": { "cidrs": ["10.1.0.0/30"] } });
+            request(Resource::ServiceCidrs, "", "more", Verb::Create { object })
+        }
+        Step::DeleteCidr => request(Resource::ServiceCidrs, "", "more", options(None)),
+        Step::CreateAddress => {
+            let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+                "metadata": { "name": "10.0.0.3", "labels": { "ipaddress.kubernetes.io/ip-family": "IPv4" } },
+                "spec": { "parentRef": { "resource": "gateways", "name": "g", "namespace": "default" } } });
+            request(Resource::IpAddresses, "", "10.0.0.3", Verb::Create { object })
+        }
+        Step::Finalizer { ns, name, on } => {
+            let finalizers = if on { json!(["example.com/hold"]) } else { json!([]) };
+            let verb = merge(json!({ "metadata": { "finalizers": finalizers } }), Subresource::None);
+            request(Resource::Services, &space(ns), &named(name), verb)
+        }
+        Step::Node { on: true } => {
+            let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" } });
+            request(Resource::Nodes, "", "n1", Verb::Create { object })
+        }
+        Step::Node { on: false } => request(Resource::Nodes, "", "n1", options(None)),
+    }
+}
+
+/// What must hold after every group.
+fn check(engine: &Engine) {
+    let state = &engine.state;
+    let mut addresses: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+    for object in state.shelf(Resource::Services).all() {
+        let held = holds(object.service().unwrap());
+        for address in held.addresses {
+            let twice = addresses.insert(address, object.key.name.to_string());
+            assert_eq!(twice, None, "{address} is held twice");
+            let shown =
+                state.get(Resource::IpAddresses, "", &address.to_string()).expect("an IPAddress for each address");
+            assert!(services::parent_is(shown, object.service().unwrap()));
+        }
+        for port in held.node_ports {
+            assert_eq!(ports.insert(port, object.key.name.to_string()), None, "port {port} is held twice");
+        }
+        // The selector's Pods, by index and by scan.
+        let service = object.service().unwrap();
+        let by_index: Vec<&str> = state.pods_of(object).iter().map(|pod| pod.metadata.name()).collect();
+        let by_scan: Vec<&str> = state
+            .shelf(Resource::Pods)
+            .within(&object.key.namespace)
+            .filter(|pod| selects(service, pod.labels()))
+            .map(|pod| &*pod.key.name)
+            .collect();
+        assert_eq!(by_index, by_scan);
+    }
+    for pod in state.shelf(Resource::Pods).all() {
+        let by_index: Vec<String> = state.services_of(pod).iter().map(|key| key.name.to_string()).collect();
+        let by_scan: Vec<String> = state
+            .shelf(Resource::Services)
+            .within(&pod.key.namespace)
+            .filter(|service| selects(service.service().unwrap(), pod.labels()))
+            .map(|service| service.key.name.to_string())
+            .collect();
+        assert_eq!(by_index, by_scan);
+    }
+    // Every address that the pool holds has an IPAddress object, and the reverse.
+    let mut held: Vec<String> = state.addresses().held().map(|address| address.to_string()).collect();
+    held.sort();
+    let mut shown: Vec<String> = state.shelf(Resource::IpAddresses).all().map(|o| o.key.name.to_string()).collect();
+    shown.sort();
+    assert_eq!(held, shown);
+    for port in 30000..=30005 {
+        assert_eq!(state.ports().is_held(port), ports.contains_key(&port));
+    }
+    check_endpoints(state);
+}
+
+/// The endpoints of every selected Service are those that a scan of its Pods finds.
+fn check_endpoints(state: &State) {
+    for object in state.shelf(Resource::Services).all() {
+        let service = object.service().unwrap();
+        if !model::service::has_derived_endpoints(service) || service.metadata.terminating() {
+            continue;
+        }
+        let mut derived: Vec<(String, Option<bool>)> = state
+            .slices_of(&object.key.namespace, &object.key.name)
+            .filter_map(|slice| slice.endpoint_slice())
+            .filter(|slice| slice.address_type == "IPv4")
+            .flat_map(|slice| slice.endpoints.iter().map(|e| (e.addresses[0].clone(), e.conditions.ready)))
+            .collect();
+        derived.sort();
+        let node = state.get(Resource::Nodes, "", "n1").is_some();
+        let mut expected: Vec<(String, Option<bool>)> = state
+            .pods_of(object)
+            .into_iter()
+            .filter(|pod| !pod.status.pod_ip.is_empty() && node)
+            .map(|pod| (pod.status.pod_ip.clone(), Some(pod.ready() && !pod.metadata.terminating())))
+            .collect();
+        expected.sort();
+        let v4 = service.spec.ip_families.iter().any(|family| family == "IPv4");
+        assert_eq!(derived, if v4 { expected } else { Vec::new() }, "{}", object.key.name);
+    }
+}
+
+fn no_namespaces_without(engine: &Engine) {
+    for resource in Resource::ALL.into_iter().filter(|resource| resource.info().namespaced) {
+        for object in engine.state.shelf(resource).all() {
+            let namespace = engine.state.get(Resource::Namespaces, "", &object.key.namespace);
+            assert!(namespace.is_some(), "{resource} {} outlived its namespace", object.key.name);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_doubled_leaked_or_left_behind(
+        groups in prop::collection::vec((prop::collection::vec((step(), prop::bool::weighted(0.1)), 1..6), prop::bool::weighted(0.15)), 1..50)
+    ) {
+        let mut engine = engine();
+        for (steps, lost) in groups {
+            let before = engine.state.dump();
+            for (step, dry_run) in steps {
+                let mut write = write(&step);
+                write.dry_run = dry_run;
+                let undone = engine.state.dump();
+                let result = engine.request(write);
+                if dry_run || result.is_err() {
+                    prop_assert_eq!(engine.state.dump(), undone, "{:?} → {:?}", step, result);
+                }
+            }
+            let events = engine.finish();
+            for pair in events.windows(2) {
+                prop_assert_eq!(pair[0].revision + 1, pair[1].revision);
+            }
+            if lost {
+                engine.abandon();
+                prop_assert_eq!(engine.state.dump(), before);
+            } else {
+                engine.committed();
+            }
+            check(&engine);
+            no_namespaces_without(&engine);
+        }
+        // A second look at everything finds nothing to do.
+        let events = engine.state.revision();
+        engine.repair(false).unwrap();
+        let changes: Vec<String> = engine.finish().iter().map(|e| format!("{:?} {:?}", e.kind, e.object.key)).collect();
+        prop_assert_eq!(engine.state.revision(), events, "{:?}", changes);
+    }
+}
+
+#[test]
+fn a_full_range_refuses_and_takes_nothing() {
+    let mut engine = engine();
+    // 10.0.0.0/29 has six addresses.
+    for n in 0..6 {
+        let name = format!("s{n}");
+        let object = service("default", &name, 1, 0);
+        engine.request(request(Resource::Services, "default", &name, Verb::Create { object })).unwrap();
+    }
+    let before = engine.state.dump();
+    let object = service("default", "one-more", 1, 0);
+    let refusal =
+        engine.request(request(Resource::Services, "default", "one-more", Verb::Create { object })).unwrap_err();
+    assert_eq!(refusal.to_string(), "failed to allocate a serviceIP: range is full");
+    assert_eq!(engine.state.dump(), before);
+    // Two ports are wanted where one is left, after an address was chosen.
+    for n in 0..5 {
+        engine.state.pools().1.hold(30000 + n);
+    }
+    let options = DeleteOptions::default();
+    engine.request(request(Resource::Services, "default", "s0", Verb::Delete { options })).unwrap();
+    let before = engine.state.dump();
+    let object = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "two", "namespace": "default" },
+        "spec": { "type": "NodePort", "ports": [{ "port": 1, "name": "a" }, { "port": 2, "name": "b" }] } });
+    let refusal = engine.request(request(Resource::Services, "default", "two", Verb::Create { object })).unwrap_err();
+    assert_eq!(refusal.to_string(), "failed to allocate a nodePort: range is full");
+    assert_eq!(engine.state.dump(), before);
+}
+
+#[test]
+fn preconditions_of_a_delete() {
+    let mut engine = engine();
+    let object = service("default", "web", 1, 0);
+    let stored = engine.request(request(Resource::Services, "default", "web", Verb::Create { object })).unwrap().object;
+    let mut delete = |uid: &str, version: &str| {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let preconditions = Preconditions { uid: text(uid), resource_version: text(version) };
+        let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+        engine.request(request(Resource::Services, "default", "web", Verb::Delete { options }))
+    };
+    let refusal = delete("another", "").unwrap_err().to_string();
+    assert!(refusal.contains("the UID in the precondition (another) does not match the UID in record"), "{refusal}");
+    assert!(delete("", "1").unwrap_err().to_string().contains("the ResourceVersion in the precondition (1)"));
+    let uid = stored.meta().uid().to_owned();
+    assert_eq!(delete(&uid, &stored.revision.to_string()).unwrap().outcome, Outcome::Deleted);
+}

@@ -1,0 +1,141 @@
+//! Replacing and patching (research B.4: preconditions, no-op writes, finalizers).
+
+use std::sync::Arc;
+
+use model::admission::{Subresource, prepare_update};
+use model::patch::{self, PatchError, PatchKind};
+use model::types::{Service, ServiceCidr};
+use model::{FieldError, Object, Resource, schema};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::cidrs::check_ranges;
+use super::stamp::{broken, cannot_handle, edit_metadata, metadata_text};
+use super::{Engine, written};
+use crate::error::Refusal;
+use crate::request::{Outcome, Written};
+
+const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+
+impl Engine {
+    pub(super) fn update(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        object: Value,
+        subresource: Subresource,
+    ) -> Result<Written, Refusal> {
+        let Some(old) = self.state.get(resource, namespace, name).cloned() else {
+            // A client that names a version or a uid means an object that it has seen, and that is gone.
+            let knew = version(&object).is_some() || metadata_text(&object, "uid").is_some();
+            if resource.info().create_on_update && subresource == Subresource::None && !knew {
+                return self.create(resource, namespace, name, object);
+            }
+            return Err(Refusal::NotFound { resource, name: name.to_owned() });
+        };
+        self.replace(&old, object, subresource)
+    }
+
+    pub(super) fn patch(
+        &mut self,
+        old: &Arc<Object>,
+        kind: PatchKind,
+        patch: &Value,
+        subresource: Subresource,
+        strict: bool,
+    ) -> Result<Written, Refusal> {
+        let refused = |detail: String| Refusal::Invalid(vec![FieldError::invalid("patch", patch.to_string(), detail)]);
+        let current = old.value().map_err(broken)?;
+        let mut new = patch::apply(kind, old.resource, &current, patch).map_err(|error| match error {
+            PatchError::TooManyOperations { .. } => Refusal::TooLarge(error.to_string()),
+            PatchError::Malformed { .. } => Refusal::BadRequest(error.to_string()),
+            PatchError::Unprocessable { .. } => refused(error.to_string()),
+        })?;
+        let checked = schema::check(old.resource, &new);
+        if let Some(first) = checked.mismatched.first() {
+            return Err(refused(first.clone()));
+        }
+        let unknown: Vec<String> = checked.unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+        if !unknown.is_empty() {
+            if strict {
+                return Err(refused(format!("strict decoding error: {}", unknown.join(", "))));
+            }
+            schema::prune(old.resource, &mut new);
+        }
+        for field in ["name", "namespace"] {
+            if metadata_text(&new, field) != metadata_text(&current, field) {
+                return Err(Refusal::BadRequest(format!("the {field} of the object cannot be changed by a patch")));
+            }
+        }
+        let mut answer = self.replace(old, new, subresource)?;
+        answer.warnings.splice(0..0, unknown);
+        Ok(answer)
+    }
+
+    /// Makes `new` the state of an object that is there.
+    fn replace(&mut self, old: &Arc<Object>, mut new: Value, subresource: Subresource) -> Result<Written, Refusal> {
+        check_preconditions(old, &new)?;
+        let warnings =
+            prepare_update(old.resource, subresource, old, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
+        let changed = match old.resource {
+            Resource::Services => {
+                let service: Service = serde_json::from_value(new).map_err(|e| cannot_handle(old.resource, &e))?;
+                self.replace_service(old, service)?
+            }
+            Resource::ServiceCidrs => {
+                check_ranges(&ServiceCidr::deserialize(&new).map_err(|e| cannot_handle(old.resource, &e))?)?;
+                self.put_changed(new, old)?
+            }
+            _ => self.put_changed(new, old)?,
+        };
+        let Some(object) = changed else { return Ok(written(Arc::clone(old), Outcome::Unchanged, warnings)) };
+        let meta = object.meta();
+        if meta.terminating() && meta.finalizers.is_empty() && meta.deletion_grace_period_seconds.unwrap_or(0) == 0 {
+            let last = self.remove_with_contents(&object)?;
+            return Ok(written(last, Outcome::Deleted, warnings));
+        }
+        Ok(written(object, Outcome::Updated, warnings))
+    }
+}
+
+/// The version that a client wrote; "0" means any, as in Kubernetes.
+fn version(object: &Value) -> Option<&str> {
+    metadata_text(object, "resourceVersion").filter(|version| *version != "0")
+}
+
+fn check_preconditions(old: &Object, new: &Value) -> Result<(), Refusal> {
+    let conflict =
+        |detail: String| Err(Refusal::Conflict { resource: old.resource, name: old.key.name.to_string(), detail });
+    if let Some(uid) = metadata_text(new, "uid")
+        && uid != old.meta().uid()
+    {
+        let stored = old.meta().uid();
+        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}"));
+    }
+    let path = "metadata.resourceVersion";
+    match version(new).map(|text| (text, text.parse::<u64>())) {
+        Some((_, Ok(version))) if version == old.revision => Ok(()),
+        Some((_, Ok(_))) => conflict(MODIFIED.to_owned()),
+        Some((text, Err(_))) => Err(Refusal::Invalid(vec![FieldError::invalid(
+            path,
+            text,
+            "must be a number that the server has given out",
+        )])),
+        None if old.resource.info().update_needs_revision => {
+            Err(Refusal::Invalid(vec![FieldError::invalid(path, 0, "must be specified for an update")]))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Sets `deletionTimestamp` and the grace period of an object that stays for a while.
+pub(super) fn mark_terminating(value: &mut Value, at: String, grace_seconds: i64) {
+    edit_metadata(value, |metadata| {
+        metadata.insert("deletionTimestamp".to_owned(), at.into());
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace_seconds.into());
+        if let Some(generation) = metadata.get("generation").and_then(Value::as_i64) {
+            metadata.insert("generation".to_owned(), (generation + 1).into());
+        }
+    });
+}

@@ -1,0 +1,70 @@
+//! One change as watchers see it, serialised once for all of them.
+//!
+//! An object is serialised *inside* its watch frame, and its own bytes are a slice of that frame: the row in SQLite, the
+//! answer to a GET, an item of a LIST and the line of every watch are one allocation.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Object, Revision};
+
+/// What happened to the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl EventKind {
+    /// `ADDED`, `MODIFIED` or `DELETED`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+
+    /// What stands in the frame before the object.
+    pub(crate) fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Added => b"{\"type\":\"ADDED\",\"object\":",
+            Self::Modified => b"{\"type\":\"MODIFIED\",\"object\":",
+            Self::Deleted => b"{\"type\":\"DELETED\",\"object\":",
+        }
+    }
+}
+
+/// What stands in the frame after the object.
+pub(crate) const SUFFIX: &[u8] = b"}\n";
+
+/// One change.
+#[derive(Debug)]
+pub struct Event {
+    pub kind: EventKind,
+    pub revision: Revision,
+    /// The state after the change; for `Deleted` the last one, with the revision of the deletion.
+    pub object: Arc<Object>,
+    /// The state before it; None for `Added`.
+    pub previous: Option<Arc<Object>>,
+    frame: Bytes,
+}
+
+impl Event {
+    /// `frame` is the whole line; `object.bytes` is a slice of it.
+    pub(crate) fn new(kind: EventKind, object: Arc<Object>, previous: Option<Arc<Object>>, frame: Bytes) -> Self {
+        Self { kind, revision: object.revision, object, previous, frame }
+    }
+
+    /// `{"type":"ADDED","object":{…}}` and a line end: the same bytes for every watcher.
+    pub fn frame(&self) -> Bytes {
+        self.frame.clone()
+    }
+
+    /// An estimate of the memory that this event alone keeps from being freed once its object is superseded.
+    pub(crate) fn cost(&self) -> usize {
+        // The view repeats about what the JSON holds, in small allocations.
+        512 + 2 * self.frame.len()
+    }
+}

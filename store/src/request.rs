@@ -1,0 +1,84 @@
+//! What a client asks of the writer, and what it gets back.
+
+use std::sync::Arc;
+
+use model::Object;
+use model::Resource;
+use model::admission::Subresource;
+use model::patch::PatchKind;
+use serde_json::Value;
+
+/// One request to the writer.
+#[derive(Debug)]
+pub struct Write {
+    pub resource: Resource,
+    /// Empty for cluster-scoped resources.
+    pub namespace: String,
+    /// Empty only for a create with `metadata.generateName`.
+    pub name: String,
+    pub verb: Verb,
+    /// Everything but storage: validated, allocated, answered, and undone.
+    pub dry_run: bool,
+}
+
+/// What is asked for. Objects carry `kind`, `apiVersion` and, where namespaced, `metadata.namespace`.
+#[derive(Debug)]
+pub enum Verb {
+    Create {
+        object: Value,
+    },
+    /// Replaces an object; `metadata.resourceVersion` and `metadata.uid`, where set, are preconditions.
+    Update {
+        object: Value,
+        subresource: Subresource,
+    },
+    /// Applied to the newest state by the writer itself, so it conflicts only if it names a resourceVersion.
+    Patch {
+        kind: PatchKind,
+        patch: Value,
+        subresource: Subresource,
+        /// Whether an unknown field in the result refuses the patch; otherwise it is dropped with a warning.
+        strict: bool,
+    },
+    Delete {
+        options: DeleteOptions,
+    },
+}
+
+/// The part of `DeleteOptions` that has a meaning here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteOptions {
+    /// Pods only. None: the Pod's own; negative: 1 second.
+    pub grace_period_seconds: Option<i64>,
+    /// Accepted and without effect: what an object owns here goes with it in the same transaction.
+    pub propagation_policy: Option<String>,
+    pub preconditions: Preconditions,
+}
+
+/// What must hold of the stored object for a delete to go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+/// A write that is durable, or, for a dry run, would have been.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The new state; for `Deleted` the last one, with the revision of the deletion.
+    pub object: Arc<Object>,
+    pub outcome: Outcome,
+    pub warnings: Vec<String>,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Created,
+    Updated,
+    /// The object was already so: no revision, no event.
+    Unchanged,
+    /// Deletion has begun: the object stays until its finalizers or its grace period are done with.
+    Deleting,
+    Deleted,
+}

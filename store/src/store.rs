@@ -1,0 +1,131 @@
+//! The handle that the rest of the server holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::{Object, Resource, Revision};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{Config, Environment};
+use crate::error::{Expired, OpenError, Refusal};
+use crate::metrics::Metrics;
+use crate::published::Shared;
+use crate::request::{Write, Written};
+use crate::watch::Watch;
+use crate::writer::{self, Message, Request};
+
+/// The store. Clones are handles of the same one; the writer ends when the last is dropped, or with [`close`](Self::close).
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Message>,
+}
+
+impl Store {
+    /// Opens the database, or makes it, with the system's clock and random numbers.
+    ///
+    /// Brings the schema up to date, reads everything into memory, creates what every cluster has (four namespaces and the
+    /// ServiceCIDR `kubernetes`), and mends allocations and derived objects that disagree with the Services, with Events.
+    ///
+    /// # Errors
+    /// Each with a sentence that says what to do; nothing runs on afterwards.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        Self::open_in(config, Environment::system()).await
+    }
+
+    /// As [`open`](Self::open), with time and chance from outside.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_in(config: Config, environment: Environment) -> Result<Self, OpenError> {
+        let (shared, queue) = writer::start(config, environment).await?;
+        Ok(Self { shared, queue })
+    }
+
+    /// The revision of the newest published change.
+    pub fn revision(&self) -> Revision {
+        self.shared.read().revision
+    }
+
+    /// The revision of the newest change of one resource; 0 or the start of the history when there was none.
+    pub fn last_change(&self, resource: Resource) -> Revision {
+        self.shared.read().last_change(resource)
+    }
+
+    /// One object; `namespace` is empty for cluster-scoped resources.
+    pub fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.shared.read().shelf(resource).get(namespace, name).cloned()
+    }
+
+    /// Every object of a resource, or of one namespace, in key order, with the revision at which this was so.
+    pub fn list(&self, resource: Resource, namespace: Option<&str>) -> (Revision, Vec<Arc<Object>>) {
+        let published = self.shared.read();
+        (published.revision, published.shelf(resource).collect(namespace))
+    }
+
+    /// The changes of a resource, or of one namespace, strictly after `from`.
+    ///
+    /// # Errors
+    /// When changes after `from` have been forgotten: the client must list again.
+    pub fn watch(&self, resource: Resource, namespace: Option<&str>, from: Revision) -> Result<Watch, Expired> {
+        Watch::new(&self.shared, resource, namespace, from)
+    }
+
+    /// Does one write; returns when it is on the disk and visible to readers.
+    ///
+    /// A caller that stops waiting does not take the write back.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; a refused write has changed nothing.
+    pub async fn write(&self, write: Write) -> Result<Written, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Message::Write(Request { write, answer })).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::Busy,
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Whether writes are taken: false after [`close`](Self::close), and if the writer has ended for a fault of its own.
+    pub fn is_open(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
+    /// Finishes what was asked before, moves the write-ahead log into the database, and releases the lock.
+    pub async fn close(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.queue.send(Message::Close(done)).await.is_ok() {
+            // An error means that the writer is gone, which is what was wanted.
+            let _ = finished.await;
+        }
+    }
+
+    /// Figures for `/metrics`.
+    pub fn metrics(&self) -> Metrics {
+        let counters = &self.shared.counters;
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let published = self.shared.read();
+        Metrics {
+            revision: published.revision,
+            compacted: get(&counters.compacted),
+            objects: Resource::ALL.iter().map(|r| (*r, published.shelf(*r).len() as u64)).collect(),
+            history_events: published.history_events() as u64,
+            history_bytes: published.history_bytes() as u64,
+            database_bytes: get(&counters.database_bytes),
+            wal_bytes: get(&counters.wal_bytes),
+            superseded_rows: get(&counters.superseded_rows),
+            queue_length: (self.queue.max_capacity() - self.queue.capacity()) as u64,
+            rows_written: get(&counters.rows_written),
+            requests: get(&counters.requests),
+            refused: get(&counters.refused),
+            failed_commits: get(&counters.failed_commits),
+            group_size: counters.group_size.read(),
+            commit_seconds: counters.commit_seconds.read(),
+            prepare_seconds: counters.prepare_seconds.read(),
+        }
+    }
+}
+
+fn closed() -> Refusal {
+    Refusal::Unavailable("the store is closed: the server is shutting down".to_owned())
+}

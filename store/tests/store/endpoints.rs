@@ -1,0 +1,132 @@
+//! Whoever has an answer to a write can read the endpoints that follow from it.
+
+use model::Resource;
+use model::types::EndpointSlice;
+use serde_json::{Value, json};
+
+use super::support::{Home, node, pod, running, service, web};
+
+fn slices(home: &Home) -> Vec<EndpointSlice> {
+    let (_, objects) = home.store.list(Resource::EndpointSlices, Some("default"));
+    objects.iter().map(|object| object.endpoint_slice().unwrap().clone()).collect()
+}
+
+fn ready(home: &Home) -> Vec<(String, bool)> {
+    let mut endpoints: Vec<_> = slices(home)
+        .iter()
+        .flat_map(|slice| slice.endpoints.clone())
+        .map(|endpoint| (endpoint.addresses[0].clone(), endpoint.conditions.ready == Some(true)))
+        .collect();
+    endpoints.sort();
+    endpoints
+}
+
+async fn home() -> Home {
+    let home = Home::new().await;
+    home.create(Resource::Nodes, node("n1")).await.unwrap();
+    home.create(Resource::Services, web("web")).await.unwrap();
+    home
+}
+
+#[tokio::test]
+async fn slices_follow_pods_in_the_same_commit() {
+    let home = home().await;
+    let placeholder = slices(&home);
+    assert_eq!((placeholder.len(), placeholder[0].endpoints.len()), (1, 0));
+    assert_eq!(placeholder[0].metadata.owner_references[0].name, "web");
+    assert!(!placeholder[0].metadata.uid().is_empty());
+    for (name, ip) in [("a", "10.9.0.1"), ("b", "10.9.0.2")] {
+        home.create(Resource::Pods, pod(name, "web")).await.unwrap();
+        home.status(Resource::Pods, "default", name, running(ip, true)).await.unwrap();
+    }
+    assert_eq!(ready(&home), [("10.9.0.1".to_owned(), true), ("10.9.0.2".to_owned(), true)]);
+    let endpoints = home.value(Resource::Endpoints, "default", "web");
+    assert_eq!(endpoints["subsets"][0]["addresses"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        slices(&home)[0].metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"],
+        "2023-11-14T22:13:19Z"
+    );
+    home.status(Resource::Pods, "default", "a", running("10.9.0.1", false)).await.unwrap();
+    assert_eq!(ready(&home)[0], ("10.9.0.1".to_owned(), false));
+    // A graceful end: still there, no longer ready.
+    home.delete(Resource::Pods, "default", "b").await.unwrap();
+    assert_eq!(ready(&home), [("10.9.0.1".to_owned(), false), ("10.9.0.2".to_owned(), false)]);
+    home.merge(Resource::Pods, "default", "a", json!({ "metadata": { "labels": { "app": "other" } } })).await.unwrap();
+    assert_eq!(ready(&home).len(), 1);
+    home.delete(Resource::Services, "default", "web").await.unwrap();
+    assert!(slices(&home).is_empty());
+    assert!(home.names(Resource::Endpoints, "default").is_empty());
+}
+
+#[tokio::test]
+async fn a_heartbeat_rewrites_nothing() {
+    let home = home().await;
+    home.create(Resource::Pods, pod("a", "web")).await.unwrap();
+    home.status(Resource::Pods, "default", "a", running("10.9.0.1", true)).await.unwrap();
+    let before = (home.store.last_change(Resource::EndpointSlices), home.store.last_change(Resource::Endpoints));
+    let mut status = running("10.9.0.1", true);
+    status["conditions"][0]["lastProbeTime"] = json!("2023-11-14T22:15:00Z");
+    home.status(Resource::Pods, "default", "a", status).await.unwrap();
+    let after = (home.store.last_change(Resource::EndpointSlices), home.store.last_change(Resource::Endpoints));
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn what_a_client_does_to_derived_objects_is_undone() {
+    let home = home().await;
+    home.create(Resource::Pods, pod("a", "web")).await.unwrap();
+    home.status(Resource::Pods, "default", "a", running("10.9.0.1", true)).await.unwrap();
+    let name = slices(&home)[0].metadata.name().to_owned();
+    home.delete(Resource::EndpointSlices, "default", &name).await.unwrap();
+    assert_eq!(ready(&home), [("10.9.0.1".to_owned(), true)]);
+    let name = slices(&home)[0].metadata.name().to_owned();
+    home.merge(Resource::EndpointSlices, "default", &name, json!({ "endpoints": [] })).await.unwrap();
+    assert_eq!(ready(&home), [("10.9.0.1".to_owned(), true)]);
+    home.merge(Resource::Endpoints, "default", "web", json!({ "subsets": null })).await.unwrap();
+    assert!(home.value(Resource::Endpoints, "default", "web")["subsets"][0]["addresses"].is_array());
+    home.delete(Resource::Endpoints, "default", "web").await.unwrap();
+    assert!(home.value(Resource::Endpoints, "default", "web")["subsets"][0]["addresses"].is_array());
+}
+
+#[tokio::test]
+async fn a_node_that_comes_or_moves_changes_endpoints() {
+    let home = Home::new().await;
+    home.create(Resource::Services, web("web")).await.unwrap();
+    home.create(Resource::Pods, pod("a", "web")).await.unwrap();
+    home.status(Resource::Pods, "default", "a", running("10.9.0.1", true)).await.unwrap();
+    assert!(ready(&home).is_empty());
+    home.create(Resource::Nodes, node("n1")).await.unwrap();
+    assert_eq!(ready(&home).len(), 1);
+    let zone = json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": "z1" } } });
+    home.merge(Resource::Nodes, "", "n1", zone).await.unwrap();
+    assert_eq!(slices(&home)[0].endpoints[0].zone.as_deref(), Some("z1"));
+}
+
+#[tokio::test]
+async fn endpoints_made_by_hand_are_mirrored() {
+    let home = Home::new().await;
+    let endpoints: Value = json!({ "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": { "name": "db", "namespace": "default" },
+        "subsets": [{ "addresses": [{ "ip": "192.0.2.1" }], "ports": [{ "port": 5432 }] }] });
+    home.create(Resource::Endpoints, endpoints).await.unwrap();
+    assert!(slices(&home).is_empty());
+    home.create(Resource::Services, service("db", json!({ "ports": [{ "port": 5432 }] }))).await.unwrap();
+    assert_eq!(ready(&home), [("192.0.2.1".to_owned(), true)]);
+    let more = json!({ "subsets": [{ "addresses": [{ "ip": "192.0.2.2" }], "ports": [{ "port": 5432 }] }] });
+    home.merge(Resource::Endpoints, "default", "db", more).await.unwrap();
+    assert_eq!(ready(&home), [("192.0.2.2".to_owned(), true)]);
+    home.delete(Resource::Endpoints, "default", "db").await.unwrap();
+    assert!(slices(&home).is_empty());
+}
+
+#[tokio::test]
+async fn slices_made_by_hand_stay() {
+    let home = Home::new().await;
+    let slice = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": { "name": "vm", "namespace": "default", "labels": { "kubernetes.io/service-name": "db" } },
+        "endpoints": [{ "addresses": ["192.0.2.1"], "conditions": { "ready": true } }], "ports": [{ "port": 5432 }] });
+    home.create(Resource::EndpointSlices, slice).await.unwrap();
+    home.create(Resource::Services, service("db", json!({ "ports": [{ "port": 5432 }] }))).await.unwrap();
+    home.delete(Resource::Services, "default", "db").await.unwrap();
+    assert_eq!(home.names(Resource::EndpointSlices, "default"), ["vm"]);
+}

@@ -1,0 +1,18 @@
+//! The store through its public interface, over a real SQLite file.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking, their helpers too"
+)]
+
+mod durability;
+mod endpoints;
+mod history;
+mod load;
+mod random;
+mod repair;
+mod services;
+mod support;
+mod writes;
