@@ -1,0 +1,20 @@
+//! From a cluster's state to what one node's kernel does with a packet.
+//!
+//! [`compile()`] decides (pure): a [`Plan`] says in Services' own words where each address and port leads on
+//! this node. [`route()`] reads a plan as the kernel should and is the oracle: every spelling of a plan is
+//! tested against it, packet by packet. [`nftables`] is the first spelling; it renders a plan into elements of
+//! a constant set of maps, and writes the difference to what it wrote before.
+//!
+//! No policy is decided in a spelling: whatever depends on traffic policies, readiness or locality is in the plan.
+
+pub mod compile;
+pub mod nftables;
+pub mod plan;
+pub mod route;
+
+#[cfg(test)]
+mod testing;
+
+pub use compile::{compile, compile_node, compile_service};
+pub use plan::{Action, At, Endpoint, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+pub use route::{Candidate, Origin, Packet, Source, Verdict, route};

@@ -1,0 +1,276 @@
+//! The part of a table that does not depend on the Services: its sets, maps, chains and rules, as data.
+//!
+//! Both tables (`ip portolan`, `ip6 portolan`) have the same layout; only the width of addresses differs. The
+//! way of a connection's first packet (NAT hooks see no other):
+//!
+//! ```text
+//! prerouting ─▶ source in local-clients? ─yes─▶ inside ─(services-inside, node-ports-inside)─┐
+//!      └──────────────────no────────────────────┐   └─no override─┐                          │
+//! output ─▶ inside                              ▼                 ▼                          ▼
+//!                                            outside ─(services, node-ports)─▶ balance ─▶ @balancers
+//!                                               │ ClusterIP without this port: refuse         │
+//!                                               │ another proxy's: return                     ├▶ refuse
+//!                                               └ rest of the service CIDRs: drop             ├▶ discard
+//!                                                                                             ├▶ pick-N ─▶ dnat
+//! postrouting ─▶ was dnat'ed? ─▶ source ─▶ masquerade, or keep the client's address           └▶ sticky-N-T
+//! ```
+//!
+//! - A frontend leads to a *word* ([`word`]): a pool, and an *action* that the small map `balancers` turns into a
+//!   chain. Facts about Services stand in data maps only: an element of a verdict map makes the kernel check the
+//!   whole table again.
+//! - Refusing and dropping happens in the NAT chains too, not in filter chains before them: those would cost every
+//!   packet of every connection of the machine, these only the first of each. What is refused leaves no
+//!   connection behind, so the next packet asks again.
+//! - The word travels from rule to rule in `skb->priority`, because registers do not. The packet mark, which others
+//!   use so, belongs to policy routing and VPNs; the priority of a packet that has come in from a device is 0,
+//!   and 0 is what it is set back to. (A process that gave its socket a priority loses it for the first packet.)
+//! - The masquerade decision needs no mark either: postrouting asks conntrack what the client asked for.
+
+use std::borrow::Cow;
+
+use super::balancer;
+use super::expr::{Ct, Expr, Fib, Field, Meta, Reg, Reject, Verdict};
+use super::set::Set;
+use super::word;
+use crate::plan::Family;
+
+/// The name of both tables.
+pub const TABLE: &str = "portolan";
+pub const TABLE_COMMENT: &str = "Kubernetes Services; made by portolan agent, do not edit";
+
+/// `RTN_LOCAL`: the address is one of this machine.
+const LOCAL: u32 = 2;
+/// `IPS_DST_NAT`: the connection's destination was changed.
+const DNAT: u32 = 1 << 5;
+const TCP: u8 = 6;
+
+/// A chain with its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub name: Cow<'static, str>,
+    pub hook: Option<Hook>,
+    pub comment: &'static str,
+    pub rules: Vec<Rule>,
+}
+
+/// Where a base chain of type `nat` is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Prerouting,
+    Output,
+    Postrouting,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub comment: &'static str,
+    pub exprs: Vec<Expr>,
+}
+
+impl Hook {
+    /// The kernel's number and the priority: `dstnat` and `srcnat`.
+    pub fn number_and_priority(self) -> (u32, i32) {
+        match self {
+            Self::Prerouting => (0, -100),
+            Self::Output => (3, -100),
+            Self::Postrouting => (4, 100),
+        }
+    }
+}
+
+/// How many registers an address takes.
+pub(super) const fn address_words(family: Family) -> u8 {
+    match family {
+        Family::V4 => 1,
+        Family::V6 => 4,
+    }
+}
+
+/// Every chain that a table has from the start, in an order in which a chain's targets may come later.
+pub fn chains(family: Family) -> Vec<Chain> {
+    let mut chains = vec![
+        base(
+            "prerouting",
+            Hook::Prerouting,
+            vec![
+                rule(
+                    "clients on this node",
+                    vec![Expr::Load(Field::Source, KEY), Expr::In(Set::LocalClients.name(), KEY), goto("inside")],
+                ),
+                rule("", vec![goto("outside")]),
+            ],
+        ),
+        base("output", Hook::Output, vec![rule("", vec![goto("inside")])]),
+        base(
+            "postrouting",
+            Hook::Postrouting,
+            vec![rule(
+                "",
+                vec![Expr::LoadCt(Ct::Status, KEY), Expr::And(KEY, DNAT), Expr::Differs(KEY, 0), goto("source")],
+            )],
+        ),
+        chain(
+            "inside",
+            "frontends that lead elsewhere for clients on this node",
+            vec![
+                rule("", look_up_service(family, Set::ServicesInside)),
+                rule("", look_up_node_port(Set::NodePortsInside)),
+                rule("", vec![goto("outside")]),
+            ],
+        ),
+        chain(
+            "outside",
+            "frontends",
+            vec![
+                rule("", look_up_service(family, Set::Services)),
+                rule("", look_up_node_port(Set::NodePorts)),
+                rule("no such port", destination_in(Set::ClusterIps, goto("refuse"))),
+                rule("another proxy's", destination_in(Set::OtherProxies, Expr::Verdict(Verdict::Return))),
+                rule("no such Service", destination_in(Set::ServiceCidrs, Expr::Verdict(Verdict::Drop))),
+            ],
+        ),
+        chain(
+            "balance",
+            "does what the word in the priority says",
+            vec![
+                rule(
+                    "",
+                    vec![
+                        Expr::LoadMeta(Meta::Priority, KEY),
+                        Expr::And(KEY, word::ACTION_MASK),
+                        Expr::LookupVerdict { map: Set::Balancers.name(), key: KEY },
+                    ],
+                ),
+                rule("", vec![Expr::Verdict(Verdict::Drop)]),
+            ],
+        ),
+        chain(
+            "refuse",
+            "nobody serves this",
+            vec![
+                rule(
+                    "",
+                    vec![
+                        Expr::LoadMeta(Meta::Protocol, KEY),
+                        Expr::EqualsByte(KEY, TCP),
+                        Expr::Reject(Reject::TcpReset),
+                    ],
+                ),
+                rule("", vec![Expr::Reject(Reject::PortUnreachable)]),
+            ],
+        ),
+        chain(
+            "discard",
+            "served elsewhere, but not for this client",
+            vec![rule("", vec![Expr::Verdict(Verdict::Drop)])],
+        ),
+        source(family),
+    ];
+    chains.extend(balancer::plain_chains(family));
+    chains
+}
+
+/// Who keeps its address. An answer passes through this node if the client or the endpoint is here; else only if
+/// the client is made to be this node.
+fn source(family: Family) -> Chain {
+    let second = Reg(address_words(family));
+    let asked_for = |key: Reg| {
+        let port = Reg(key.0 + 1);
+        [Expr::LoadMeta(Meta::Protocol, key), Expr::LoadCt(Ct::DestinationPort, port)]
+    };
+    let mut service = vec![Expr::LoadCt(Ct::Destination, KEY)];
+    service.extend(asked_for(second));
+    service.extend([Expr::In(Set::Masqueraded.name(), KEY), Expr::Masquerade]);
+    let mut node_port = vec![Expr::LoadCt(Ct::Destination, KEY), Expr::In(Set::NodeAddresses.name(), KEY)];
+    node_port.extend(asked_for(KEY));
+    node_port.extend([Expr::In(Set::MasqueradedNodePorts.name(), KEY), Expr::Masquerade]);
+    chain(
+        "source",
+        "whose address the endpoint sees",
+        vec![
+            rule(
+                "the node itself",
+                vec![Expr::LoadFib(Fib::Source, KEY), Expr::Equals(KEY, LOCAL), Expr::Verdict(Verdict::Return)],
+            ),
+            rule(
+                "a pod that reaches itself",
+                vec![
+                    Expr::Load(Field::Source, KEY),
+                    Expr::Load(Field::Destination, second),
+                    Expr::In(Set::Hairpin.name(), KEY),
+                    Expr::Masquerade,
+                ],
+            ),
+            rule(
+                "an endpoint on this node",
+                vec![
+                    Expr::Load(Field::Destination, KEY),
+                    Expr::Load(Field::Destination, second),
+                    Expr::In(Set::Hairpin.name(), KEY),
+                    Expr::Verdict(Verdict::Return),
+                ],
+            ),
+            rule(
+                "a client on this node",
+                vec![
+                    Expr::Load(Field::Source, KEY),
+                    Expr::In(Set::LocalClients.name(), KEY),
+                    Expr::Verdict(Verdict::Return),
+                ],
+            ),
+            rule("", service),
+            rule("", node_port),
+        ],
+    )
+}
+
+/// Where keys start.
+pub(super) const KEY: Reg = Reg(0);
+/// Past the longest key (an IPv6 address, a protocol and a port; two IPv6 addresses).
+const WORD: Reg = Reg(8);
+
+fn look_up_service(family: Family, map: Set) -> Vec<Expr> {
+    let next = address_words(family);
+    vec![
+        Expr::Load(Field::Destination, KEY),
+        Expr::LoadMeta(Meta::Protocol, Reg(next)),
+        Expr::Load(Field::DestinationPort, Reg(next + 1)),
+        Expr::Lookup { map: map.name(), key: KEY, to: WORD },
+        Expr::SetMeta(Meta::Priority, WORD),
+        goto("balance"),
+    ]
+}
+
+fn look_up_node_port(map: Set) -> Vec<Expr> {
+    vec![
+        Expr::Load(Field::Destination, KEY),
+        Expr::In(Set::NodeAddresses.name(), KEY),
+        Expr::LoadFib(Fib::Destination, KEY),
+        Expr::Equals(KEY, LOCAL),
+        Expr::LoadMeta(Meta::Protocol, KEY),
+        Expr::Load(Field::DestinationPort, Reg(KEY.0 + 1)),
+        Expr::Lookup { map: map.name(), key: KEY, to: WORD },
+        Expr::SetMeta(Meta::Priority, WORD),
+        goto("balance"),
+    ]
+}
+
+fn destination_in(set: Set, then: Expr) -> Vec<Expr> {
+    vec![Expr::Load(Field::Destination, KEY), Expr::In(set.name(), KEY), then]
+}
+
+pub(super) fn goto(chain: &'static str) -> Expr {
+    Expr::Verdict(Verdict::Goto(Cow::Borrowed(chain)))
+}
+
+pub(super) fn rule(comment: &'static str, exprs: Vec<Expr>) -> Rule {
+    Rule { comment, exprs }
+}
+
+fn chain(name: &'static str, comment: &'static str, rules: Vec<Rule>) -> Chain {
+    Chain { name: Cow::Borrowed(name), hook: None, comment, rules }
+}
+
+fn base(name: &'static str, hook: Hook, rules: Vec<Rule>) -> Chain {
+    Chain { name: Cow::Borrowed(name), hook: Some(hook), comment: "", rules }
+}

@@ -1,0 +1,189 @@
+//! The netlink socket. Everything is synchronous: when `sendmsg` returns, the kernel has done the batch and its
+//! answers wait in the socket.
+
+use std::io;
+
+use netlink_sys::{Socket as Raw, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::libc;
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+
+use super::batch::{Batch, FAMILY_HEADER, HEADER, NLM_F_REQUEST, finish, header};
+use super::{NetlinkError, Writer, attribute};
+
+/// How much the kernel may hold for us; a batch is one message. Only memory that a batch really needs is taken.
+const SEND_BUFFER_BYTES: usize = 256 << 20;
+/// Answers are small: one per failed message.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Larger than any answer to what is asked here.
+const ANSWER_BYTES: usize = 64 << 10;
+/// A refused batch answers for each bad message; the first one is what is reported.
+const MAX_ANSWERS: usize = 100_000;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// A bound socket of the network namespace in which it was opened.
+pub struct Socket {
+    raw: Raw,
+    /// The largest message that the kernel takes from this socket.
+    limit: usize,
+}
+
+impl Socket {
+    /// # Errors
+    /// When the kernel has no netfilter netlink.
+    pub fn open() -> io::Result<Self> {
+        let mut raw = Raw::new(NETLINK_NETFILTER)?;
+        raw.bind_auto()?;
+        raw.connect(&SocketAddr::new(0, 0))?;
+        // Errors name the reason, and do not repeat the message. Both are niceties that old kernels lack.
+        let _ = raw.set_ext_ack(true);
+        let _ = raw.set_cap_ack(true);
+        // Only the machine's root may go beyond net.core.wmem_max; root of a user namespace gets what that allows.
+        if setsockopt(&raw, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
+            let _ = setsockopt(&raw, sockopt::SndBuf, &SEND_BUFFER_BYTES);
+        }
+        if setsockopt(&raw, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+            let _ = setsockopt(&raw, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
+        }
+        let limit = getsockopt(&raw, sockopt::SndBuf).map_err(io::Error::from)?.saturating_sub(64);
+        Ok(Self { raw, limit })
+    }
+
+    /// Sends a batch and waits for its outcome. Returns the bytes sent.
+    ///
+    /// A batch is atomic unless it is larger than the socket's send buffer, which only happens without the
+    /// machine's root rights; then it goes out in pieces, in order.
+    ///
+    /// # Errors
+    /// The first thing that went wrong. Of an atomic batch nothing was done then.
+    pub fn commit(&self, batch: &Batch) -> Result<usize, NetlinkError> {
+        let mut sent = 0;
+        for frame in batch.frames(self.limit) {
+            let bytes = frame.bytes.len();
+            self.raw.send(&frame.bytes, 0).map_err(|source| NetlinkError::Send { bytes, source })?;
+            sent += bytes;
+            self.outcome(batch, frame.last)?;
+        }
+        Ok(sent)
+    }
+
+    fn outcome(&self, batch: &Batch, last: u32) -> Result<(), NetlinkError> {
+        let mut acknowledged = false;
+        let mut failed: Option<NetlinkError> = None;
+        for _ in 0..MAX_ANSWERS {
+            let Some(answer) = self.receive(libc::MSG_DONTWAIT)? else { break };
+            for message in Messages(&answer) {
+                let Some(Err((source, detail))) = (message.kind == NLMSG_ERROR).then(|| message.error()) else {
+                    acknowledged |= message.kind == NLMSG_ERROR && message.sequence == last;
+                    continue;
+                };
+                let what = batch.what(message.sequence).to_owned();
+                failed.get_or_insert(NetlinkError::Refused { what, detail, source });
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if acknowledged => Ok(()),
+            None => Err(NetlinkError::NoAnswer),
+        }
+    }
+
+    /// Asks for one object; `None` when there is none. The answer is the object's attributes.
+    ///
+    /// # Errors
+    /// When the kernel refuses for another reason than that there is none.
+    pub fn get(
+        &self,
+        family: u8,
+        kind: u8,
+        what: &str,
+        body: impl FnOnce(&mut Writer),
+    ) -> Result<Option<Vec<u8>>, NetlinkError> {
+        let mut writer = Writer::default();
+        let kind = super::batch::NFTABLES << 8 | u16::from(kind);
+        header(&mut writer.bytes, kind, NLM_F_REQUEST, 1, family, 0);
+        body(&mut writer);
+        finish(&mut writer.bytes, 0);
+        let bytes = writer.bytes.len();
+        self.raw.send(&writer.bytes, 0).map_err(|source| NetlinkError::Send { bytes, source })?;
+        let answer = self.receive(libc::MSG_DONTWAIT)?.ok_or(NetlinkError::NoAnswer)?;
+        let message = Messages(&answer).next().ok_or(NetlinkError::NoAnswer)?;
+        match message.kind {
+            NLMSG_ERROR => match message.error() {
+                Err((source, _)) if source.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+                Err((source, detail)) => Err(NetlinkError::Refused { what: what.to_owned(), detail, source }),
+                Ok(()) => Err(NetlinkError::NoAnswer),
+            },
+            NLMSG_DONE => Ok(None),
+            _ => Ok(Some(message.body.get(FAMILY_HEADER..).unwrap_or_default().to_vec())),
+        }
+    }
+
+    /// One datagram, or `None` when nothing waits.
+    fn receive(&self, flags: i32) -> Result<Option<Vec<u8>>, NetlinkError> {
+        let mut buffer = Vec::with_capacity(ANSWER_BYTES);
+        loop {
+            match self.raw.recv(&mut buffer, flags) {
+                Ok(_) => return Ok(Some(buffer)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(NetlinkError::Receive(error)),
+            }
+        }
+    }
+}
+
+/// A received message.
+pub(super) struct Message<'a> {
+    pub kind: u16,
+    pub flags: u16,
+    pub sequence: u32,
+    /// What follows `struct nlmsghdr`.
+    pub body: &'a [u8],
+}
+
+impl Message<'_> {
+    /// Reads an `NLMSG_ERROR`: error 0 is an acknowledgement.
+    pub fn error(&self) -> Result<(), (io::Error, String)> {
+        let code = self.body.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b));
+        if code == 0 {
+            return Ok(());
+        }
+        let mut detail = String::new();
+        if self.flags & NLM_F_ACK_TLVS != 0 {
+            // The header of the message in question, and unless capped the message, come first.
+            let original = self.body.get(4..8).and_then(|b| b.first_chunk::<4>()).map_or(0, |b| u32::from_ne_bytes(*b));
+            let skip = if self.flags & NLM_F_CAPPED != 0 {
+                HEADER
+            } else {
+                usize::try_from(original).unwrap_or(usize::MAX).max(HEADER)
+            };
+            let tail = skip.checked_add(4).and_then(|at| self.body.get(at..)).unwrap_or_default();
+            if let Some(text) = attribute(tail, NLMSGERR_ATTR_MSG) {
+                detail = String::from_utf8_lossy(text).trim_end_matches('\0').to_owned();
+            }
+        }
+        Err((io::Error::from_raw_os_error(-code), detail))
+    }
+}
+
+/// The messages in a datagram.
+pub(super) struct Messages<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let bytes = self.0;
+        let word = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_ne_bytes(*b));
+        let half = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk::<2>()).map(|b| u16::from_ne_bytes(*b));
+        let length = usize::try_from(word(0)?).ok()?;
+        let message = Message { kind: half(4)?, flags: half(6)?, sequence: word(8)?, body: bytes.get(HEADER..length)? };
+        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    }
+}

@@ -1,0 +1,313 @@
+//! What the kernel has, as it was written last; and from that and a new plan, what is to be written.
+//!
+//! Nothing is read back: a dump takes seconds where an update takes microseconds. The shadow holds, per Service,
+//! the plan that is programmed (shared with whoever made it) and which number and slot each endpoint has; the
+//! elements themselves follow from that.
+//!
+//! Invariants, tested in `tests.rs`: slots of a pool are 0 to n-1; an endpoint's id is never given out twice in the
+//! life of a table, so that what a sticky client remembers never leads to a stranger; a pool's number may come
+//! back, but not in the batch that freed it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::types::Protocol;
+use model::{Key, Revision};
+
+use super::Dirty;
+use super::balancer::{Class, sticky_chain};
+use super::changes::Changes;
+use super::element::Element;
+use super::set::Set;
+use super::word;
+use crate::plan::{Action, At, Family, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+
+mod claims;
+mod slots;
+
+use claims::{Claim, Claims, Counts, Words};
+use slots::Slots;
+
+/// More than the tables can number. A rebuild starts counting anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exhausted {
+    #[error("there are more than {max} pools of endpoints", max = word::POOL_MASK / word::POOL_STEP)]
+    Pools,
+    #[error("more than {max} endpoints have come and gone", max = u32::MAX)]
+    EndpointIds,
+}
+
+/// The state of both tables.
+pub struct Shadow {
+    revision: Revision,
+    node: NodePlan,
+    services: BTreeMap<Arc<Key>, Programmed>,
+    claims: Claims,
+    cluster_ips: Counts,
+    other_proxies: Counts,
+    hairpin: Counts,
+    numbers: Numbers,
+    sticky: BTreeMap<(Family, Class, u32), u32>,
+}
+
+/// One Service in the kernel.
+struct Programmed {
+    plan: Arc<ServicePlan>,
+    /// Beside `plan.pools`, in the same order.
+    pools: Vec<ProgrammedPool>,
+}
+
+struct ProgrammedPool {
+    /// As it stands in a word.
+    number: u32,
+    action: u32,
+    slots: Slots,
+}
+
+/// Numbers given out.
+#[derive(Default)]
+struct Numbers {
+    last_pool: u32,
+    /// Freed in earlier batches; the oldest is taken first.
+    free_pools: VecDeque<u32>,
+    /// Freed in this batch.
+    freed_pools: Vec<u32>,
+    last_endpoint: u32,
+}
+
+impl Numbers {
+    fn pool(&mut self) -> Result<u32, Exhausted> {
+        if let Some(number) = self.free_pools.pop_front() {
+            return Ok(number);
+        }
+        self.last_pool = self.last_pool.checked_add(word::POOL_STEP).ok_or(Exhausted::Pools)?;
+        Ok(self.last_pool)
+    }
+
+    fn endpoint(&mut self) -> Result<u32, Exhausted> {
+        self.last_endpoint = self.last_endpoint.checked_add(1).ok_or(Exhausted::EndpointIds)?;
+        Ok(self.last_endpoint)
+    }
+}
+
+impl Default for Shadow {
+    /// Tables that have their layout and nothing else.
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            node: NodePlan::default(),
+            services: BTreeMap::new(),
+            claims: Claims::default(),
+            cluster_ips: Counts::new(Set::ClusterIps),
+            other_proxies: Counts::new(Set::OtherProxies),
+            hairpin: Counts::new(Set::Hairpin),
+            numbers: Numbers::default(),
+            sticky: BTreeMap::new(),
+        }
+    }
+}
+
+impl Shadow {
+    /// The revision of the plan that this is.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Becomes `plan` and returns what the kernel lacks for that. After an error, or when the changes did not reach
+    /// the kernel, the shadow is of no more use.
+    ///
+    /// # Errors
+    /// See [`Exhausted`].
+    pub fn update(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Changes, Exhausted> {
+        let mut changes = Changes::default();
+        self.update_node(&plan.node, &mut changes);
+        match dirty {
+            Dirty::Services(keys) => {
+                for key in keys {
+                    self.update_service(key, plan.services.get(key), &mut changes)?;
+                }
+            }
+            Dirty::All => {
+                let gone: BTreeSet<_> =
+                    self.services.keys().filter(|k| !plan.services.contains_key(&***k)).cloned().collect();
+                for key in &gone {
+                    self.update_service(key, None, &mut changes)?;
+                }
+                for (key, service) in &plan.services {
+                    self.update_service(key, Some(service), &mut changes)?;
+                }
+            }
+        }
+        self.claims.settle(&mut changes);
+        self.cluster_ips.settle(&mut changes);
+        self.other_proxies.settle(&mut changes);
+        self.hairpin.settle(&mut changes);
+        self.numbers.free_pools.extend(self.numbers.freed_pools.drain(..));
+        self.revision = plan.revision;
+        Ok(changes)
+    }
+
+    fn update_node(&mut self, new: &NodePlan, changes: &mut Changes) {
+        if self.node == *new {
+            return;
+        }
+        let addresses = |plan: &NodePlan| -> BTreeSet<IpAddr> { plan.addresses.iter().copied().collect() };
+        difference(&addresses(&self.node), &addresses(new), changes, |address| Element::Address {
+            set: Set::NodeAddresses,
+            address,
+        });
+        for (set, old, new) in [
+            (Set::LocalClients, &self.node.pod_cidrs, &new.pod_cidrs),
+            (Set::ServiceCidrs, &self.node.service_cidrs, &new.service_cidrs),
+        ] {
+            difference(&disjoint(old), &disjoint(new), changes, |net| Element::Range { set, net });
+        }
+        self.node = new.clone();
+    }
+
+    fn update_service(
+        &mut self,
+        key: &Key,
+        new: Option<&Arc<ServicePlan>>,
+        changes: &mut Changes,
+    ) -> Result<(), Exhausted> {
+        let known = self.services.get(key);
+        if known.map(|p| &p.plan) == new {
+            return Ok(());
+        }
+        let (owner, old) = match self.services.remove_entry(key) {
+            Some((owner, old)) => (owner, Some(old)),
+            None => (Arc::new(key.clone()), None),
+        };
+        let (old_plan, mut old_pools) = match old {
+            Some(old) => {
+                let pools: BTreeMap<PoolKey, _> = old.plan.pools.iter().map(|p| p.key).zip(old.pools).collect();
+                (Some(old.plan), pools)
+            }
+            None => (None, BTreeMap::new()),
+        };
+
+        let mut pools = Vec::new();
+        for pool in new.map_or(&[][..], |n| n.pools.as_slice()) {
+            let before = old_plan.as_ref().and_then(|p| p.pool(pool.key)).zip(old_pools.remove(&pool.key));
+            pools.push(self.update_pool(pool, before, changes)?);
+        }
+        for (key, programmed) in old_pools {
+            if let Some(pool) = old_plan.as_ref().and_then(|p| p.pool(key)) {
+                self.remove_pool(pool, programmed, changes);
+            }
+        }
+
+        for address in old_plan.iter().flat_map(|p| &p.addresses) {
+            let foreign = old_plan.as_ref().is_some_and(|p| p.foreign);
+            if foreign { &mut self.other_proxies } else { &mut self.cluster_ips }.drop_one(*address);
+        }
+        for frontend in old_plan.iter().flat_map(|p| &p.frontends) {
+            self.claims.release((frontend.at, frontend.protocol, frontend.port), &owner);
+        }
+        let Some(new) = new else { return Ok(()) };
+        for address in &new.addresses {
+            if new.foreign { &mut self.other_proxies } else { &mut self.cluster_ips }.add_one(*address);
+        }
+        let word = |action: Action| word_of(action, new, &pools);
+        for frontend in &new.frontends {
+            let words = Words {
+                everybody: word(frontend.action),
+                inside: frontend.inside.map(word),
+                masquerade: matches!(frontend.action, Action::Balance { masquerade: true, .. }),
+            };
+            let place = (frontend.at, frontend.protocol, frontend.port);
+            self.claims.claim(place, Claim { owner: owner.clone(), words });
+        }
+        self.services.insert(owner, Programmed { plan: new.clone(), pools });
+        Ok(())
+    }
+
+    fn update_pool(
+        &mut self,
+        new: &Pool,
+        before: Option<(&Pool, ProgrammedPool)>,
+        changes: &mut Changes,
+    ) -> Result<ProgrammedPool, Exhausted> {
+        let (old, mut pool) = match before {
+            Some((old, pool)) => (old.endpoints.as_slice(), pool),
+            None => (&[][..], ProgrammedPool { number: self.numbers.pool()?, action: 0, slots: Slots::default() }),
+        };
+        for endpoint in old.iter().filter(|e| e.local) {
+            self.hairpin.drop_one(endpoint.address);
+        }
+        for endpoint in new.endpoints.iter().filter(|e| e.local) {
+            self.hairpin.add_one(endpoint.address);
+        }
+        let numbers = &mut self.numbers;
+        pool.slots.update(pool.number, old, &new.endpoints, || numbers.endpoint(), changes)?;
+        pool.action = self.action(new, changes);
+        Ok(pool)
+    }
+
+    fn remove_pool(&mut self, old: &Pool, mut pool: ProgrammedPool, changes: &mut Changes) {
+        for endpoint in old.endpoints.iter().filter(|e| e.local) {
+            self.hairpin.drop_one(endpoint.address);
+        }
+        pool.slots.clear(pool.number, &old.endpoints, changes);
+        self.numbers.freed_pools.push(pool.number);
+    }
+
+    /// What a word says about a pool; makes the chain for it if there is none yet.
+    fn action(&mut self, pool: &Pool, changes: &mut Changes) -> u32 {
+        let class = Class::of(pool.endpoints.len());
+        let Some(seconds) = pool.affinity_seconds else { return class.action() };
+        let family = pool.key.family;
+        if let Some(action) = self.sticky.get(&(family, class, seconds)) {
+            return *action;
+        }
+        let taken = self.sticky.keys().filter(|(f, ..)| *f == family).count();
+        let action = u32::try_from(taken).unwrap_or(u32::MAX).saturating_add(word::FIRST_STICKY);
+        if action > word::ACTION_MASK {
+            // 1,984 pairs of size and timeout. What still works is balancing.
+            tracing::warn!(seconds, "too many different session affinity timeouts; one is not honoured");
+            return class.action();
+        }
+        let chain = sticky_chain(family, class, seconds);
+        changes.add(Element::Balancer { family, action, chain: chain.name.clone().into() });
+        changes.chains.push((family, chain));
+        self.sticky.insert((family, class, seconds), action);
+        action
+    }
+}
+
+fn word_of(action: Action, plan: &ServicePlan, pools: &[ProgrammedPool]) -> u32 {
+    match action {
+        Action::Reject => word::REFUSE,
+        Action::Drop => word::DISCARD,
+        Action::Balance { pool, .. } => {
+            let index = plan.pools.binary_search_by_key(&pool, |p| p.key).ok();
+            let Some(pool) = index.and_then(|i| pools.get(i)) else { return word::REFUSE };
+            pool.number | pool.action
+        }
+    }
+}
+
+/// Ranges of a set must not touch each other.
+fn disjoint(nets: &[IpNet]) -> BTreeSet<IpNet> {
+    let v4: Vec<Ipv4Net> = nets.iter().filter_map(|n| if let IpNet::V4(n) = n { Some(*n) } else { None }).collect();
+    let v6: Vec<Ipv6Net> = nets.iter().filter_map(|n| if let IpNet::V6(n) = n { Some(*n) } else { None }).collect();
+    let v4 = Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4);
+    v4.chain(Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6)).collect()
+}
+
+fn difference<T: Ord + Copy>(
+    old: &BTreeSet<T>,
+    new: &BTreeSet<T>,
+    changes: &mut Changes,
+    element: impl Fn(T) -> Element,
+) {
+    old.difference(new).for_each(|t| changes.remove(element(*t)));
+    new.difference(old).for_each(|t| changes.add(element(*t)));
+}
+
+/// Where a frontend is: what two Services can only claim one after the other.
+type Place = (At, Protocol, u16);
+type Table<K, V> = HashMap<K, V>;

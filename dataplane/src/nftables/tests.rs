@@ -1,0 +1,210 @@
+//! The tables against the oracle, in memory.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use expect_test::expect;
+use model::Key;
+use model::types::Protocol;
+use proptest::prelude::*;
+
+use super::Dirty;
+use super::balancer::Class;
+use super::render::{render, render_changes, render_layout};
+use super::set::Set;
+use super::shadow::Shadow;
+use super::trace::Kernel;
+use crate::plan::{Action, At, Endpoint, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use crate::route::{Origin, Packet, Verdict, route};
+use crate::testing::{Cluster, arbitrary_service};
+
+mod shadow_tests;
+
+fn endpoints(count: u32) -> Vec<Endpoint> {
+    let endpoint = |n: u32| Endpoint {
+        address: IpAddr::from((0x0af4_0000 + n).to_be_bytes()),
+        port: 8080,
+        local: n.is_multiple_of(2),
+    };
+    (1..=count).map(endpoint).collect()
+}
+
+/// One Service, `10.96.0.1:80/TCP`, with these endpoints.
+fn plan_of(revision: u64, endpoints: Vec<Endpoint>, affinity_seconds: Option<u32>) -> Plan {
+    let key = PoolKey { family: Family::V4, protocol: Protocol::Tcp, port: 80, local: false };
+    let address = IpAddr::from([10, 96, 0, 1]);
+    let action = if endpoints.is_empty() { Action::Reject } else { Action::Balance { pool: key, masquerade: false } };
+    let pools = if endpoints.is_empty() { Vec::new() } else { vec![Pool { key, affinity_seconds, endpoints }] };
+    let frontend = Frontend { at: At::Address(address), protocol: Protocol::Tcp, port: 80, action, inside: None };
+    let service = ServicePlan { addresses: vec![address], foreign: false, frontends: vec![frontend], pools };
+    let node = NodePlan {
+        name: "node-1".into(),
+        addresses: vec![IpAddr::from([172, 31, 255, 11])],
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+    };
+    Plan { revision, node, services: [(Key::new("default", "web"), Arc::new(service))].into() }
+}
+
+fn web() -> Dirty {
+    Dirty::Services(BTreeSet::from([Key::new("default", "web")]))
+}
+
+fn packet() -> Packet {
+    Packet {
+        client: IpAddr::from([172, 31, 255, 100]),
+        origin: Origin::Outside,
+        destination: IpAddr::from([10, 96, 0, 1]),
+        protocol: Protocol::Tcp,
+        port: 80,
+    }
+}
+
+#[test]
+fn sets_stand_at_their_own_index() {
+    for set in Set::all() {
+        assert_eq!(set.spec().set, set);
+    }
+}
+
+#[test]
+fn layout() {
+    let text = render_layout(Family::V4);
+    let picks = text.find("chain pick-3 ").or_else(|| text.find("chain pick-3\n")).unwrap();
+    let rest = text.find("chain last").unwrap();
+    expect_test::expect_file!["tests/layout.txt"].assert_eq(&format!("{}…\n{}", &text[..picks], &text[rest..]));
+}
+
+#[test]
+fn rules_and_chains_are_constant() {
+    let count = |family| render_layout(family).lines().count();
+    assert_eq!(count(Family::V4), count(Family::V6));
+}
+
+#[test]
+fn elements_of_a_plan() {
+    expect![[r#"
+        + ip cluster-ips 10.96.0.1
+        + ip draws 1 . 0 : #1
+        + ip draws 1 . 1 : #2
+        + ip draws 1 . 2 : #3
+        + ip endpoints #1 : 10.244.0.1 . 8080
+        + ip endpoints #2 : 10.244.0.2 . 8080
+        + ip endpoints #3 : 10.244.0.3 . 8080
+        + ip hairpin 10.244.0.2 . 10.244.0.2
+        + ip local-clients 10.244.1.0/24
+        + ip node-addresses 172.31.255.11
+        + ip service-cidrs 10.96.0.0/16
+        + ip services 10.96.0.1 . tcp . 80 : pick-3 pool 1
+    "#]]
+    .assert_eq(&render(&plan_of(1, endpoints(3), None)).unwrap());
+}
+
+/// Every endpoint is as likely as the other, whatever their number.
+#[test]
+fn draws_are_uniform() {
+    for count in (1..=40).chain([64, 65, 96, 97]) {
+        let plan = plan_of(1, endpoints(count), None);
+        let mut kernel = Kernel::new();
+        kernel.apply(&Shadow::default().update(&plan, &Dirty::All).unwrap(), &plan.node);
+        let (verdict, probabilities) = kernel.route(&packet());
+        assert_eq!(verdict, route(&plan, &packet()), "{count} endpoints");
+        for probability in probabilities {
+            let share = probability * f64::from(count);
+            assert!((share - 1.0).abs() < 0.001, "{count} endpoints: {share}");
+        }
+    }
+}
+
+#[test]
+fn classes_hold_their_pools() {
+    for count in 1..=crate::plan::MAX_ENDPOINTS {
+        let class = Class::of(count);
+        assert!(class.size() as usize >= count);
+        assert!(class.size() as usize <= (count * 3).div_ceil(2), "a miss is at most one in three: {count}");
+    }
+}
+
+#[test]
+fn a_sticky_client_stays_until_its_endpoint_goes() {
+    let mut shadow = Shadow::default();
+    let mut kernel = Kernel::new();
+    let plan = plan_of(1, endpoints(20), Some(60));
+    let changes = shadow.update(&plan, &Dirty::All).unwrap();
+    assert!(render_changes(&changes).contains("+ ip balancers 64 : goto sticky-24-60s"));
+    kernel.apply(&changes, &plan.node);
+    // Pool 1 is 0x800 in a word; the seventh endpoint has the seventh id.
+    kernel.affinity.insert((packet().client, 0x800), 7);
+    let (verdict, _) = kernel.route(&packet());
+    let Verdict::Endpoints { candidates, .. } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(candidates.len(), 1);
+    assert_eq!(candidates[0].endpoint, "10.244.0.7:8080".parse().unwrap());
+
+    // When no more clients can be remembered, new ones are balanced all the same.
+    kernel.affinity_full = true;
+    let stranger = Packet { client: IpAddr::from([172, 31, 255, 101]), ..packet() };
+    let (verdict, _) = kernel.route(&stranger);
+    let Verdict::Endpoints { candidates, .. } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(candidates.len(), 20);
+    kernel.affinity_full = false;
+
+    let mut rest = endpoints(20);
+    rest.remove(6);
+    let plan = plan_of(2, rest, Some(60));
+    kernel.apply(&shadow.update(&plan, &web()).unwrap(), &plan.node);
+    let (verdict, _) = kernel.route(&packet());
+    let Verdict::Endpoints { candidates, .. } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(candidates.len(), 19);
+}
+
+/// One chain per size class and timeout, however many Services.
+#[test]
+fn sticky_chains_are_shared() {
+    let mut plan = plan_of(1, endpoints(3), Some(60));
+    let service = plan.services[&Key::new("default", "web")].clone();
+    for n in 2..50u8 {
+        let mut other = (*service).clone();
+        other.addresses = vec![IpAddr::from([10, 96, 0, n])];
+        other.frontends[0].at = At::Address(other.addresses[0]);
+        plan.services.insert(Key::new("default", &format!("web-{n}")), Arc::new(other));
+    }
+    assert_eq!(Shadow::default().update(&plan, &Dirty::All).unwrap().chains.len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// However the cluster changes, what is written step by step does what the oracle says.
+    #[test]
+    fn tables_follow_the_oracle(steps in prop::collection::vec((0..4usize, prop::option::weighted(0.85, arbitrary_service())), 1..10)) {
+        let mut cluster = Cluster::new();
+        let mut shadow = Shadow::default();
+        let mut kernel = Kernel::new();
+        for (step, (index, service)) in steps.into_iter().enumerate() {
+            let key = cluster.set(index, service);
+            let plan = cluster.plan();
+            let dirty = if step % 4 == 3 { Dirty::All } else { Dirty::Services(BTreeSet::from([key])) };
+            let changes = shadow.update(&plan, &dirty).unwrap();
+            kernel.apply(&changes, &plan.node);
+            kernel.check_invariants();
+            for packet in cluster.packets(&plan) {
+                let mut expected = route(&plan, &packet);
+                if let Verdict::Endpoints { candidates, affinity_seconds } = &mut expected {
+                    candidates.sort_unstable();
+                    *affinity_seconds = None;
+                }
+                prop_assert_eq!(kernel.route(&packet).0, expected, "{:?}", packet);
+            }
+            prop_assert!(shadow.update(&plan, &Dirty::All).unwrap().is_empty());
+        }
+        // Nothing is left when everything is gone.
+        let empty = Plan { revision: u64::MAX, ..Plan::default() };
+        kernel.apply(&shadow.update(&empty, &Dirty::All).unwrap(), &empty.node);
+        for set in Set::all() {
+            for family in Family::ALL {
+                prop_assert_eq!(kernel.count(set, family), 0, "{}", set.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The oracle: what a plan says about a packet. Slow, obvious, and the measure of every spelling.
+
+use std::net::{IpAddr, SocketAddr};
+
+use model::types::Protocol;
+
+use crate::plan::{Action, At, Endpoint, Family, Frontend, Plan, ServicePlan};
+
+#[cfg(test)]
+mod tests;
+
+/// The first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub client: IpAddr,
+    pub origin: Origin,
+    pub destination: IpAddr,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// Where a packet comes from, seen from this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A pod of this node (its address is in the node's podCIDRs).
+    Pod,
+    /// A process in the node's own network namespace.
+    ThisNode,
+    /// Anything that came over the wire.
+    Outside,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// One of these, each as likely as the other; a client that was here less than `affinity_seconds` ago gets the
+    /// one it had, as long as it is among them.
+    Endpoints {
+        candidates: Vec<Candidate>,
+        affinity_seconds: Option<u32>,
+    },
+    /// TCP reset or ICMP port unreachable.
+    Reject,
+    Drop,
+    /// The dataplane leaves the packet alone.
+    NotOurs,
+}
+
+/// An endpoint that may be chosen, and whose address it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    pub endpoint: SocketAddr,
+    pub source: Source,
+}
+
+/// Which source address the endpoint sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The client's own.
+    Kept,
+    /// An address of this node.
+    Masqueraded,
+}
+
+/// What `plan` says about `packet`.
+///
+/// An address that two Services claim with the same protocol and port (external IPs can collide) belongs to the
+/// one whose key is lower.
+pub fn route(plan: &Plan, packet: &Packet) -> Verdict {
+    if Family::of(packet.client) != Family::of(packet.destination) {
+        return Verdict::NotOurs;
+    }
+    if let Some((service, frontend)) = find(plan, packet) {
+        let action = match (packet.origin, frontend.inside) {
+            (Origin::Pod | Origin::ThisNode, Some(inside)) => inside,
+            _ => frontend.action,
+        };
+        return act(service, action, packet);
+    }
+    let has_address = |s: &ServicePlan| s.addresses.contains(&packet.destination);
+    if plan.services.values().any(|s| !s.foreign && has_address(s)) {
+        return Verdict::Reject;
+    }
+    if plan.services.values().any(|s| s.foreign && has_address(s)) {
+        return Verdict::NotOurs;
+    }
+    if plan.node.service_cidrs.iter().any(|c| c.contains(&packet.destination)) {
+        return Verdict::Drop;
+    }
+    Verdict::NotOurs
+}
+
+/// The frontend that takes the packet: by address before by node port.
+fn find<'a>(plan: &'a Plan, packet: &Packet) -> Option<(&'a ServicePlan, &'a Frontend)> {
+    let look = |at: At| {
+        plan.services.values().find_map(|service| {
+            let fits = |f: &&Frontend| f.at == at && f.protocol == packet.protocol && f.port == packet.port;
+            Some((&**service, service.frontends.iter().find(fits)?))
+        })
+    };
+    look(At::Address(packet.destination)).or_else(|| {
+        let here = plan.node.addresses.contains(&packet.destination);
+        look(At::NodePort(Family::of(packet.destination))).filter(|_| here)
+    })
+}
+
+fn act(service: &ServicePlan, action: Action, packet: &Packet) -> Verdict {
+    match action {
+        Action::Reject => Verdict::Reject,
+        Action::Drop => Verdict::Drop,
+        Action::Balance { pool, masquerade } => {
+            let Some(pool) = service.pool(pool) else { return Verdict::Reject };
+            let candidates = pool
+                .endpoints
+                .iter()
+                .map(|e| Candidate { endpoint: e.socket(), source: source(packet, e, masquerade) });
+            Verdict::Endpoints { candidates: candidates.collect(), affinity_seconds: pool.affinity_seconds }
+        }
+    }
+}
+
+/// Whose address the endpoint sees.
+///
+/// The source is replaced where the answer would otherwise not pass here: a pod that reaches itself would answer
+/// itself, and an endpoint of another node would answer the client directly. An endpoint of this node answers
+/// through this node whoever asked, so its client's address is kept even with externalTrafficPolicy Cluster;
+/// kube-proxy masquerades there.
+fn source(packet: &Packet, endpoint: &Endpoint, masquerade: bool) -> Source {
+    let itself = packet.origin != Origin::ThisNode && endpoint.local && endpoint.address == packet.client;
+    let detour = packet.origin == Origin::Outside && !endpoint.local && masquerade;
+    if itself || detour { Source::Masqueraded } else { Source::Kept }
+}

@@ -1,0 +1,12 @@
+//! The tables in a real kernel, with real connections, in network namespaces of their own.
+//!
+//! Nothing outside them is touched. The tests need the right to make namespaces: as an ordinary user each test
+//! runs itself again in a user namespace (`unshare --map-root-user`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod lab;
+mod load;
+mod plans;
+mod shape;
+mod traffic;

@@ -1,0 +1,207 @@
+//! What the tables look like, whose they are, and what becomes of them.
+
+use dataplane::nftables::{self, Dirty, ProgramError, Table};
+
+use crate::lab::{Lab, Namespace, tcp, with_rights};
+use crate::plans::{Node, Web, plan};
+
+/// How many objects of each kind `nft` lists.
+fn count(namespace: &Namespace) -> (usize, usize, usize) {
+    let listed: serde_json::Value = serde_json::from_str(&namespace.command("nft -j list ruleset")).unwrap();
+    let objects = listed["nftables"].as_array().unwrap();
+    let of = |kinds: &[&str]| objects.iter().filter(|o| kinds.iter().any(|k| o.get(k).is_some())).count();
+    (of(&["chain"]), of(&["rule"]), of(&["set", "map"]))
+}
+
+fn many(count: u16) -> Vec<Web> {
+    (1..=count)
+        .map(|n| Web {
+            node_port: Some((30_000 + n, n % 2 == 0)),
+            affinity_seconds: (n % 3 == 0).then_some(60),
+            ..Web::new(n, &[(1, 2), (1, 3), (2, 2)])
+        })
+        .collect()
+}
+
+#[test]
+fn the_number_of_rules_is_constant() {
+    with_rights("shape::the_number_of_rules_is_constant", || {
+        let namespace = Namespace::new();
+        let mut node = Node::new(&namespace);
+        node.program(&many(10));
+        let few = count(&namespace);
+        node.program(&many(1000));
+        assert_eq!(count(&namespace), few);
+        // From scratch too.
+        node.table().forget();
+        assert!(node.program_dirty(Dirty::All).full);
+        assert_eq!(count(&namespace), few);
+    });
+}
+
+#[test]
+fn nft_reads_every_element() {
+    with_rights("shape::nft_reads_every_element", || {
+        let namespace = Namespace::new();
+        let mut node = Node::new(&namespace);
+        let web = Web { node_port: Some((30001, true)), affinity_seconds: Some(60), ..Web::new(1, &[(1, 2), (2, 2)]) };
+        node.program(&[web]);
+        let text = namespace.command("nft list table ip portolan");
+        for line in [
+            "10.96.0.1 . tcp . 80 : 0x",
+            "tcp . 30001 : 0x",
+            ": 10.244.1.2 . 8080",
+            "10.244.1.2 . 10.244.1.2",
+            "10.96.0.0/16",
+            "10.244.1.0/24",
+            "172.31.255.11",
+            "goto sticky-2-60s",
+            "ip daddr @service-cidrs drop",
+            "meta priority set ip daddr . meta l4proto . th dport map @services goto balance",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+        assert!(!text.contains("invalid type"), "{text}");
+        let text = namespace.command("nft list table ip6 portolan");
+        for line in ["fd00:10:96::1 . tcp . 80 : 0x", "fd00:244:1::2 . 8080", "fd00:10:96::/112"] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    });
+}
+
+#[test]
+fn a_restart_replaces_the_table() {
+    with_rights("shape::a_restart_replaces_the_table", || {
+        let lab = Lab::new();
+        let mut node = Node::new(&lab.node);
+        node.program(&[Web::new(1, &[(1, 2)]), Web::new(2, &[(1, 2)])]);
+        // The process ends; the kernel keeps forwarding.
+        drop(node);
+        assert_eq!(tcp(&lab.outside, "10.96.0.1:80").unwrap().pod, "pod-2");
+        let mut node = Node::new(&lab.node);
+        assert!(node.program(&[Web::new(1, &[(1, 3)])]).full);
+        assert_eq!(tcp(&lab.outside, "10.96.0.1:80").unwrap().pod, "pod-3");
+        assert!(tcp(&lab.outside, "10.96.0.2:80").is_err());
+    });
+}
+
+#[test]
+fn only_forward() {
+    with_rights("shape::only_forward", || {
+        let namespace = Namespace::new();
+        namespace.run(|| {
+            let mut table = Table::open().unwrap();
+            table.program(&plan(5, &[Web::new(1, &[(1, 2)])]), &Dirty::All).unwrap();
+            let stale = table.program(&plan(4, &[]), &Dirty::All);
+            assert!(matches!(stale, Err(ProgramError::Stale { plan: 4, programmed: 5 })), "{stale:?}");
+            let again = table.program(&plan(5, &[Web::new(1, &[(1, 2)])]), &Dirty::All).unwrap();
+            assert_eq!((again.bytes, again.full), (0, false), "already there");
+        });
+    });
+}
+
+#[test]
+fn one_change_is_small() {
+    with_rights("shape::one_change_is_small", || {
+        let namespace = Namespace::new();
+        let mut node = Node::new(&namespace);
+        node.program(&many(200));
+        let mut web = many(200).remove(6);
+        web.pods.pop();
+        let report = node.program(&[web]);
+        // Four pools (two families, two protocols): an endpoint and a draw less each, and another class in each of
+        // their frontends.
+        assert!(report.elements_removed + report.elements_added <= 40, "{report:?}");
+        assert!(report.bytes < 6000, "{report:?}");
+    });
+}
+
+#[test]
+fn others_cannot_touch_it() {
+    with_rights("shape::others_cannot_touch_it", || {
+        let namespace = Namespace::new();
+        namespace.run(|| {
+            let mut table = Table::open().unwrap();
+            assert!(!table.intact().unwrap());
+            table.program(&plan(1, &many(3)), &Dirty::All).unwrap();
+            assert!(table.intact().unwrap());
+            let flushed = std::process::Command::new("nft").args(["flush", "ruleset"]).status().unwrap();
+            assert!(flushed.success());
+            if table.intact().unwrap() {
+                // The kernel knows ownership: a second agent is turned away with a reason.
+                let mut second = Table::open().unwrap();
+                let error = second.program(&plan(1, &[]), &Dirty::All).unwrap_err();
+                assert!(matches!(error, ProgramError::Owned(_)), "{error:?}");
+                assert!(matches!(nftables::cleanup(), Err(ProgramError::Owned(_))));
+                assert!(table.intact().unwrap());
+            }
+            // Whatever happened, the next full program puts it right.
+            table.forget();
+            table.program(&plan(2, &many(2)), &Dirty::All).unwrap();
+            assert!(table.intact().unwrap());
+            drop(table);
+            assert!(nftables::cleanup().unwrap());
+            assert!(!nftables::cleanup().unwrap());
+        });
+        assert_eq!(count(&namespace), (0, 0, 0));
+    });
+}
+
+/// Service ranges and node addresses may change while a table is in use.
+#[test]
+fn the_node_changes() {
+    with_rights("shape::the_node_changes", || {
+        let namespace = Namespace::new();
+        namespace.run(|| {
+            let mut table = Table::open().unwrap();
+            let mut plan = plan(1, &many(3));
+            table.program(&plan, &Dirty::All).unwrap();
+            for cidrs in [
+                &["10.96.0.0/15", "fd00:10:96::/108"][..],
+                &["10.96.0.0/17", "255.255.255.0/24"],
+                &[],
+                &["10.97.0.0/16"],
+            ] {
+                plan.revision += 1;
+                plan.node.service_cidrs = cidrs.iter().map(|c| c.parse().unwrap()).collect();
+                let report = table.program(&plan, &Dirty::Services([].into())).unwrap();
+                assert!(!report.full && report.bytes > 0);
+                let arguments = ["list", "set", "ip", "portolan", "service-cidrs"];
+                let listed = std::process::Command::new("nft").args(arguments).output().unwrap();
+                let text = String::from_utf8(listed.stdout).unwrap();
+                for cidr in cidrs.iter().filter(|c| c.contains('.')) {
+                    assert!(text.contains(cidr), "{cidr} is not in {text}");
+                }
+            }
+        });
+    });
+}
+
+/// Without the right to change nftables there is one sentence that says so, and nothing else happens.
+#[test]
+fn no_rights() {
+    with_rights("shape::no_rights", || {
+        let namespace = Namespace::new();
+        namespace.run(|| {
+            let mut table = Table::open().unwrap();
+            // Capabilities belong to a thread, so this one can give its up.
+            let thread = std::thread::spawn(move || {
+                give_up_capabilities();
+                let error = table.program(&plan(1, &many(3)), &Dirty::All).unwrap_err();
+                assert!(matches!(error, ProgramError::NotPermitted(_)), "{error:?}");
+                assert!(error.to_string().contains("run as root"), "{error}");
+            });
+            thread.join().unwrap();
+        });
+    });
+}
+
+/// Takes this thread's capabilities away.
+fn give_up_capabilities() {
+    // _LINUX_CAPABILITY_VERSION_3, this thread; no effective, permitted or inheritable ones.
+    let header = [0x2008_0522u32, 0];
+    let data = [0u32; 6];
+    // SAFETY: the two structures are as large as the version in the header says, and the call only reads them.
+    let outcome = unsafe { nix::libc::syscall(nix::libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    assert_eq!(outcome, 0);
+}
