@@ -1,0 +1,354 @@
+//! A thin client of the Kubernetes API: the agent, the lab and the command line speak to the server through it.
+//!
+//! HTTP/1.1 over TLS or, for loopback development servers, in clear text. One request uses one connection at a
+//! time; connections that are done go back to a small pool of idle ones, and a semaphore bounds how many are
+//! open at once. Long answers do not pass through memory whole: a list is handed out object by object
+//! ([`ListStream`]) and a watch event by event ([`WatchStream`]), each bounded in size.
+//!
+//! Not used: HTTP/2. A watch wants a connection of its own anyway (a stalled stream must not stall others), and
+//! the requests beside it are few.
+//!
+//! Every future here needs a Tokio runtime with I/O and time enabled; none needs more than one thread.
+
+mod connection;
+mod error;
+mod kubeconfig;
+mod list;
+mod server;
+mod split;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use connection::{Connection, MAX_CONNECTIONS, Pool};
+use server::Server;
+
+pub use error::{ClientError, KubeconfigError, StatusError};
+pub use list::ListStream;
+pub use watch::{WatchEvent, WatchStream};
+
+/// JSON merge patch (RFC 7386), a content type for [`Client::patch`].
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// JSON patch (RFC 6902), a content type for [`Client::patch`].
+pub const JSON_PATCH: &str = "application/json-patch+json";
+/// Kubernetes' strategic merge patch, a content type for [`Client::patch`].
+pub const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+
+/// How long one request may take from asking for a connection to the last byte of the answer. The server gives
+/// itself 34 s for a write (research A.4); a client that waits longer than this waits for nobody.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// Bytes of an answer that is read whole.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that are read of an answer that is an error.
+const MAX_ERROR_BYTES: usize = 256 * 1024;
+/// How often a request that the server answered with 429 is sent again.
+const MAX_BUSY_RETRIES: u32 = 4;
+
+const USER_AGENT: &str = concat!("portolan/", env!("CARGO_PKG_VERSION"));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A handle on one API server. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    server: Server,
+    pool: Pool,
+    slots: Arc<Semaphore>,
+    authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    /// A client for the current context of a kubeconfig file. Tokens and certificates are read now, once.
+    ///
+    /// # Errors
+    /// When the file cannot be read, names what it does not hold, or asks for something that this client does not
+    /// do (`exec` plugins, passwords, `insecure-skip-tls-verify`).
+    pub fn from_kubeconfig(path: &Path) -> Result<Self, ClientError> {
+        let config = kubeconfig::load(path)
+            .map_err(|source| ClientError::Kubeconfig { path: path.to_owned(), source: Box::new(source) })?;
+        let server = Server::new(&config.server, config.tls_server_name.as_deref(), &config.trust)?;
+        Self::with(server, config.token.as_deref())
+    }
+
+    /// A client for `server_url` (`https://host:port` or `http://host:port`), which trusts the certificates in
+    /// `ca_pem` alone and shows `token`.
+    ///
+    /// # Errors
+    /// When the URL or the certificates cannot be used, or an `https` URL comes without certificates.
+    pub fn new(server_url: &str, ca_pem: Option<&str>, token: Option<&str>) -> Result<Self, ClientError> {
+        let trust = server::Trust { ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()), identity: None };
+        Self::with(Server::new(server_url, None, &trust)?, token)
+    }
+
+    fn with(server: Server, token: Option<&str>) -> Result<Self, ClientError> {
+        let authorization = match token {
+            None => None,
+            Some(token) => {
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| ClientError::Setup {
+                        what: "the bearer token",
+                        reason: "it has characters that no header may carry".into(),
+                    })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let inner =
+            Inner { server, pool: Pool::default(), slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)), authorization };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The server's URL, for messages.
+    pub fn server_url(&self) -> &str {
+        self.inner.server.url()
+    }
+
+    /// The address that this machine has towards the server, unless that is a loopback address. No packet is sent.
+    pub async fn local_address(&self) -> Option<IpAddr> {
+        self.inner.server.local_address().await.ok().filter(|ip| !ip.is_loopback())
+    }
+
+    /// Reads one object, or a whole list where it is known to be short.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`] with what the server answered, or why there was no answer.
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.json(Method::GET, path, None).await
+    }
+
+    /// Reads an answer that is not JSON, such as `/metrics`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_text(&self, path: &str) -> Result<String, ClientError> {
+        let bytes = self.whole(Method::GET, path, None).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Creates an object in the collection `path`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
+        self.json(Method::POST, path, Some((JSON, object))).await
+    }
+
+    /// Replaces the object at `path`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
+        self.json(Method::PUT, path, Some((JSON, object))).await
+    }
+
+    /// Patches the object at `path`; `content_type` says what kind of patch it is, e.g. [`MERGE_PATCH`].
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn patch(&self, path: &str, content_type: &str, patch: &Value) -> Result<Value, ClientError> {
+        let content_type = HeaderValue::from_str(content_type)
+            .map_err(|_| ClientError::Setup { what: "the content type of a patch", reason: content_type.to_owned() })?;
+        self.json(Method::PATCH, path, Some((content_type, patch))).await
+    }
+
+    /// Deletes the object at `path`; `options` is a `DeleteOptions`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, path: &str, options: Option<&Value>) -> Result<Value, ClientError> {
+        self.json(Method::DELETE, path, options.map(|o| (JSON, o))).await
+    }
+
+    /// Lists the collection `path`, object by object, on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; the stream itself gives the errors that come later.
+    pub async fn list(&self, path: &str) -> Result<ListStream, ClientError> {
+        let (response, connection) = within("opening a list", REQUEST_TIMEOUT, self.dedicated(path)).await?;
+        Ok(ListStream::new(response.into_body(), connection))
+    }
+
+    /// Opens the watch `path_and_query` (which must hold `watch=true`) on a connection of its own. The answer's
+    /// head is awaited; the events are not.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn watch(&self, path_and_query: &str) -> Result<WatchStream, ClientError> {
+        let (response, connection) = within("opening a watch", REQUEST_TIMEOUT, self.dedicated(path_and_query)).await?;
+        Ok(WatchStream::new(response.into_body(), connection))
+    }
+
+    async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(HeaderValue, &Value)>,
+    ) -> Result<Value, ClientError> {
+        let bytes = self.whole(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|source| ClientError::Json { what: "an answer", source })
+    }
+
+    /// One request and its whole answer, within [`REQUEST_TIMEOUT`].
+    async fn whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(HeaderValue, &Value)>,
+    ) -> Result<Bytes, ClientError> {
+        let (content_type, body) = match body {
+            None => (None, Bytes::new()),
+            Some((content_type, value)) => (Some(content_type), Bytes::from(value.to_string())),
+        };
+        let attempts = async {
+            let mut retries = 0;
+            loop {
+                let request = self.request(&method, path, content_type.as_ref(), body.clone())?;
+                let (slot, response, connection) = self.pooled(request).await?;
+                let status = response.status();
+                if status.is_success() {
+                    let bytes = collect(response.into_body(), MAX_BODY_BYTES).await?;
+                    self.inner.pool.put(connection);
+                    drop(slot);
+                    return Ok(bytes);
+                }
+                let wait = retry_after(&response);
+                let error = refusal(response).await;
+                self.inner.pool.put(connection);
+                drop(slot);
+                match wait {
+                    Some(wait) if status.as_u16() == 429 && retries < MAX_BUSY_RETRIES => {
+                        retries += 1;
+                        tokio::time::sleep(wait).await;
+                    }
+                    _ => return Err(error),
+                }
+            }
+        };
+        within("a request", REQUEST_TIMEOUT, attempts).await
+    }
+
+    /// Sends on an idle connection, or a new one.
+    ///
+    /// An idle connection that the server closed meanwhile is not an error of the request: hyper hands back a
+    /// request of which nothing was written, and a GET may be sent twice in any case.
+    async fn pooled(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(OwnedSemaphorePermit, Response<Incoming>, Connection), ClientError> {
+        let slot = Arc::clone(&self.inner.slots)
+            .acquire_owned()
+            .await
+            .map_err(|_| ClientError::Setup { what: "the connection pool", reason: "it is closed".into() })?;
+        let mut request = request;
+        while let Some(mut connection) = self.inner.pool.take() {
+            let copy = (request.method() == Method::GET).then(|| request.clone());
+            match connection.send(request).await {
+                Ok(response) => return Ok((slot, response, connection)),
+                Err((error, unsent)) => match unsent.or(copy) {
+                    Some(again) => request = again,
+                    None => return Err(error),
+                },
+            }
+        }
+        let mut connection = self.inner.server.connect().await?;
+        let response = connection.send(request).await.map_err(|(error, _)| error)?;
+        Ok((slot, response, connection))
+    }
+
+    /// Sends a GET on a connection that nobody else will use.
+    async fn dedicated(&self, path: &str) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let request = self.request(&Method::GET, path, None, Bytes::new())?;
+        let mut connection = self.inner.server.connect().await?;
+        let response = connection.send(request).await.map_err(|(error, _)| error)?;
+        if response.status().is_success() { Ok((response, connection)) } else { Err(refusal(response).await) }
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        content_type: Option<&HeaderValue>,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let target = format!("{}{path}", self.inner.server.prefix());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, self.inner.server.authority())
+            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::ACCEPT, if path.starts_with("/metrics") { HeaderValue::from_static("*/*") } else { JSON });
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(authorization) = &self.inner.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        request
+            .body(Full::new(body))
+            .map_err(|e| ClientError::Setup { what: "a request", reason: format!("{path:?}: {e}") })
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("server", &self.server_url()).finish_non_exhaustive()
+    }
+}
+
+async fn within<T>(
+    what: &'static str,
+    limit: Duration,
+    future: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    tokio::time::timeout(limit, future).await.unwrap_or(Err(ClientError::Timeout { what, limit }))
+}
+
+/// Reads a body of at most `limit` bytes.
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, ClientError> {
+    let too_large = || ClientError::TooLarge { what: "an answer", limit };
+    let announced = usize::try_from(body.size_hint().lower()).map_err(|_| too_large())?;
+    if announced > limit {
+        return Err(too_large());
+    }
+    let mut buffer = BytesMut::with_capacity(announced);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|source| ClientError::Http { what: "reading an answer", source })?;
+        if let Some(data) = frame.data_ref() {
+            if buffer.len() + data.len() > limit {
+                return Err(too_large());
+            }
+            buffer.extend_from_slice(data);
+        }
+    }
+    Ok(buffer.freeze())
+}
+
+/// What a non-2xx answer says: its `Status`, or else the beginning of its text.
+async fn refusal(response: Response<Incoming>) -> ClientError {
+    let code = response.status().as_u16();
+    match collect(response.into_body(), MAX_ERROR_BYTES).await {
+        Ok(bytes) => ClientError::Status(StatusError::read(code, &bytes)),
+        Err(error) => error,
+    }
+}
+
+/// The seconds of a `Retry-After` header, at most 10.
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse::<u64>().ok()?;
+    Some(Duration::from_secs(seconds.min(10)))
+}

@@ -1,0 +1,189 @@
+//! Where the server is and how it is trusted: the URL taken apart, and TLS with exactly the certificates given.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Uri};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::connection::Connection;
+use super::error::ClientError;
+
+/// How long a connection may take to open, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that is gone is noticed after `KEEPALIVE_IDLE + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL`, 30 s.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// What was sent and is not acknowledged within this time ends the connection.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whom the client believes, and what it shows of itself. PEM throughout.
+#[derive(Default)]
+pub(super) struct Trust {
+    pub ca_pem: Option<Vec<u8>>,
+    pub identity: Option<Identity>,
+}
+
+/// A client certificate chain and its key.
+pub(super) struct Identity {
+    pub certificate_pem: Vec<u8>,
+    pub key_pem: Vec<u8>,
+}
+
+/// One server: its address, and how a connection to it is made.
+pub(super) struct Server {
+    url: String,
+    host: String,
+    port: u16,
+    /// Path before `/api`, without a slash at its end; usually empty.
+    prefix: String,
+    authority: HeaderValue,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Server {
+    pub fn new(url: &str, tls_server_name: Option<&str>, trust: &Trust) -> Result<Self, ClientError> {
+        let bad = |reason: String| ClientError::Setup { what: "the server URL", reason: format!("{url:?} {reason}") };
+        let uri: Uri = url.parse().map_err(|e| bad(format!("is not a URL ({e})")))?;
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad("must begin with https:// or http://".into())),
+        };
+        let authority = uri.authority().ok_or_else(|| bad("names no host".into()))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("has a user name in it; use a token".into()));
+        }
+        // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(bad("names no host".into()));
+        }
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let header = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("names no host".into()))?;
+        let tls = if secure {
+            let name = tls_server_name.unwrap_or(&host).to_owned();
+            let name = ServerName::try_from(name.clone())
+                .map_err(|_| bad(format!("has a host, {name:?}, that no certificate can name")))?;
+            Some((TlsConnector::from(Arc::new(tls_config(trust)?)), name))
+        } else {
+            None
+        };
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { url: url.to_owned(), host, port, prefix, authority: header, tls })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What stands in the `Host` header.
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// The source address that the kernel would choose for packets to the server.
+    pub async fn local_address(&self) -> io::Result<IpAddr> {
+        let remote = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.next();
+        let remote = remote.ok_or(io::ErrorKind::NotFound)?;
+        let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(remote).await?;
+        Ok(socket.local_addr()?.ip())
+    }
+
+    /// Opens a connection, within [`CONNECT_TIMEOUT`].
+    pub async fn connect(&self) -> Result<Connection, ClientError> {
+        let timeout = |_| ClientError::Timeout { what: "connecting to the server", limit: CONNECT_TIMEOUT };
+        tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await.map_err(timeout)?
+    }
+
+    async fn open(&self) -> Result<Connection, ClientError> {
+        let address = self.to_string();
+        let stream = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            prepare(&stream)?;
+            Ok::<_, io::Error>(stream)
+        };
+        let stream = stream.await.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
+        match &self.tls {
+            None => Connection::start(stream).await,
+            Some((connector, name)) => {
+                let stream = connector.connect(name.clone(), stream).await;
+                Connection::start(stream.map_err(|source| ClientError::Handshake { address, source })?).await
+            }
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Small requests leave at once, and a host that vanished is noticed while nothing is being sent.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+fn tls_config(trust: &Trust) -> Result<ClientConfig, ClientError> {
+    let bad = |what, reason: String| ClientError::Setup { what, reason };
+    let Some(ca_pem) = &trust.ca_pem else {
+        let reason = "an https server needs certificate-authority or certificate-authority-data";
+        return Err(bad("the certificate authority", reason.into()));
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("the certificate authority", ca_pem)? {
+        roots.add(certificate).map_err(ClientError::Tls)?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(ClientError::Tls)?
+        .with_root_certificates(roots);
+    let mut config = match &trust.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain = certificates("the client certificate", &identity.certificate_pem)?;
+            let key = PrivateKeyDer::from_pem_slice(&identity.key_pem)
+                .map_err(|e| bad("the client key", format!("it is no PEM private key ({e})")))?;
+            builder.with_client_auth_cert(chain, key).map_err(ClientError::Tls)?
+        }
+    };
+    // The server would choose HTTP/2 otherwise.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let list = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| ClientError::Setup { what, reason: format!("it is no PEM certificate ({e})") })?;
+    if list.is_empty() {
+        return Err(ClientError::Setup { what, reason: "there is no PEM certificate in it".into() });
+    }
+    Ok(list)
+}

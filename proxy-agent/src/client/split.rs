@@ -1,0 +1,247 @@
+//! Streams taken apart without I/O: lines out of chunks, the members of a JSON object out of its bytes, and the
+//! items out of a Kubernetes list that is still arriving.
+//!
+//! None of this checks JSON. It only finds where a value begins and ends, which takes knowing strings, escapes and
+//! brackets; serde reads the pieces and refuses what is wrong in them. serde_json's own `RawValue` would give the
+//! members too, but not the items of a list that is not there yet.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+/// A line, or one object of a list, may have this many bytes. Kubernetes itself takes no object over 3 MiB.
+pub(super) const MAX_OBJECT_BYTES: usize = 8 * 1024 * 1024;
+/// A list without its items: `kind`, `apiVersion`, `metadata`.
+const MAX_ENVELOPE_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LineTooLong {
+    pub limit: usize,
+}
+
+/// Collects chunks and gives out whole lines.
+pub(super) struct Lines {
+    buffer: BytesMut,
+    /// Bytes of `buffer` that are known to hold no newline.
+    searched: usize,
+    limit: usize,
+}
+
+impl Lines {
+    pub fn new() -> Self {
+        Self::with_limit(MAX_OBJECT_BYTES)
+    }
+
+    pub fn with_limit(limit: usize) -> Self {
+        Self { buffer: BytesMut::new(), searched: 0, limit }
+    }
+
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The next whole line, without its newline. `None` when more must be pushed first.
+    pub fn next(&mut self) -> Result<Option<Bytes>, LineTooLong> {
+        let found = self.buffer[self.searched..].iter().position(|&b| b == b'\n').map(|p| p + self.searched);
+        let length = found.unwrap_or(self.buffer.len());
+        if length > self.limit {
+            return Err(LineTooLong { limit: self.limit });
+        }
+        let Some(end) = found else {
+            self.searched = self.buffer.len();
+            return Ok(None);
+        };
+        self.searched = 0;
+        let mut line = self.buffer.split_to(end + 1);
+        line.truncate(end);
+        Ok(Some(line.freeze()))
+    }
+}
+
+/// Where the value of the member `name` of a JSON object stands, if the object has it before anything malformed.
+pub(super) fn member(json: &[u8], name: &str) -> Option<Range<usize>> {
+    let mut at = blanks(json, 0);
+    if json.get(at) != Some(&b'{') {
+        return None;
+    }
+    at += 1;
+    loop {
+        let key = blanks(json, at);
+        let key_end = string(json, key)?;
+        let colon = blanks(json, key_end);
+        if json.get(colon) != Some(&b':') {
+            return None;
+        }
+        let start = blanks(json, colon + 1);
+        let end = value(json, start)?;
+        if &json[key + 1..key_end - 1] == name.as_bytes() {
+            return Some(start..end);
+        }
+        at = blanks(json, end);
+        if json.get(at) != Some(&b',') {
+            return None;
+        }
+        at += 1;
+    }
+}
+
+fn blanks(json: &[u8], from: usize) -> usize {
+    json[from..].iter().position(|b| !b.is_ascii_whitespace()).map_or(json.len(), |p| from + p)
+}
+
+/// The end of the string that begins at `from`.
+fn string(json: &[u8], from: usize) -> Option<usize> {
+    if json.get(from) != Some(&b'"') {
+        return None;
+    }
+    let mut at = from + 1;
+    loop {
+        match json.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// The end of the value that begins at `from`.
+fn value(json: &[u8], from: usize) -> Option<usize> {
+    match json.get(from)? {
+        b'"' => string(json, from),
+        b'{' | b'[' => {
+            let mut depth = 0_usize;
+            let mut at = from;
+            loop {
+                match json.get(at)? {
+                    b'"' => {
+                        at = string(json, at)?;
+                        continue;
+                    }
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' => depth -= 1,
+                    _ => {}
+                }
+                at += 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+        }
+        _ => {
+            let end = json[from..].iter().position(|b| matches!(b, b',' | b'}' | b']') || b.is_ascii_whitespace())?;
+            (end > 0).then_some(from + end)
+        }
+    }
+}
+
+/// What is wrong with a list that is being taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ListFault {
+    TooLarge {
+        limit: usize,
+    },
+    /// A bracket closes that was never opened, or something follows the end.
+    Unbalanced,
+}
+
+/// Takes the JSON of a Kubernetes list apart as it arrives: each object of `items` on its own, and the rest, the
+/// envelope, with `items` left empty.
+///
+/// So a list needs the memory of one object, whatever its length. Which member comes first does not matter.
+#[derive(Default)]
+pub(super) struct ListSplitter {
+    envelope: Vec<u8>,
+    item: Vec<u8>,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// Start in `envelope` of the last string at depth 1.
+    last_string: usize,
+    /// Whether the last key at depth 1 was `items`.
+    at_items: bool,
+    in_items: bool,
+    ended: bool,
+}
+
+impl ListSplitter {
+    /// Takes a chunk from its front up to the end of the next item, and gives the item. `None`: the chunk is used up.
+    pub fn next(&mut self, chunk: &mut Bytes) -> Result<Option<Bytes>, ListFault> {
+        for (at, &byte) in chunk.iter().enumerate() {
+            if self.step(byte)? {
+                *chunk = chunk.split_off(at + 1);
+                return Ok(Some(Bytes::from(std::mem::take(&mut self.item))));
+            }
+        }
+        chunk.clear();
+        Ok(None)
+    }
+
+    /// The envelope, if the list came to its end.
+    pub fn finish(&self) -> Option<&[u8]> {
+        self.ended.then_some(self.envelope.as_slice())
+    }
+
+    /// Whether `byte` completes an item.
+    fn step(&mut self, byte: u8) -> Result<bool, ListFault> {
+        if self.in_items && self.depth == 2 && !matches!(byte, b'{' | b']') {
+            // Between two items stand commas and blanks; anything else there is not an object and is passed over.
+            return Ok(false);
+        }
+        if self.in_string {
+            self.keep(byte)?;
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return Ok(false);
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                if self.depth == 1 {
+                    self.last_string = self.envelope.len();
+                }
+            }
+            b':' if self.depth == 1 => self.at_items = &self.envelope[self.last_string..] == b"\"items\"",
+            b',' if self.depth == 1 => self.at_items = false,
+            b'{' | b'[' => {
+                if self.ended {
+                    return Err(ListFault::Unbalanced);
+                }
+                if byte == b'[' && self.depth == 1 && self.at_items {
+                    self.keep(byte)?;
+                    self.in_items = true;
+                    self.depth += 1;
+                    return Ok(false);
+                }
+                self.depth += 1;
+            }
+            b'}' | b']' => {
+                self.depth = self.depth.checked_sub(1).ok_or(ListFault::Unbalanced)?;
+                if self.in_items && self.depth == 1 {
+                    self.in_items = false;
+                }
+                self.ended = self.depth == 0;
+            }
+            b' ' | b'\t' | b'\r' | b'\n' if !self.in_items => return Ok(false),
+            _ => {}
+        }
+        self.keep(byte)?;
+        Ok(self.in_items && self.depth == 2)
+    }
+
+    fn keep(&mut self, byte: u8) -> Result<(), ListFault> {
+        let (buffer, limit) =
+            if self.in_items { (&mut self.item, MAX_OBJECT_BYTES) } else { (&mut self.envelope, MAX_ENVELOPE_BYTES) };
+        if buffer.len() == limit {
+            return Err(ListFault::TooLarge { limit });
+        }
+        buffer.push(byte);
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+use super::*;
+
+fn lines(lines: &mut Lines) -> Vec<String> {
+    std::iter::from_fn(|| lines.next().unwrap()).map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn lines_come_whole_whatever_the_chunks() {
+    let text = b"{\"a\":1}\n\n{\"b\":\"x\"}\ncut";
+    for size in 1..=text.len() {
+        let mut splitter = Lines::new();
+        let mut got = Vec::new();
+        for chunk in text.chunks(size) {
+            splitter.push(chunk);
+            got.extend(lines(&mut splitter));
+        }
+        assert_eq!(got, ["{\"a\":1}", "", "{\"b\":\"x\"}"], "chunks of {size}");
+    }
+}
+
+#[test]
+fn an_endless_line_is_refused_before_it_is_whole() {
+    let mut splitter = Lines::with_limit(10);
+    splitter.push(b"0123456789");
+    assert_eq!(splitter.next(), Ok(None));
+    splitter.push(b"\n");
+    assert_eq!(splitter.next().unwrap().unwrap(), &b"0123456789"[..]);
+    splitter.push(b"0123456789a");
+    assert_eq!(splitter.next(), Err(LineTooLong { limit: 10 }));
+}
+
+#[test]
+fn members_are_found_past_whatever_stands_before_them() {
+    let find = |json: &str, name: &str| member(json.as_bytes(), name).map(|range| json[range].to_owned());
+    let cases = [
+        (r#"{"type":"ADDED","object":{"a":[1,"}"]}}"#, "object", Some(r#"{"a":[1,"}"]}"#)),
+        (r#"{"object":{"type":"x"},"type":"ADDED"}"#, "type", Some(r#""ADDED""#)),
+        (r#" { "a" : 1.5e3 , "b" : true } "#, "b", Some("true")),
+        (r#" { "a" : 1.5e3 , "b" : true } "#, "a", Some("1.5e3")),
+        (r#"{"a":"\"b\":1,\\","b":2}"#, "b", Some("2")),
+        (r#"{"a":{},"b":[]}"#, "b", Some("[]")),
+        (r#"{}"#, "a", None),
+        (r#"{"a":1}"#, "b", None),
+        (r#"["a",1]"#, "a", None),
+        (r#"{"a":{"b":1"#, "a", None),
+        (r#"{"a":1"#, "a", None),
+        (r#"{"a"#, "a", None),
+        (r#"{"a\"#, "a", None),
+        (r#"{"a" 1}"#, "a", None),
+        (r#"{"b":1 "a":2}"#, "a", None),
+        ("", "a", None),
+        ("garbage", "a", None),
+    ];
+    for (json, name, expected) in cases {
+        assert_eq!(find(json, name).as_deref(), expected, "{name} of {json}");
+    }
+}
+
+/// The items, and the envelope if there was one.
+fn split(json: &[u8], size: usize) -> Result<(Vec<String>, Option<String>), ListFault> {
+    let mut splitter = ListSplitter::default();
+    let mut items = Vec::new();
+    for chunk in json.chunks(size) {
+        let mut chunk = Bytes::copy_from_slice(chunk);
+        while let Some(item) = splitter.next(&mut chunk)? {
+            items.push(String::from_utf8(item.to_vec()).unwrap());
+        }
+    }
+    Ok((items, splitter.finish().map(|envelope| String::from_utf8(envelope.to_vec()).unwrap())))
+}
+
+#[test]
+fn a_list_comes_apart_whatever_the_chunks() {
+    let json = br#"{"kind":"ServiceList","metadata":{"resourceVersion":"12","items":[1]}, "items" : [
+        {"a":"]}\"","items":[{"b":[]}]} , {"c":2},{}
+    ]}
+"#;
+    for size in 1..=json.len() {
+        let (items, envelope) = split(json, size).unwrap();
+        assert_eq!(items, [r#"{"a":"]}\"","items":[{"b":[]}]}"#, r#"{"c":2}"#, "{}"], "chunks of {size}");
+        let expected = r#"{"kind":"ServiceList","metadata":{"resourceVersion":"12","items":[1]},"items":[]}"#;
+        assert_eq!(envelope.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn lists_may_be_empty_and_in_any_order() {
+    for (json, envelope) in [
+        (r#"{"items":[],"metadata":{}}"#, r#"{"items":[],"metadata":{}}"#),
+        (r#"{"items":null,"metadata":{}}"#, r#"{"items":null,"metadata":{}}"#),
+        (r#"{"kind":"items","x":["items"]}"#, r#"{"kind":"items","x":["items"]}"#),
+    ] {
+        assert_eq!(split(json.as_bytes(), 3), Ok((Vec::new(), Some(envelope.to_owned()))), "{json}");
+    }
+    let after = split(br#"{"items":[{"a":1}],"metadata":{"resourceVersion":"3"}}"#, 4).unwrap();
+    assert_eq!(after.0, [r#"{"a":1}"#]);
+    assert_eq!(after.1.as_deref(), Some(r#"{"items":[],"metadata":{"resourceVersion":"3"}}"#));
+}
+
+#[test]
+fn a_list_that_is_cut_has_no_envelope() {
+    let whole = br#"{"metadata":{"resourceVersion":"3"},"items":[{"a":1},{"b":2}]}"#;
+    for end in 0..whole.len() {
+        let (_, envelope) = split(&whole[..end], 7).unwrap();
+        assert_eq!(envelope, None, "cut at {end}");
+    }
+}
+
+#[test]
+fn what_follows_a_list_or_closes_too_much_is_a_fault() {
+    assert_eq!(split(b"{}}", 1), Err(ListFault::Unbalanced));
+    assert_eq!(split(b"{}{}", 1), Err(ListFault::Unbalanced));
+    let endless = [b"{\"".as_slice(), &vec![b'x'; MAX_ENVELOPE_BYTES]].concat();
+    assert_eq!(split(&endless, 4096), Err(ListFault::TooLarge { limit: MAX_ENVELOPE_BYTES }));
+    let endless = [b"{\"items\":[{\"".as_slice(), &vec![b'x'; MAX_OBJECT_BYTES]].concat();
+    assert_eq!(split(&endless, 4096), Err(ListFault::TooLarge { limit: MAX_OBJECT_BYTES }));
+}

@@ -1,0 +1,37 @@
+//! What an agent is told, once, at its start.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Where kube-proxy serves its metrics; scrape configurations know the port.
+pub const DEFAULT_METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+/// Where kube-proxy serves its health checks.
+pub const DEFAULT_HEALTH_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10256);
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of this machine's Node object.
+    pub node_name: String,
+    /// Addresses of this node, in place of the InternalIPs of its Node object; empty: take those. When the agent
+    /// creates the Node object it needs them.
+    pub node_ips: Vec<IpAddr>,
+    pub kubeconfig: PathBuf,
+    /// Serves `/metrics`, `/healthz` and `/proxyMode`.
+    pub metrics_addr: SocketAddr,
+    /// Serves `/healthz` and `/livez`.
+    pub health_addr: SocketAddr,
+}
+
+impl Config {
+    /// With Kubernetes' addresses for metrics and health, and node addresses from the Node object.
+    pub fn new(node_name: impl Into<String>, kubeconfig: impl Into<PathBuf>) -> Self {
+        Self {
+            node_name: node_name.into(),
+            node_ips: Vec::new(),
+            kubeconfig: kubeconfig.into(),
+            metrics_addr: DEFAULT_METRICS_ADDRESS,
+            health_addr: DEFAULT_HEALTH_ADDRESS,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The core loop: updates in, plans to the kernel.
+//!
+//! It takes whatever is queued, applies it all, and programs once: a burst is one batch, a single change is on its
+//! way to the kernel at once. There is no timer in between, and none is needed, since one change costs about as
+//! much as waking up.
+//!
+//! Programming happens on this task, although it blocks: it takes microseconds, and a thread's hand-over would cost
+//! more. Only a whole load of many thousand Services takes a noticeable time, and then nothing else matters.
+//!
+//! When the kernel refuses, everything that is learnt meanwhile is still applied to the state, and the next attempt
+//! programs all of it from nothing, after a wait that doubles. A cause is logged when it first appears, not at every
+//! attempt.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataplane::nftables::Dirty;
+use dataplane::{Plan, compile, compile_service};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info};
+
+use crate::chain;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::program::Program;
+use crate::reflector::Update;
+use crate::state::{State, Work};
+
+/// Updates that are applied before the kernel is programmed, if so many are queued.
+pub const BATCH: usize = 1024;
+/// The waits after the first and after many refusals.
+const MIN_WAIT: Duration = Duration::from_millis(100);
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// What the core loop works on.
+pub struct Core<P> {
+    state: State,
+    plan: Plan,
+    kernel: P,
+    /// Set while the kernel refuses.
+    refusal: Option<Refusal>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+struct Refusal {
+    cause: String,
+    attempts: u32,
+    again_at: Instant,
+}
+
+impl<P: Program> Core<P> {
+    pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        Self { state, plan: Plan::default(), kernel, refusal: None, metrics, health }
+    }
+
+    /// Runs until every sender of updates is gone.
+    ///
+    /// # Errors
+    /// When the very first plan is refused for good. Later the kernel has something to keep, and the agent stays.
+    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) -> Result<(), P::Error> {
+        let mut batch = Vec::new();
+        loop {
+            let again_at = self.refusal.as_ref().map(|refusal| refusal.again_at);
+            tokio::select! {
+                count = updates.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                }
+                () = until(again_at) => {}
+            }
+            for update in batch.drain(..) {
+                self.state.apply(update);
+            }
+            self.turn(Instant::now())?;
+        }
+    }
+
+    /// Programs what is to be programmed, if it is time for it.
+    fn turn(&mut self, now: Instant) -> Result<(), P::Error> {
+        let leaving = self.state.leaving();
+        self.health.update(|facts| facts.leaving = leaving);
+        if self.refusal.as_ref().is_some_and(|refusal| now < refusal.again_at) {
+            return Ok(());
+        }
+        let Some(work) = self.state.take() else { return Ok(()) };
+        self.metrics.changed(&work);
+        let dirty = if self.refusal.is_some() { Some(Dirty::All) } else { work.dirty.clone() };
+        match dirty {
+            None => self.metrics.programmed(&work.revisions),
+            Some(dirty) => self.program(&dirty, work, now)?,
+        }
+        Ok(())
+    }
+
+    fn program(&mut self, dirty: &Dirty, work: Work, now: Instant) -> Result<(), P::Error> {
+        let begin = Instant::now();
+        self.compile(dirty);
+        match self.kernel.program(&self.plan, dirty) {
+            Ok(report) => {
+                let full = matches!(dirty, Dirty::All);
+                debug!(revision = self.plan.revision, full, ?report, "programmed");
+                let wall = Timestamp::now();
+                self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
+                self.metrics.programmed(&work.revisions);
+                self.health.update(|facts| {
+                    if facts.updated.is_none() {
+                        info!(
+                            revision = self.plan.revision,
+                            services = self.plan.services.len(),
+                            "the kernel is programmed"
+                        );
+                    }
+                    facts.updated = Some(wall);
+                    facts.pending = None;
+                });
+                if let Some(refusal) = self.refusal.take() {
+                    info!(attempts = refusal.attempts, "the kernel takes plans again");
+                }
+            }
+            Err(cause) if P::hopeless(&cause) && self.health.facts().updated.is_none() => return Err(cause),
+            Err(cause) => {
+                self.metrics.refused();
+                self.health.update(|facts| facts.pending = facts.pending.or(Some(now)));
+                self.state.postpone(work.triggers);
+                self.refuse(chain(&cause), now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the plan up to the state, where it is `dirty`.
+    fn compile(&mut self, dirty: &Dirty) {
+        let snapshot = self.state.snapshot();
+        match dirty {
+            Dirty::All => self.plan = compile(snapshot, self.state.node_name()),
+            Dirty::Services(keys) => {
+                self.plan.revision = snapshot.revision;
+                for key in keys {
+                    match compile_service(snapshot, self.state.node_name(), key) {
+                        Some(service) => self.plan.services.insert(key.clone(), Arc::new(service)),
+                        None => self.plan.services.remove(key),
+                    };
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, cause: String, now: Instant) {
+        let attempts = self.refusal.as_ref().map_or(1, |refusal| refusal.attempts.saturating_add(1));
+        if self.refusal.as_ref().is_none_or(|refusal| refusal.cause != cause) {
+            error!(revision = self.plan.revision, "programming the kernel failed: {cause}; trying again");
+        }
+        let wait = MIN_WAIT.saturating_mul(1 << (attempts - 1).min(16)).min(MAX_WAIT);
+        self.refusal = Some(Refusal { cause, attempts, again_at: now + wait });
+    }
+}
+
+/// Completes at `time`; never without one.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,258 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use dataplane::nftables::Report;
+use model::{Key, Resource, Revision};
+use serde_json::json;
+
+use super::*;
+use crate::objects::{WATCHED, decode};
+
+/// A kernel that remembers what it was told, and refuses when it is told to.
+#[derive(Clone, Default)]
+struct Kernel {
+    taken: Arc<Mutex<Vec<(Dirty, Plan)>>>,
+    refusals: Arc<Mutex<VecDeque<&'static str>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(&'static str);
+
+impl Program for Kernel {
+    type Error = Refused;
+
+    fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, Refused> {
+        if let Some(cause) = self.refusals.lock().unwrap().pop_front() {
+            return Err(Refused(cause));
+        }
+        self.taken.lock().unwrap().push((dirty.clone(), plan.clone()));
+        Ok(Report::default())
+    }
+
+    fn hopeless(error: &Refused) -> bool {
+        error.0 == "not permitted"
+    }
+}
+
+impl Kernel {
+    fn refuse(&self, causes: &[&'static str]) {
+        self.refusals.lock().unwrap().extend(causes);
+    }
+
+    fn count(&self) -> usize {
+        self.taken.lock().unwrap().len()
+    }
+
+    fn last(&self) -> (Dirty, Plan) {
+        self.taken.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+struct Bench {
+    core: Core<Kernel>,
+    kernel: Kernel,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let kernel = Kernel::default();
+        let state = State::new("node-1", Vec::new());
+        let core = Core::new(state, kernel.clone(), Arc::new(Metrics::new()), Arc::new(Health::default()));
+        Self { core, kernel, now: Instant::now() }
+    }
+
+    /// With an empty cluster of revision 1 programmed.
+    fn settled() -> Self {
+        let mut bench = Self::new();
+        for resource in WATCHED {
+            bench.apply(Update::Replaced { resource, revision: 1, objects: Vec::new(), unreadable: Vec::new() });
+        }
+        bench.turn();
+        bench
+    }
+
+    fn apply(&mut self, update: Update) {
+        self.core.state.apply(update);
+    }
+
+    fn service(&mut self, name: &str, revision: Revision) {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "default", "resourceVersion": revision.to_string()},
+            "spec": {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80, "protocol": "TCP"}]},
+        });
+        let object = decode(Resource::Services, object.to_string().as_bytes()).unwrap();
+        self.apply(Update::Set { resource: Resource::Services, object });
+    }
+
+    fn turn(&mut self) {
+        self.core.turn(self.now).unwrap();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.turn();
+    }
+
+    fn programmed(&self, resource: &str) -> Option<u64> {
+        let text = self.core.metrics.text();
+        let name = format!("portolan_agent_programmed_revision{{resource=\"{resource}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
+    }
+}
+
+fn only(names: &[&str]) -> Dirty {
+    Dirty::Services(names.iter().map(|name| Key::new("default", name)).collect())
+}
+
+#[test]
+fn nothing_is_programmed_before_every_list_was_read() {
+    let mut bench = Bench::new();
+    for resource in WATCHED {
+        bench.turn();
+        assert_eq!(bench.kernel.count(), 0, "before {resource}");
+        bench.apply(Update::Replaced { resource, revision: 3, objects: Vec::new(), unreadable: Vec::new() });
+    }
+    assert_eq!(bench.programmed("services"), None);
+    bench.turn();
+    assert_eq!(bench.kernel.count(), 1);
+    assert_eq!(bench.kernel.last().0, Dirty::All);
+    assert_eq!(bench.programmed("nodes"), Some(3));
+}
+
+#[test]
+fn what_is_queued_is_one_batch() {
+    let mut bench = Bench::settled();
+    bench.service("a", 5);
+    bench.service("b", 6);
+    bench.service("a", 7);
+    bench.turn();
+    assert_eq!(bench.kernel.count(), 2);
+    let (dirty, plan) = bench.kernel.last();
+    assert_eq!(dirty, only(&["a", "b"]));
+    assert_eq!(plan.revision, 7);
+    assert_eq!(plan.services.len(), 2);
+    assert_eq!((bench.programmed("services"), bench.programmed("endpointslices")), (Some(7), Some(1)));
+}
+
+#[test]
+fn a_service_that_is_gone_leaves_the_plan() {
+    let mut bench = Bench::settled();
+    bench.service("a", 5);
+    bench.turn();
+    bench.apply(Update::Removed { resource: Resource::Services, key: Key::new("default", "a"), revision: 6 });
+    bench.turn();
+    let (dirty, plan) = bench.kernel.last();
+    assert_eq!((dirty, plan.services.len(), plan.revision), (only(&["a"]), 0, 6));
+}
+
+#[test]
+fn what_does_not_concern_the_kernel_is_programmed_by_doing_nothing() {
+    let mut bench = Bench::settled();
+    bench.apply(Update::Seen { resource: Resource::EndpointSlices, revision: 40 });
+    bench.turn();
+    assert_eq!(bench.kernel.count(), 1);
+    assert_eq!((bench.programmed("endpointslices"), bench.programmed("services")), (Some(40), Some(1)));
+}
+
+#[test]
+fn a_refused_plan_is_tried_again_as_a_whole_with_what_came_since() {
+    let mut bench = Bench::settled();
+    bench.kernel.refuse(&["no memory", "no memory"]);
+    bench.service("a", 5);
+    bench.turn();
+    assert_eq!(bench.programmed("services"), Some(1), "what was refused is not in the kernel");
+    bench.service("b", 6);
+    bench.turn();
+    assert_eq!(bench.kernel.refusals.lock().unwrap().len(), 1, "news do not shorten the wait");
+    bench.wait(MIN_WAIT);
+    assert_eq!(bench.kernel.count(), 1, "refused again");
+    bench.wait(MIN_WAIT);
+    assert_eq!(bench.kernel.count(), 1, "the wait has doubled");
+    bench.wait(MIN_WAIT);
+    let (dirty, plan) = bench.kernel.last();
+    assert_eq!((dirty, plan.services.len(), plan.revision), (Dirty::All, 2, 6));
+    assert_eq!(bench.programmed("services"), Some(6));
+    let text = bench.core.metrics.text();
+    assert!(text.contains("kubeproxy_sync_proxy_rules_nftables_sync_failures_total 2\n"), "{text}");
+    bench.service("a", 8);
+    bench.turn();
+    assert_eq!(bench.kernel.count(), 2, "the same Service again is no change");
+    assert_eq!(bench.programmed("services"), Some(8));
+}
+
+#[test]
+fn the_time_of_a_refused_change_goes_on() {
+    let mut bench = Bench::settled();
+    let slice = json!({
+        "addressType": "IPv4",
+        "metadata": {
+            "name": "a-1", "namespace": "default", "resourceVersion": "5",
+            "labels": {"kubernetes.io/service-name": "a"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2024-01-01T00:00:00Z"},
+        },
+    });
+    let object = decode(Resource::EndpointSlices, slice.to_string().as_bytes()).unwrap();
+    bench.apply(Update::Set { resource: Resource::EndpointSlices, object });
+    bench.kernel.refuse(&["no"]);
+    bench.turn();
+    assert!(bench.core.metrics.text().contains("kubeproxy_network_programming_duration_seconds_count 0\n"));
+    bench.wait(MIN_WAIT);
+    assert!(bench.core.metrics.text().contains("kubeproxy_network_programming_duration_seconds_count 1\n"));
+}
+
+#[test]
+fn a_node_whose_kernel_refuses_says_so_in_time() {
+    let mut bench = Bench::settled();
+    assert!(bench.core.health.facts().live(Instant::now()));
+    bench.kernel.refuse(&["no"; 100]);
+    bench.service("a", 5);
+    for _ in 0..30 {
+        bench.wait(MAX_WAIT);
+    }
+    assert!(!bench.core.health.facts().live(bench.now));
+    bench.kernel.refusals.lock().unwrap().clear();
+    bench.wait(MAX_WAIT);
+    assert!(bench.core.health.facts().live(bench.now));
+}
+
+#[test]
+fn what_is_hopeless_ends_an_agent_at_its_start_and_not_later() {
+    let mut bench = Bench::new();
+    bench.kernel.refuse(&["not permitted"]);
+    for resource in WATCHED {
+        bench.apply(Update::Replaced { resource, revision: 1, objects: Vec::new(), unreadable: Vec::new() });
+    }
+    assert_eq!(bench.core.turn(bench.now).unwrap_err().to_string(), "not permitted");
+    let mut bench = Bench::settled();
+    bench.kernel.refuse(&["not permitted"]);
+    bench.service("a", 5);
+    bench.turn();
+    bench.wait(MIN_WAIT);
+    assert_eq!(bench.programmed("services"), Some(5));
+}
+
+#[tokio::test]
+async fn the_loop_programs_what_is_sent_and_ends_with_its_senders() {
+    let bench = Bench::new();
+    bench.kernel.refuse(&["first"]);
+    let kernel = bench.kernel.clone();
+    let (sender, receiver) = mpsc::channel(8);
+    let core = tokio::spawn(bench.core.run(receiver));
+    for resource in WATCHED {
+        sender
+            .send(Update::Replaced { resource, revision: 3, objects: Vec::new(), unreadable: Vec::new() })
+            .await
+            .unwrap();
+    }
+    for _ in 0..100 {
+        if kernel.count() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(kernel.count(), 1, "tried again by itself");
+    drop(sender);
+    tokio::time::timeout(Duration::from_secs(5), core).await.unwrap().unwrap().unwrap();
+}

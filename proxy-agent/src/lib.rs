@@ -1,0 +1,176 @@
+//! The node agent: watches the API, compiles a plan for its node, and programs the kernel.
+//!
+//! ```text
+//! reflector (services) ──────┐
+//! reflector (endpointslices) ┤  updates   ┌── core loop ──────────────────────┐
+//! reflector (nodes) ─────────┼───────────▶│ state ─ dirty ─▶ compile ─▶ plan ─┼─▶ dataplane
+//! reflector (servicecidrs) ──┘  (bounded) └──────────┬────────────────────────┘
+//!                                                    ▼
+//!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
+//! ```
+//!
+//! Decisions are pure and have no runtime: when to list and when to watch (`reflector::machine`), what changed
+//! (`state`), what a change means (`dataplane::compile`). Around each is a thin task. All tasks are happy on one
+//! thread: run the agent on a current-thread Tokio runtime and it needs no more.
+//!
+//! What the agent never does: it programs nothing before it has read every resource once, it does not go back to an
+//! older plan, and it removes nothing when it ends. While the server is away the kernel keeps what it has.
+
+pub mod client;
+mod config;
+mod core;
+mod health;
+mod http;
+mod metrics;
+mod node;
+mod objects;
+mod program;
+mod reflector;
+mod state;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dataplane::nftables::{OpenError, ProgramError, Table};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::info;
+
+pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
+pub use program::Program;
+
+use crate::core::Core;
+use crate::health::Health;
+use crate::http::{Door, Site};
+use crate::metrics::Metrics;
+use crate::objects::WATCHED;
+use crate::state::State;
+use client::{Client, ClientError};
+
+/// Updates that wait for the core loop; reflectors stop reading when it is full.
+const QUEUE: usize = 256;
+
+/// Why an agent cannot begin or go on. Whatever fails on the way is tried again and is no error here.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("the server cannot be used")]
+    Client(#[from] ClientError),
+    #[error("listening on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the kernel's nftables cannot be used")]
+    Open(#[from] OpenError),
+    /// The process lacks a right, or the kernel a part.
+    #[error("programming the kernel")]
+    Program(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("removing the tables")]
+    Cleanup(#[source] ProgramError),
+    /// A part of the agent panicked. It must be started anew; the kernel keeps forwarding meanwhile.
+    #[error("a part of the agent ended unexpectedly")]
+    Ended(#[source] Option<tokio::task::JoinError>),
+}
+
+/// Runs the agent until `shutdown` is done. The kernel keeps its tables afterwards: traffic goes on while an agent
+/// is being replaced.
+///
+/// The netlink socket is opened in the network namespace of the calling thread.
+///
+/// # Errors
+/// When the agent cannot begin: the kubeconfig cannot be used, an address is taken, the kernel has no nftables or
+/// the process no right to it.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let client = Client::from_kubeconfig(&config.kubeconfig)?;
+    let kernel = Table::open()?;
+    run_with(config, client, kernel, shutdown).await
+}
+
+/// As [`run`], with a client that is ready and any kernel.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with<P: Program>(
+    config: Config,
+    client: Client,
+    kernel: P,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
+    let metrics_listener = listen(config.metrics_addr).await?;
+    let health_listener = listen(config.health_addr).await?;
+    let site = Site { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) };
+    let state = State::new(&config.node_name, config.node_ips.clone());
+    let core = Core::new(state, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health));
+
+    // Dropped on every way out, and its tasks with it.
+    let mut tasks = JoinSet::new();
+    let (sender, updates) = mpsc::channel(QUEUE);
+    for resource in WATCHED {
+        tasks.spawn(reflector::follow(client.clone(), resource, sender.clone(), chance()));
+    }
+    drop(sender);
+    let (keeper, health) =
+        (node::keep(client.clone(), config.node_name.clone(), config.node_ips), Arc::clone(&site.health));
+    tasks.spawn(async move {
+        // A node that forwards nothing must not call itself ready.
+        health.programmed().await;
+        keeper.await;
+    });
+    tasks.spawn(http::serve(metrics_listener, Door::Metrics, site.clone()));
+    tasks.spawn(http::serve(health_listener, Door::Health, site));
+    info!(node = config.node_name, server = client.server_url(), "the agent runs");
+
+    tokio::select! {
+        () = shutdown => {
+            info!("the agent ends; the kernel keeps its tables");
+            Ok(())
+        }
+        ended = core.run(updates) => match ended {
+            Ok(()) => Err(AgentError::Ended(None)),
+            Err(cause) => Err(AgentError::Program(Box::new(cause))),
+        },
+        ended = tasks.join_next() => Err(AgentError::Ended(ended.and_then(Result::err))),
+    }
+}
+
+/// Removes from the kernel what an agent left there. `false`: there was nothing.
+///
+/// # Errors
+/// When the kernel refuses, e.g. for lack of privileges or because an agent is running.
+pub fn cleanup() -> Result<bool, AgentError> {
+    dataplane::nftables::cleanup().map_err(AgentError::Cleanup)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
+    TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })
+}
+
+/// A stream of numbers that differ from agent to agent. Nothing secret follows from them.
+fn chance() -> impl FnMut() -> u64 {
+    let random = RandomState::new();
+    let mut count = 0_u64;
+    move || {
+        count += 1;
+        random.hash_one(count)
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,212 @@
+//! What the agent counts, in Prometheus' words.
+//!
+//! The names that begin with `kubeproxy_` are kube-proxy's (research F.3), so that dashboards and alerts made for it
+//! show this agent too; only those are here whose meaning is the same.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::objects::WATCHED;
+use crate::state::{Revisions, Work};
+
+/// What [`Metrics::text`] is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Label = [(&'static str, &'static str); 1];
+type CodeLabel = [(&'static str, String); 1];
+
+/// Every metric of the agent.
+pub struct Metrics {
+    registry: Registry,
+    programmed_revision: Family<Label, Gauge<u64, AtomicU64>>,
+    services: Gauge<u64, AtomicU64>,
+    program_seconds: Histogram,
+    full_seconds: Histogram,
+    partial_seconds: Histogram,
+    network_seconds: Histogram,
+    last_success: Gauge<f64, AtomicU64>,
+    failures: Counter,
+    service_changes: Counter,
+    endpoint_changes: Counter,
+    healthz: Family<CodeLabel, Counter>,
+    livez: Family<CodeLabel, Counter>,
+    resident_bytes: Gauge<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        // 20 µs to 10 s: one element by netlink takes 10 µs, a kernel under load anything.
+        let program = || Histogram::new(exponential_buckets(0.000_02, 2.0, 20));
+        // 1 ms to 262 s, from a Pod's change to the kernel.
+        let network = Histogram::new(exponential_buckets(0.001, 2.0, 19));
+        let mut metrics = Self {
+            registry: Registry::default(),
+            programmed_revision: Family::default(),
+            services: Gauge::default(),
+            program_seconds: program(),
+            full_seconds: program(),
+            partial_seconds: program(),
+            network_seconds: network,
+            last_success: Gauge::default(),
+            failures: Counter::default(),
+            service_changes: Counter::default(),
+            endpoint_changes: Counter::default(),
+            healthz: Family::default(),
+            livez: Family::default(),
+            resident_bytes: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "portolan_agent_programmed_revision",
+            "Newest revision of a resource that is in the kernel",
+            self.programmed_revision.clone(),
+        );
+        r.register("portolan_agent_services", "Services that are programmed", self.services.clone());
+        r.register("process_resident_memory_bytes", "Resident memory size in bytes", self.resident_bytes.clone());
+        let sync = r.sub_registry_with_prefix("kubeproxy");
+        sync.register("sync_proxy_rules_duration_seconds", "Time to compile and program", self.program_seconds.clone());
+        sync.register(
+            "sync_full_proxy_rules_duration_seconds",
+            "Time to compile and program everything",
+            self.full_seconds.clone(),
+        );
+        sync.register(
+            "sync_partial_proxy_rules_duration_seconds",
+            "Time to compile and program what changed",
+            self.partial_seconds.clone(),
+        );
+        sync.register(
+            "network_programming_duration_seconds",
+            "Time from the change of a Pod or Service to the kernel",
+            self.network_seconds.clone(),
+        );
+        sync.register(
+            "sync_proxy_rules_last_timestamp_seconds",
+            "When the kernel was last programmed",
+            self.last_success.clone(),
+        );
+        sync.register(
+            "sync_proxy_rules_nftables_sync_failures",
+            "Times that the kernel refused",
+            self.failures.clone(),
+        );
+        sync.register("sync_proxy_rules_service_changes", "Changes of Services", self.service_changes.clone());
+        sync.register("sync_proxy_rules_endpoint_changes", "Changes of EndpointSlices", self.endpoint_changes.clone());
+        sync.register("proxy_healthz", "Answers of /healthz by code", self.healthz.clone());
+        sync.register("proxy_livez", "Answers of /livez by code", self.livez.clone());
+    }
+
+    /// Everything up to `revisions` is in the kernel.
+    pub fn programmed(&self, revisions: &Revisions) {
+        for (resource, revision) in WATCHED.iter().zip(revisions) {
+            if let Some(revision) = revision {
+                self.programmed_revision.get_or_create(&[("resource", resource.info().plural)]).set(*revision);
+            }
+        }
+    }
+
+    /// The kernel took a plan with `services` in it, for the changes in `work`.
+    pub fn took(&self, work: &Work, full: bool, services: usize, duration: Duration, now: Timestamp) {
+        let seconds = duration.as_secs_f64();
+        self.program_seconds.observe(seconds);
+        if full { &self.full_seconds } else { &self.partial_seconds }.observe(seconds);
+        self.last_success.set(now.as_duration().as_secs_f64());
+        self.services.set(services as u64);
+        for trigger in &work.triggers {
+            // Two machines' clocks differ; a change from the future is one of just now.
+            self.network_seconds.observe(now.duration_since(*trigger).as_secs_f64().max(0.0));
+        }
+    }
+
+    /// The kernel refused a plan.
+    pub fn refused(&self) {
+        self.failures.inc();
+    }
+
+    pub fn changed(&self, work: &Work) {
+        self.service_changes.inc_by(work.service_changes);
+        self.endpoint_changes.inc_by(work.endpoint_changes);
+    }
+
+    pub fn answered_healthz(&self, code: u16) {
+        self.healthz.get_or_create(&[("code", code.to_string())]).inc();
+    }
+
+    pub fn answered_livez(&self, code: u16) {
+        self.livez.get_or_create(&[("code", code.to_string())]).inc();
+    }
+
+    /// All of it, as [`CONTENT_TYPE`].
+    pub fn text(&self) -> String {
+        if let Some(bytes) = resident_bytes() {
+            self.resident_bytes.set(bytes);
+        }
+        let mut text = String::new();
+        // Writing to a String fails only where a metric's own encoder does; these have none of their own.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// `VmRSS` of this process.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_that_others_scrape() {
+        let metrics = Metrics::new();
+        metrics.programmed(&[Some(7), Some(9), None, Some(3)]);
+        let work = Work {
+            dirty: None,
+            revisions: Revisions::default(),
+            triggers: vec![Timestamp::UNIX_EPOCH],
+            service_changes: 2,
+            endpoint_changes: 3,
+        };
+        let now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_millis(12);
+        metrics.changed(&work);
+        metrics.took(&work, true, 5, Duration::from_micros(30), now);
+        metrics.refused();
+        metrics.answered_healthz(200);
+        let text = metrics.text();
+        for line in [
+            r#"portolan_agent_programmed_revision{resource="services"} 7"#,
+            r#"portolan_agent_programmed_revision{resource="endpointslices"} 9"#,
+            r#"portolan_agent_programmed_revision{resource="servicecidrs"} 3"#,
+            "portolan_agent_services 5",
+            "kubeproxy_sync_proxy_rules_duration_seconds_count 1",
+            "kubeproxy_sync_full_proxy_rules_duration_seconds_count 1",
+            "kubeproxy_sync_partial_proxy_rules_duration_seconds_count 0",
+            "kubeproxy_network_programming_duration_seconds_sum 0.012",
+            "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.012",
+            "kubeproxy_sync_proxy_rules_nftables_sync_failures_total 1",
+            "kubeproxy_sync_proxy_rules_service_changes_total 2",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_total 3",
+            r#"kubeproxy_proxy_healthz_total{code="200"} 1"#,
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains(r#"resource="nodes""#), "a resource that was never read has no revision");
+    }
+}

@@ -1,0 +1,204 @@
+//! This machine in the cluster: its Node object, and the Lease that says it is alive.
+//!
+//! As a kubelet does it: the Node is created when it does not exist, the Lease in `kube-node-lease` is renewed every
+//! 10 s and holds for 40. A Node that exists is left as it is; it may be another program's. None of it happens before the
+//! kernel was programmed once: a node that forwards nothing is not ready.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use crate::chain;
+use crate::client::{Client, ClientError, MERGE_PATCH};
+
+/// How often a kubelet renews its Lease, and for how long it holds.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+const LEASE_SECONDS: u32 = 40;
+const NODES: &str = "/api/v1/nodes";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/// Keeps the Node object and its Lease for as long as it is polled.
+pub async fn keep(client: Client, name: String, ips: Vec<IpAddr>) {
+    let mut keeper = Keeper { client, name, ips, uid: None, lease: None, troubled: false };
+    let mut ticks = tokio::time::interval(RENEW_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match keeper.beat().await {
+            Ok(()) if keeper.troubled => {
+                info!(node = keeper.name, "the node's lease is renewed again");
+                keeper.troubled = false;
+            }
+            Ok(()) => {}
+            Err(error) if keeper.troubled => debug!(node = keeper.name, error = %chain(&error), "no heartbeat"),
+            Err(error) => {
+                warn!(node = keeper.name, error = %chain(&error), "the node's lease cannot be renewed; trying on");
+                keeper.troubled = true;
+            }
+        }
+    }
+}
+
+struct Keeper {
+    client: Client,
+    name: String,
+    ips: Vec<IpAddr>,
+    /// Of the Node object, once it is known to exist.
+    uid: Option<String>,
+    /// As the server last answered it.
+    lease: Option<Value>,
+    troubled: bool,
+}
+
+impl Keeper {
+    async fn beat(&mut self) -> Result<(), ClientError> {
+        let uid = match &self.uid {
+            Some(uid) => uid.clone(),
+            None => {
+                let uid = self.register().await?;
+                self.uid.insert(uid).clone()
+            }
+        };
+        match self.renew(&uid).await {
+            // Somebody else wrote it, or it is gone: what is remembered of it is of no use.
+            Err(error) if error.is_conflict() || error.is_not_found() => {
+                self.lease = None;
+                self.renew(&uid).await
+            }
+            other => other,
+        }
+    }
+
+    /// Finds the Node object or creates it, and gives its uid.
+    async fn register(&mut self) -> Result<String, ClientError> {
+        let path = format!("{NODES}/{}", self.name);
+        match self.client.get(&path).await {
+            Ok(node) => return Ok(uid(&node)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        if self.ips.is_empty() {
+            self.ips.extend(self.client.local_address().await);
+        }
+        if self.ips.is_empty() {
+            warn!(node = self.name, "no address of this node is known; give --node-ip, or node ports answer nowhere");
+        }
+        let node = node_object(&self.name, &self.ips, Timestamp::now());
+        match self.client.post(NODES, &node).await {
+            Ok(created) => {
+                info!(node = self.name, "registered this node");
+                // A server may ignore the status of what is created, as it does for most resources.
+                if created["status"]["addresses"] != node["status"]["addresses"] {
+                    let status = json!({"status": node["status"]});
+                    self.client.patch(&format!("{path}/status"), MERGE_PATCH, &status).await?;
+                }
+                Ok(uid(&created))
+            }
+            // Created by somebody else in between.
+            Err(error) if error.is_conflict() => Ok(uid(&self.client.get(&path).await?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn renew(&mut self, node_uid: &str) -> Result<(), ClientError> {
+        let path = format!("{LEASES}/{}", self.name);
+        let now = Timestamp::now();
+        let known = match self.lease.take() {
+            Some(lease) => Some(lease),
+            None => match self.client.get(&path).await {
+                Ok(lease) => Some(lease),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(error),
+            },
+        };
+        let answer = match known {
+            Some(lease) => self.client.put(&path, &renewed(lease, &self.name, now)).await?,
+            None => self.client.post(LEASES, &new_lease(&self.name, node_uid, now)).await?,
+        };
+        self.lease = Some(answer);
+        Ok(())
+    }
+}
+
+fn uid(object: &Value) -> String {
+    object["metadata"]["uid"].as_str().unwrap_or("").to_owned()
+}
+
+/// What a kubelet would register of this machine, as far as Services need it.
+fn node_object(name: &str, ips: &[IpAddr], now: Timestamp) -> Value {
+    let addresses = ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
+    let addresses: Vec<Value> = addresses.chain([json!({"type": "Hostname", "address": name})]).collect();
+    let (os, arch) = (std::env::consts::OS, architecture(std::env::consts::ARCH));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": os, "kubernetes.io/arch": arch},
+        },
+        "status": {
+            "addresses": addresses,
+            "conditions": [{
+                "type": "Ready",
+                "status": "True",
+                "reason": "AgentReady",
+                "message": "the node agent is running",
+                "lastHeartbeatTime": seconds(now),
+                "lastTransitionTime": seconds(now),
+            }],
+        },
+    })
+}
+
+/// Go's name of a processor architecture, which Kubernetes uses.
+fn architecture(rust: &str) -> &str {
+    match rust {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+fn new_lease(name: &str, node_uid: &str, now: Timestamp) -> Value {
+    let mut lease = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": "kube-node-lease"},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micros(now)},
+    });
+    if !node_uid.is_empty() {
+        let owner = json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": node_uid});
+        lease["metadata"]["ownerReferences"] = json!([owner]);
+    }
+    lease
+}
+
+/// `lease`, held by this node from now. Its resourceVersion stays, so a write of somebody else is noticed.
+fn renewed(mut lease: Value, name: &str, now: Timestamp) -> Value {
+    if !lease["spec"].is_object() {
+        lease["spec"] = json!({});
+    }
+    lease["spec"]["holderIdentity"] = json!(name);
+    lease["spec"]["leaseDurationSeconds"] = json!(LEASE_SECONDS);
+    lease["spec"]["renewTime"] = json!(micros(now));
+    lease
+}
+
+/// Kubernetes' `Time`: whole seconds.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Kubernetes' `MicroTime`: always six digits.
+fn micros(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}

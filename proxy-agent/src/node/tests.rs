@@ -1,0 +1,133 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::testing::{Asked, Fake, Reply};
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn times_are_written_as_kubernetes_writes_them() {
+    assert_eq!(micros(time("2024-05-06T07:08:09Z")), "2024-05-06T07:08:09.000000Z");
+    assert_eq!(micros(time("2024-05-06T07:08:09.123456789Z")), "2024-05-06T07:08:09.123456Z");
+    assert_eq!(seconds(time("2024-05-06T07:08:09.9Z")), "2024-05-06T07:08:09Z");
+}
+
+#[test]
+fn a_node_has_what_services_need() {
+    let ips = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    let node = node_object("n", &ips, time("2024-05-06T07:08:09Z"));
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n");
+    assert_eq!(node["status"]["addresses"][1], json!({"type": "InternalIP", "address": "2001:db8::1"}));
+    assert_eq!(node["status"]["conditions"][0]["type"], "Ready");
+    assert_eq!(architecture("x86_64"), "amd64");
+}
+
+#[test]
+fn renewing_keeps_what_others_wrote() {
+    let lease = json!({"metadata": {"name": "n", "resourceVersion": "5", "labels": {"a": "b"}}, "spec": {"leaseTransitions": 2}});
+    let lease = renewed(lease, "n", time("2024-05-06T07:08:09Z"));
+    assert_eq!(lease["metadata"]["resourceVersion"], "5");
+    assert_eq!(
+        lease["spec"],
+        json!({"holderIdentity": "n", "leaseDurationSeconds": 40, "leaseTransitions": 2, "renewTime": "2024-05-06T07:08:09.000000Z"})
+    );
+}
+
+/// A server with objects by path, optimistic concurrency, and no status at creation.
+#[derive(Default)]
+struct Objects {
+    by_path: BTreeMap<String, Value>,
+    revision: u64,
+}
+
+impl Objects {
+    fn answer(&mut self, asked: &Asked) -> Reply {
+        self.revision += 1;
+        match asked.method.as_str() {
+            "GET" => match self.by_path.get(&asked.target) {
+                Some(object) => Reply::json(200, object),
+                None => Reply::status(404, "NotFound", "not found"),
+            },
+            "POST" => {
+                let mut object = asked.json();
+                let path = format!("{}/{}", asked.target, object["metadata"]["name"].as_str().unwrap());
+                if self.by_path.contains_key(&path) {
+                    return Reply::status(409, "AlreadyExists", "already exists");
+                }
+                object.as_object_mut().unwrap().remove("status");
+                object["metadata"]["uid"] = json!("uid-1");
+                object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+                self.by_path.insert(path, object.clone());
+                Reply::json(201, &object)
+            }
+            "PUT" => {
+                let mut object = asked.json();
+                let Some(old) = self.by_path.get_mut(&asked.target) else {
+                    return Reply::status(404, "NotFound", "not found");
+                };
+                if old["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+                    return Reply::status(409, "Conflict", "the object has been modified");
+                }
+                object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+                *old = object.clone();
+                Reply::json(200, &object)
+            }
+            "PATCH" => {
+                let path = asked.target.strip_suffix("/status").unwrap();
+                let object = self.by_path.get_mut(path).unwrap();
+                object["status"] = asked.json()["status"].clone();
+                Reply::json(200, object)
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+async fn world() -> (Arc<Mutex<Objects>>, Fake, Keeper) {
+    let objects = Arc::new(Mutex::new(Objects::default()));
+    let handler = Arc::clone(&objects);
+    let fake = Fake::start(move |asked| handler.lock().unwrap().answer(asked)).await;
+    let client = Client::new(&fake.url(), None, None).unwrap();
+    let ips = vec!["192.0.2.1".parse().unwrap()];
+    let keeper = Keeper { client, name: "n".into(), ips, uid: None, lease: None, troubled: false };
+    (objects, fake, keeper)
+}
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+
+#[tokio::test]
+async fn a_node_that_is_missing_is_created_with_its_status() {
+    let (objects, _fake, mut keeper) = world().await;
+    keeper.beat().await.unwrap();
+    let objects = objects.lock().unwrap();
+    assert_eq!(objects.by_path["/api/v1/nodes/n"]["status"]["addresses"][0]["address"], "192.0.2.1");
+    assert_eq!(objects.by_path[LEASE]["spec"]["holderIdentity"], "n");
+    assert_eq!(objects.by_path[LEASE]["metadata"]["ownerReferences"][0]["uid"], "uid-1");
+}
+
+#[tokio::test]
+async fn a_node_that_exists_is_left_alone() {
+    let (objects, fake, mut keeper) = world().await;
+    let node = json!({"metadata": {"name": "n", "uid": "other"}, "status": {}});
+    objects.lock().unwrap().by_path.insert("/api/v1/nodes/n".into(), node.clone());
+    keeper.beat().await.unwrap();
+    keeper.beat().await.unwrap();
+    assert_eq!(objects.lock().unwrap().by_path["/api/v1/nodes/n"], node);
+    let methods: Vec<String> = fake.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(methods, ["GET", "GET", "POST", "PUT"], "a later beat is one request");
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_else_wrote_or_deleted_is_renewed_all_the_same() {
+    let (objects, _fake, mut keeper) = world().await;
+    keeper.beat().await.unwrap();
+    objects.lock().unwrap().by_path.get_mut(LEASE).unwrap()["metadata"]["resourceVersion"] = json!("999");
+    keeper.beat().await.unwrap();
+    assert_eq!(objects.lock().unwrap().by_path[LEASE]["spec"]["holderIdentity"], "n");
+    objects.lock().unwrap().by_path.remove(LEASE);
+    keeper.beat().await.unwrap();
+    assert!(objects.lock().unwrap().by_path.contains_key(LEASE));
+}

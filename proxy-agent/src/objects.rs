@@ -1,0 +1,192 @@
+//! Objects as the agent keeps them: decoded straight from the wire into the model's types, then slimmed to what
+//! decides about traffic.
+//!
+//! An agent holds every Service and endpoint of the cluster, so what it does not need it does not keep: of the
+//! metadata the name, the namespace, whether deletion has begun, and those labels and annotations whose prefix
+//! the dataplane reads. Slimming has a second use: two versions that are equal afterwards need no programming.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use model::types::{EndpointSlice, Node, ObjectMeta, Service, ServiceCidr};
+use model::{Key, Resource, Revision};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Names the Service of a slice.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// When the first of the changes happened that a slice's latest version follows from (research E.1).
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// A node that is about to be removed; load balancers are to send it nothing new.
+const GOING_AWAY_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+/// Labels and annotations with these prefixes are kept.
+const KEPT_PREFIXES: [&str; 4] = ["service.kubernetes.io/", "topology.kubernetes.io/", "portolan.dev/", SERVICE_NAME];
+
+/// The resources that an agent watches.
+pub const WATCHED: [Resource; 4] =
+    [Resource::Services, Resource::EndpointSlices, Resource::Nodes, Resource::ServiceCidrs];
+
+/// One slimmed object.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    pub key: Key,
+    pub revision: Revision,
+    pub noun: Noun,
+}
+
+#[derive(Clone, Debug)]
+pub enum Noun {
+    Service(Arc<Service>),
+    Slice {
+        slice: Arc<EndpointSlice>,
+        /// The Service that it belongs to; `None` for a slice without the label, which belongs to nobody.
+        service: Option<Key>,
+        triggered: Option<Timestamp>,
+    },
+    Node {
+        node: Arc<Node>,
+        /// It is about to leave: being deleted, or marked so by an autoscaler.
+        leaving: bool,
+    },
+    ServiceCidr(Vec<IpNet>),
+}
+
+/// The bytes are not an object of the resource. The key is known if at least the metadata could be read.
+#[derive(Debug, thiserror::Error)]
+#[error("decoding an object of {resource}")]
+pub struct Unreadable {
+    pub resource: Resource,
+    pub key: Option<Key>,
+    pub revision: Option<Revision>,
+    #[source]
+    pub source: serde_json::Error,
+}
+
+/// Reads and slims an object.
+///
+/// # Errors
+/// When the bytes are not JSON, or a field has another type than Kubernetes gives it.
+pub fn decode(resource: Resource, bytes: &[u8]) -> Result<Decoded, Unreadable> {
+    let noun = match resource {
+        Resource::Services => read::<Service>(bytes).map(|mut service| {
+            let (key, revision) = identity(&service.metadata);
+            slim_service(&mut service);
+            Decoded { key, revision, noun: Noun::Service(Arc::new(service)) }
+        }),
+        Resource::EndpointSlices => read::<EndpointSlice>(bytes).map(|mut slice| {
+            let (key, revision) = identity(&slice.metadata);
+            let service = slice.metadata.labels.get(SERVICE_NAME).filter(|name| !name.is_empty());
+            let service = service.map(|name| Key::new(&key.namespace, name));
+            let triggered = slice.metadata.annotations.get(TRIGGER_TIME).and_then(|text| text.parse().ok());
+            slim_slice(&mut slice);
+            Decoded { key, revision, noun: Noun::Slice { slice: Arc::new(slice), service, triggered } }
+        }),
+        Resource::Nodes => read_node(bytes),
+        // No other resource is watched.
+        _ => read::<ServiceCidr>(bytes).map(|cidr| {
+            let (key, revision) = identity(&cidr.metadata);
+            let ranges = cidr.spec.cidrs.iter().filter_map(|text| text.parse().ok()).collect();
+            Decoded { key, revision, noun: Noun::ServiceCidr(ranges) }
+        }),
+    };
+    noun.map_err(|source| {
+        let metadata = read::<OnlyMetadata>(bytes).ok().map(|only| identity(&only.metadata));
+        Unreadable {
+            resource,
+            key: metadata.as_ref().map(|(key, _)| key.clone()).filter(|key| !key.name.is_empty()),
+            revision: metadata.map(|(_, revision)| revision).filter(|&revision| revision > 0),
+            source,
+        }
+    })
+}
+
+/// Key and revision of any object: all that is known of a bookmark, and all that is needed of a deletion.
+///
+/// # Errors
+/// When the bytes are not JSON or have no readable metadata.
+pub fn identify(bytes: &[u8]) -> Result<(Key, Revision), serde_json::Error> {
+    read::<OnlyMetadata>(bytes).map(|only| identity(&only.metadata))
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata {
+    metadata: ObjectMeta,
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}
+
+fn identity(metadata: &ObjectMeta) -> (Key, Revision) {
+    let revision = metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
+    (Key::new(metadata.namespace(), metadata.name()), revision)
+}
+
+fn read_node(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Tainted {
+        spec: Option<Taints>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Taints {
+        taints: Option<Vec<Taint>>,
+    }
+    #[derive(Deserialize)]
+    struct Taint {
+        key: String,
+    }
+    let mut node = read::<Node>(bytes)?;
+    let taints = read::<Tainted>(bytes)?.spec.and_then(|spec| spec.taints).unwrap_or_default();
+    let leaving = node.metadata.terminating() || taints.iter().any(|taint| taint.key == GOING_AWAY_TAINT);
+    let (key, revision) = identity(&node.metadata);
+    slim_metadata(&mut node.metadata);
+    Ok(Decoded { key, revision, noun: Noun::Node { node: Arc::new(node), leaving } })
+}
+
+fn slim_service(service: &mut Service) {
+    slim_metadata(&mut service.metadata);
+    service.api_version = String::new();
+    service.kind = String::new();
+    // Pods are selected by the server; the slices say with what result.
+    service.spec.selector = BTreeMap::new();
+    service.status.conditions = Vec::new();
+}
+
+fn slim_slice(slice: &mut EndpointSlice) {
+    slim_metadata(&mut slice.metadata);
+    slice.api_version = String::new();
+    slice.kind = String::new();
+    for endpoint in &mut slice.endpoints {
+        endpoint.addresses.shrink_to_fit();
+        endpoint.deprecated_topology = BTreeMap::new();
+        endpoint.hostname = None;
+        endpoint.target_ref = None;
+        // Topology is decided by the hints.
+        endpoint.zone = None;
+    }
+    // A vector grows by doubling while it is read; here it keeps its size for good.
+    slice.endpoints.shrink_to_fit();
+    slice.ports.shrink_to_fit();
+}
+
+fn slim_metadata(metadata: &mut ObjectMeta) {
+    let whole = std::mem::take(metadata);
+    let kept = |map: BTreeMap<String, String>| -> BTreeMap<String, String> {
+        map.into_iter().filter(|(key, _)| KEPT_PREFIXES.iter().any(|prefix| key.starts_with(prefix))).collect()
+    };
+    *metadata = ObjectMeta {
+        annotations: kept(whole.annotations),
+        deletion_timestamp: whole.deletion_timestamp,
+        labels: kept(whole.labels),
+        name: whole.name,
+        namespace: whole.namespace,
+        ..ObjectMeta::default()
+    };
+}

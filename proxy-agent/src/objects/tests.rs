@@ -1,0 +1,105 @@
+use serde_json::json;
+
+use super::*;
+
+fn bytes(value: serde_json::Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+#[test]
+fn a_slice_keeps_what_decides_about_traffic() {
+    let decoded = decode(
+        Resource::EndpointSlices,
+        &bytes(json!({
+            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4",
+            "metadata": {
+                "name": "web-x1", "namespace": "default", "resourceVersion": "17", "uid": "u", "generation": 3,
+                "managedFields": [{"manager": "x", "fieldsV1": {"f:a": {}}}],
+                "labels": {"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": "", "app": "web"},
+                "annotations": {
+                    "endpoints.kubernetes.io/last-change-trigger-time": "2024-01-02T03:04:05.25Z",
+                    "kubectl.kubernetes.io/last-applied-configuration": "{}",
+                },
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "u"}],
+            },
+            "endpoints": [{
+                "addresses": ["10.244.1.2"], "conditions": {"ready": true}, "nodeName": "node-1", "zone": "a",
+                "targetRef": {"kind": "Pod", "name": "web-1"}, "hostname": "h",
+            }],
+            "ports": [{"port": 80, "protocol": "TCP", "name": ""}],
+        })),
+    )
+    .unwrap();
+    assert_eq!((decoded.key, decoded.revision), (Key::new("default", "web-x1"), 17));
+    let Noun::Slice { slice, service, triggered } = decoded.noun else { panic!("not a slice") };
+    assert_eq!(service, Some(Key::new("default", "web")));
+    assert_eq!(triggered, Some("2024-01-02T03:04:05.25Z".parse().unwrap()));
+    let meta = &slice.metadata;
+    assert_eq!(
+        meta.labels.keys().collect::<Vec<_>>(),
+        ["kubernetes.io/service-name", "service.kubernetes.io/headless"]
+    );
+    assert!(meta.annotations.is_empty() && meta.managed_fields.is_empty() && meta.owner_references.is_empty());
+    assert_eq!(meta.resource_version, None, "two versions that differ in nothing else are equal");
+    let endpoint = &slice.endpoints[0];
+    assert_eq!(endpoint.node_name.as_deref(), Some("node-1"));
+    assert!(endpoint.target_ref.is_none() && endpoint.hostname.is_none() && endpoint.zone.is_none());
+}
+
+#[test]
+fn a_slice_without_the_label_belongs_to_nobody() {
+    let decoded = decode(Resource::EndpointSlices, &bytes(json!({"metadata": {"name": "a", "namespace": "b"}})));
+    assert!(matches!(decoded.unwrap().noun, Noun::Slice { service: None, .. }));
+}
+
+#[test]
+fn a_service_loses_its_selector_and_keeps_its_policies() {
+    let decoded = decode(
+        Resource::Services,
+        &bytes(json!({
+            "metadata": {"name": "web", "namespace": "default", "labels": {"app": "x", "service.kubernetes.io/service-proxy-name": "other"}},
+            "spec": {"selector": {"app": "web"}, "clusterIP": "10.96.0.9", "externalTrafficPolicy": "Local"},
+        })),
+    )
+    .unwrap();
+    let Noun::Service(service) = decoded.noun else { panic!("not a Service") };
+    assert!(service.spec.selector.is_empty());
+    assert_eq!(service.spec.external_traffic_policy.as_deref(), Some("Local"));
+    assert_eq!(service.metadata.labels.len(), 1);
+}
+
+#[test]
+fn a_node_leaves_when_it_is_deleted_or_tainted() {
+    let leaving = |value| match decode(Resource::Nodes, &bytes(value)).unwrap().noun {
+        Noun::Node { leaving, .. } => leaving,
+        other => panic!("{other:?}"),
+    };
+    assert!(!leaving(
+        json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "other", "effect": "NoSchedule"}]}})
+    ));
+    assert!(!leaving(json!({"metadata": {"name": "n"}, "spec": {"taints": null}})));
+    assert!(leaving(
+        json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]}})
+    ));
+    assert!(leaving(json!({"metadata": {"name": "n", "deletionTimestamp": "2024-01-01T00:00:00Z"}})));
+}
+
+#[test]
+fn service_cidrs_that_are_no_ranges_are_left_out() {
+    let decoded = decode(
+        Resource::ServiceCidrs,
+        &bytes(json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16", "x"]}})),
+    );
+    let Noun::ServiceCidr(ranges) = decoded.unwrap().noun else { panic!("not a ServiceCIDR") };
+    assert_eq!(ranges, ["10.96.0.0/16".parse().unwrap()]);
+}
+
+#[test]
+fn what_cannot_be_read_is_still_known_by_name() {
+    let metadata = json!({"name": "web", "namespace": "default", "resourceVersion": "4"});
+    let error =
+        decode(Resource::Services, &bytes(json!({"metadata": metadata, "spec": {"ports": "many"}}))).unwrap_err();
+    assert_eq!((error.key, error.revision), (Some(Key::new("default", "web")), Some(4)));
+    let error = decode(Resource::Services, b"{\"metadata\": ").unwrap_err();
+    assert_eq!((error.key, error.revision), (None, None));
+}
