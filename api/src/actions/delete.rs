@@ -1,0 +1,30 @@
+//! Deletion of one object.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use model::Resource;
+use store::{Outcome, Verb};
+
+use crate::call::Call;
+use crate::respond;
+use crate::status::Status;
+
+/// `DELETE` of one object.
+///
+/// A Service or a Pod answers with the object (Python's client parses it as one), and so does whatever is not gone
+/// yet; the rest answer with a `Status` that carries the uid, by which kubectl knows what to wait for.
+pub async fn delete(call: Call, body: Body) -> Result<Response, Status> {
+    let (options, dry_run) = call.delete_options(body).await?;
+    let written = call.write(&call.name, Verb::Delete { options }, dry_run).await?;
+
+    let returns_object = matches!(call.resource, Resource::Services | Resource::Pods);
+    let mut response = if returns_object || written.outcome != Outcome::Deleted {
+        respond::object(&call, StatusCode::OK, &written.object)?
+    } else {
+        let status = Status::deleted(call.resource, &call.name, written.object.meta().uid());
+        return Ok(status.with_warnings(&written.warnings).into_response());
+    };
+    respond::warn(response.headers_mut(), &written.warnings);
+    Ok(response)
+}

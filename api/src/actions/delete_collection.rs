@@ -1,0 +1,38 @@
+//! Deletion by selector.
+
+use axum::body::Body;
+use axum::response::Response;
+use store::{DeleteOptions, Refusal, Verb, Write};
+
+use super::list;
+use crate::call::Call;
+use crate::options::ListOptions;
+use crate::respond;
+use crate::status::Status;
+
+/// `DELETE` of a collection: every object that the selectors match, each in a write of its own, as Kubernetes does;
+/// the answer is the list of what was deleted. An object that went in the meantime is passed over; another refusal
+/// ends it, and what was deleted before stays deleted.
+pub async fn delete_collection(call: Call, body: Body) -> Result<Response, Status> {
+    let selection = ListOptions::read(call.resource, &call.query)?;
+    let (options, dry_run) = call.delete_options(body).await?;
+    let (revision, objects) = list::select(&call, &selection)?;
+
+    let mut deleted = Vec::with_capacity(objects.len());
+    for object in objects {
+        let options = DeleteOptions { preconditions: store::Preconditions::default(), ..options.clone() };
+        let write = Write {
+            resource: call.resource,
+            namespace: object.key.namespace.to_string(),
+            name: object.key.name.to_string(),
+            verb: Verb::Delete { options },
+            dry_run,
+        };
+        match call.app.store.write(write).await {
+            Ok(written) => deleted.push(written.object),
+            Err(Refusal::NotFound { resource, .. }) if resource == call.resource => {}
+            Err(refusal) => return Err(Status::refused(call.resource, &object.key.name, &refusal)),
+        }
+    }
+    respond::list(&call, revision, deleted)
+}

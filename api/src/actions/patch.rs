@@ -1,0 +1,92 @@
+//! Patches: which kind it is and whether it can be one is asked here; it is applied by the store's writer, to the newest
+//! state, so that a patch without a resourceVersion never conflicts.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use model::FieldError;
+use model::patch::PatchKind;
+use serde_json::Value;
+use store::Verb;
+
+use crate::call::Call;
+use crate::incoming::type_name;
+use crate::negotiate::{self, Format};
+use crate::options::FieldValidation;
+use crate::respond;
+use crate::status::Status;
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+/// The content types of patches, in the order in which OpenAPI and error messages name them.
+pub const CONTENT_TYPES: [&str; 3] = [JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH];
+
+/// Kubernetes' limit for the operations of a JSON patch.
+const OPERATIONS_MOST: usize = 10_000;
+
+/// `PATCH` on an object or its status: 200 and the object.
+pub async fn patch(call: Call, body: Body) -> Result<Response, Status> {
+    let options = call.write_options()?;
+    let kind = kind(negotiate::content_type(&call.headers).as_deref())?;
+    if call.query.get("force").is_some() {
+        let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Status::invalid_kind("meta.k8s.io", "PatchOptions", "", &[error]));
+    }
+    let bytes = crate::body::read(&call.headers, body).await?;
+    let document = crate::body::decode(&bytes, Format::Json)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: json parse error: {e}")))?;
+    shape(kind, &document.value)?;
+
+    let strict = options.field_validation == FieldValidation::Strict;
+    let duplicates: Vec<String> =
+        document.duplicates.iter().map(|f| format!("duplicate field {}", crate::status::quoted(f))).collect();
+    if strict && !duplicates.is_empty() {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let error = FieldError::invalid("patch", text, format!("strict decoding error: {}", duplicates.join(", ")));
+        return Err(Status::invalid(call.resource, &call.name, &[error]));
+    }
+    let verb = Verb::Patch { kind, patch: document.value, subresource: call.subresource(), strict };
+    let written = call.write(&call.name, verb, options.dry_run).await?;
+
+    let mut response = respond::object(&call, StatusCode::OK, &written.object)?;
+    let quiet = options.field_validation == FieldValidation::Ignore;
+    let warnings: Vec<String> = (duplicates.into_iter().chain(written.warnings))
+        .filter(|w| !(quiet && (w.starts_with("unknown field ") || w.starts_with("duplicate field "))))
+        .collect();
+    respond::warn(response.headers_mut(), &warnings);
+    Ok(response)
+}
+
+fn kind(content_type: Option<&str>) -> Result<PatchKind, Status> {
+    match content_type {
+        Some(JSON_PATCH) => Ok(PatchKind::Json),
+        Some(MERGE_PATCH) => Ok(PatchKind::Merge),
+        Some(STRATEGIC_MERGE_PATCH) => Ok(PatchKind::StrategicMerge),
+        Some(APPLY_PATCH) => Err(Status::format_not_served(
+            "server-side apply (application/apply-patch+yaml) is not served yet: \
+             use kubectl apply without --server-side, or another kind of patch",
+        )),
+        _ => Err(Status::unsupported_media_type(&CONTENT_TYPES)),
+    }
+}
+
+/// Whether the document can be a patch of its kind at all.
+fn shape(kind: PatchKind, patch: &Value) -> Result<(), Status> {
+    match (kind, patch) {
+        (PatchKind::Json, Value::Array(operations)) if operations.len() > OPERATIONS_MOST => Err(Status::too_large(
+            format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MOST}, got {}", operations.len()),
+        )),
+        (PatchKind::Json, Value::Array(_)) | (PatchKind::Merge | PatchKind::StrategicMerge, Value::Object(_)) => Ok(()),
+        (PatchKind::Json, other) => Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
+            type_name(other)
+        ))),
+        (_, other) => Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            type_name(other)
+        ))),
+    }
+}

@@ -1,0 +1,80 @@
+//! The beginning of a watch: what can be refused is refused here, with a code; after that only events follow.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use tokio::time::Instant;
+
+use super::list;
+use crate::call::Call;
+use crate::negotiate::{JSON, Shape};
+use crate::options::{self, ListOptions};
+use crate::status::Status;
+use crate::table::{Include, Table};
+use crate::watch::{Frames, Render, Stream};
+
+/// How long a watch lasts when the client does not say: between these bounds, drawn anew for each, so that the
+/// clients of a restarted server do not come back all at once for ever (kube-apiserver's `--min-request-timeout`).
+const SHORTEST: Duration = Duration::from_secs(30 * 60);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// `GET` of a collection with `watch=true`: a stream of events that begins at once.
+pub fn watch(call: Call) -> Result<Response, Status> {
+    let options = ListOptions::read(call.resource, &call.query)?;
+    let store = &call.app.store;
+    let namespace = call.namespace.as_deref().filter(|ns| !ns.is_empty());
+    options::at_least(options.revision, store.revision())?;
+
+    // Revision 0 asks for everything there is, and then for what comes.
+    let (from, initial) = if options.revision == 0 || options.send_initial_events {
+        let (revision, objects) = list::select(&call, &options)?;
+        (revision, objects)
+    } else {
+        (options.revision, Vec::new())
+    };
+    let watch = store.watch(call.resource, namespace, from)?;
+    let render = match call.accepted.shape {
+        Shape::Plain | Shape::Discovery(_) => Render::Plain,
+        Shape::Metadata(version) => Render::Metadata(version),
+        Shape::Table(version) => {
+            Render::Table(Table { resource: call.resource, version, include: Include::read(&call.query)? })
+        }
+    };
+    let now = Instant::now();
+    let stream = Stream::new(
+        watch,
+        initial,
+        from,
+        crate::watch::Settings {
+            resource: call.resource,
+            render,
+            bookmarks: options.bookmarks,
+            mark_initial_end: options.send_initial_events && options.bookmarks,
+            deadline: now + options.timeout.unwrap_or_else(|| lifetime(chance())),
+            clock: call.app.clock,
+            draining: call.draining,
+            guard: call.app.metrics.watcher(call.resource),
+            options,
+        },
+    );
+
+    let mut response = Response::new(Body::new(Frames::new(stream)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    // For proxies that would gather a response before passing it on.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+/// A lifetime between the bounds for a number drawn by chance.
+fn lifetime(chance: u64) -> Duration {
+    let span = (LONGEST - SHORTEST).as_secs();
+    SHORTEST + Duration::from_secs(chance % span)
+}
+
+/// A number nobody can foresee and nothing depends on: the standard library's hash keys are random.
+fn chance() -> u64 {
+    RandomState::new().hash_one(0)
+}

@@ -1,0 +1,102 @@
+//! Request bodies: read within a limit, decoded from JSON or YAML into a value, with every duplicate key found.
+//!
+//! One visitor ([`seed`]) serves both formats: YAML and JSON differ in the deserializer alone. Depth is bounded by
+//! the deserializers (128 levels), expansion of YAML aliases by the budget below, so that no body of 3 MiB becomes
+//! more than a few times its size.
+
+mod seed;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeSeed;
+use serde_json::Value;
+
+use crate::negotiate::Format;
+use crate::status::Status;
+
+/// Kubernetes' limit for a request body, in bytes.
+pub const LIMIT: usize = 3 * 1024 * 1024;
+
+/// A decoded body.
+#[derive(Debug, PartialEq)]
+pub struct Document {
+    pub value: Value,
+    /// Paths of keys that stood twice in one map (`metadata.labels.a`); the last value was taken.
+    pub duplicates: Vec<String>,
+}
+
+/// Reads the whole body.
+///
+/// # Errors
+/// 413 when it is longer than [`LIMIT`] (told from `Content-Length` before a byte is read, where there is one), 400
+/// when the client breaks off.
+pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
+    let too_large = || Status::too_large(format!("Request entity too large: limit is {LIMIT}"));
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > LIMIT) {
+        return Err(too_large());
+    }
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Err(e) => Err(Status::bad_request(format!("reading the body: {e}"))),
+    }
+}
+
+/// Decodes a body.
+///
+/// # Errors
+/// The parser's own words, for the caller to put into a sentence.
+pub fn decode(bytes: &[u8], format: Format) -> Result<Document, String> {
+    match format {
+        Format::Json => json(bytes).map_err(|e| e.to_string()),
+        Format::Yaml => yaml(bytes).map_err(|e| match e {
+            serde_saphyr::Error::MultipleDocuments { .. } => {
+                "a body holds one document, and another follows".to_owned()
+            }
+            other => other.to_string(),
+        }),
+    }
+}
+
+fn json(bytes: &[u8]) -> Result<Document, serde_json::Error> {
+    let mut duplicates = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = seed::Seed::new(&mut duplicates).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(Document { value, duplicates })
+}
+
+fn yaml(bytes: &[u8]) -> Result<Document, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 128,
+            max_documents: 2,
+            max_nodes: 300_000,
+            max_events: 700_000,
+            max_total_scalar_bytes: LIMIT,
+            max_aliases: 10_000,
+        },
+        // The visitor finds them itself, and whether they matter is the client's choice.
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 32,
+            max_alias_expansions_per_anchor: 10_000,
+        },
+        // Kubernetes reads YAML 1.1: 0644 is a file mode.
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    };
+    let mut duplicates = Vec::new();
+    let value = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |deserializer| {
+        seed::Seed::new(&mut duplicates).deserialize(deserializer)
+    })?;
+    Ok(Document { value, duplicates })
+}
+
+#[cfg(test)]
+mod tests;

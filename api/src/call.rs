@@ -1,0 +1,100 @@
+//! One request to a resource, as its action sees it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use model::Resource;
+use store::{DeleteOptions, Verb, Write, Written};
+
+use crate::app::App;
+use crate::body;
+use crate::negotiate::{self, Accepted, Format};
+use crate::options::{self, WriteOptions};
+use crate::query::Query;
+use crate::routes::Action;
+use crate::serve::Draining;
+use crate::status::Status;
+
+/// Everything an action needs but the body, which is not `Sync` and so travels beside it; made by the router.
+pub struct Call {
+    pub app: Arc<App>,
+    pub resource: Resource,
+    pub action: Action,
+    /// Whether the path ends in `/status`.
+    pub status: bool,
+    /// Empty for cluster-scoped resources; None for a list over every namespace.
+    pub namespace: Option<String>,
+    /// Empty for collections.
+    pub name: String,
+    pub query: Query,
+    pub headers: HeaderMap,
+    /// What the client can read; asked before the action does anything.
+    pub accepted: Accepted,
+    /// Tells streams that the server is about to stop.
+    pub draining: Option<Draining>,
+}
+
+impl Call {
+    /// The namespace as a key's part.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("")
+    }
+
+    pub fn pretty(&self) -> bool {
+        negotiate::pretty(&self.headers, &self.query)
+    }
+
+    pub fn subresource(&self) -> model::admission::Subresource {
+        if self.status { model::admission::Subresource::Status } else { model::admission::Subresource::None }
+    }
+
+    /// Reads the body; its format is asked first, so that a wrong one costs no upload.
+    ///
+    /// # Errors
+    /// 415, 413, 400.
+    pub async fn read_body(&self, body: Body) -> Result<(Bytes, Format), Status> {
+        let format = negotiate::body_format(&self.headers)?;
+        Ok((body::read(&self.headers, body).await?, format))
+    }
+
+    /// The options of a delete, and whether it is a dry run.
+    ///
+    /// # Errors
+    /// 415, 413, 400, 422.
+    pub async fn delete_options(&self, body: Body) -> Result<(DeleteOptions, bool), Status> {
+        let bytes = body::read(&self.headers, body).await?;
+        // Clients name a format also where they send nothing.
+        let format = if bytes.is_empty() { Format::Json } else { negotiate::body_format(&self.headers)? };
+        options::delete_options(&self.query, &bytes, format)
+    }
+
+    /// The options of a create, update or patch.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn write_options(&self) -> Result<WriteOptions, Status> {
+        let kind = match self.action {
+            Action::Create => "CreateOptions",
+            Action::Patch => "PatchOptions",
+            _ => "UpdateOptions",
+        };
+        WriteOptions::read(&self.query, kind)
+    }
+
+    /// Sends a write to the store.
+    ///
+    /// # Errors
+    /// The store's refusal as a `Status`.
+    pub async fn write(&self, name: &str, verb: Verb, dry_run: bool) -> Result<Written, Status> {
+        let write = Write {
+            resource: self.resource,
+            namespace: self.namespace().to_owned(),
+            name: name.to_owned(),
+            verb,
+            dry_run,
+        };
+        self.app.store.write(write).await.map_err(|refusal| Status::refused(self.resource, name, &refusal))
+    }
+}

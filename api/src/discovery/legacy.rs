@@ -1,0 +1,71 @@
+//! `APIVersions`, `APIGroupList`, `APIGroup` and `APIResourceList`.
+
+use model::{Resource, ResourceInfo};
+use serde_json::{Map, Value, json};
+
+use super::{GroupVersion, verbs};
+
+/// `/api`. The address list is left empty: a client keeps the address that it came by.
+pub fn versions(core: &[GroupVersion]) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": core.iter().map(|gv| gv.version).collect::<Vec<_>>(),
+        "serverAddressByClientCIDRs": [],
+    })
+}
+
+/// `/apis`.
+pub fn groups(versions: &[GroupVersion]) -> Value {
+    let mut names: Vec<&str> = versions.iter().map(|gv| gv.group).collect();
+    names.dedup();
+    let groups: Vec<Value> = names.into_iter().map(|name| group(name, versions, false)).collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+/// `/apis/{group}`, or one entry of `/apis`, which carries no kind.
+pub fn group(name: &str, versions: &[GroupVersion], with_kind: bool) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
+        .filter(|gv| gv.group == name)
+        .map(|gv| json!({ "groupVersion": gv.api_version(), "version": gv.version }))
+        .collect();
+    let mut out = Map::new();
+    if with_kind {
+        out.insert("kind".to_owned(), "APIGroup".into());
+        out.insert("apiVersion".to_owned(), "v1".into());
+    }
+    out.insert("name".to_owned(), name.into());
+    out.insert("preferredVersion".to_owned(), versions.first().cloned().unwrap_or_default());
+    out.insert("versions".to_owned(), versions.into());
+    Value::Object(out)
+}
+
+/// `/api/v1` or `/apis/{group}/{version}`.
+pub fn resources(gv: GroupVersion) -> Value {
+    let mut list = Vec::new();
+    for resource in gv.resources() {
+        let info = resource.info();
+        list.push(row(resource, info, info.plural.to_owned(), false));
+        if info.status {
+            list.push(row(resource, info, format!("{}/status", info.plural), true));
+        }
+    }
+    json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv.api_version(), "resources": list })
+}
+
+fn row(resource: Resource, info: &ResourceInfo, name: String, status: bool) -> Value {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    put("name", name.into());
+    put("singularName", if status { "" } else { info.singular }.into());
+    put("namespaced", info.namespaced.into());
+    put("kind", info.kind.into());
+    put("verbs", verbs(resource, status).into());
+    if !status && !info.short_names.is_empty() {
+        put("shortNames", info.short_names.into());
+    }
+    if !status && !info.categories.is_empty() {
+        put("categories", info.categories.into());
+    }
+    Value::Object(out)
+}

@@ -1,0 +1,420 @@
+//! Discovery documents as clients see them.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn check(document: &Document, expected: Expect) {
+    let value: Value = serde_json::from_slice(&document.json).unwrap();
+    expected.assert_eq(&serde_json::to_string_pretty(&value).unwrap());
+}
+
+#[test]
+fn legacy_roots() {
+    let discovery = Discovery::new();
+    check(
+        &discovery.core.legacy,
+        expect![[r#"
+        {
+          "kind": "APIVersions",
+          "serverAddressByClientCIDRs": [],
+          "versions": [
+            "v1"
+          ]
+        }"#]],
+    );
+    check(
+        &discovery.groups.legacy,
+        expect![[r#"
+        {
+          "apiVersion": "v1",
+          "groups": [
+            {
+              "name": "coordination.k8s.io",
+              "preferredVersion": {
+                "groupVersion": "coordination.k8s.io/v1",
+                "version": "v1"
+              },
+              "versions": [
+                {
+                  "groupVersion": "coordination.k8s.io/v1",
+                  "version": "v1"
+                }
+              ]
+            },
+            {
+              "name": "discovery.k8s.io",
+              "preferredVersion": {
+                "groupVersion": "discovery.k8s.io/v1",
+                "version": "v1"
+              },
+              "versions": [
+                {
+                  "groupVersion": "discovery.k8s.io/v1",
+                  "version": "v1"
+                }
+              ]
+            },
+            {
+              "name": "networking.k8s.io",
+              "preferredVersion": {
+                "groupVersion": "networking.k8s.io/v1",
+                "version": "v1"
+              },
+              "versions": [
+                {
+                  "groupVersion": "networking.k8s.io/v1",
+                  "version": "v1"
+                }
+              ]
+            }
+          ],
+          "kind": "APIGroupList"
+        }"#]],
+    );
+}
+
+#[test]
+fn legacy_group_and_resources() {
+    let discovery = Discovery::new();
+    check(
+        &discovery.group[0].1,
+        expect![[r#"
+        {
+          "apiVersion": "v1",
+          "kind": "APIGroup",
+          "name": "coordination.k8s.io",
+          "preferredVersion": {
+            "groupVersion": "coordination.k8s.io/v1",
+            "version": "v1"
+          },
+          "versions": [
+            {
+              "groupVersion": "coordination.k8s.io/v1",
+              "version": "v1"
+            }
+          ]
+        }"#]],
+    );
+    let (_, _, networking) = discovery.resources.iter().find(|(group, _, _)| *group == "networking.k8s.io").unwrap();
+    check(
+        networking,
+        expect![[r#"
+        {
+          "apiVersion": "v1",
+          "groupVersion": "networking.k8s.io/v1",
+          "kind": "APIResourceList",
+          "resources": [
+            {
+              "kind": "ServiceCIDR",
+              "name": "servicecidrs",
+              "namespaced": false,
+              "singularName": "servicecidr",
+              "verbs": [
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch"
+              ]
+            },
+            {
+              "kind": "ServiceCIDR",
+              "name": "servicecidrs/status",
+              "namespaced": false,
+              "singularName": "",
+              "verbs": [
+                "get",
+                "patch",
+                "update"
+              ]
+            },
+            {
+              "kind": "IPAddress",
+              "name": "ipaddresses",
+              "namespaced": false,
+              "shortNames": [
+                "ip"
+              ],
+              "singularName": "ipaddress",
+              "verbs": [
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch"
+              ]
+            }
+          ]
+        }"#]],
+    );
+}
+
+#[test]
+fn legacy_core_resources() {
+    let discovery = Discovery::new();
+    let (_, _, core) = &discovery.resources[0];
+    let value: Value = serde_json::from_slice(&core.json).unwrap();
+    let lines: Vec<String> = value["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| format!("{} {} {} {} {}", r["name"], r["kind"], r["namespaced"], r["shortNames"], r["verbs"]))
+        .collect();
+    expect![[r#"
+        "namespaces" "Namespace" false ["ns"] ["create","delete","get","list","patch","update","watch"]
+        "namespaces/status" "Namespace" false null ["get","patch","update"]
+        "nodes" "Node" false ["no"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "nodes/status" "Node" false null ["get","patch","update"]
+        "pods" "Pod" true ["po"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "pods/status" "Pod" true null ["get","patch","update"]
+        "services" "Service" true ["svc"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "services/status" "Service" true null ["get","patch","update"]
+        "endpoints" "Endpoints" true ["ep"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "events" "Event" true ["ev"] ["create","delete","deletecollection","get","list","patch","update","watch"]"#]]
+    .assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn aggregated() {
+    let discovery = Discovery::new();
+    check(
+        &discovery.groups.v2,
+        expect![[r#"
+        {
+          "apiVersion": "apidiscovery.k8s.io/v2",
+          "items": [
+            {
+              "metadata": {
+                "creationTimestamp": null,
+                "name": "coordination.k8s.io"
+              },
+              "versions": [
+                {
+                  "freshness": "Current",
+                  "resources": [
+                    {
+                      "resource": "leases",
+                      "responseKind": {
+                        "group": "coordination.k8s.io",
+                        "kind": "Lease",
+                        "version": "v1"
+                      },
+                      "scope": "Namespaced",
+                      "singularResource": "lease",
+                      "verbs": [
+                        "create",
+                        "delete",
+                        "deletecollection",
+                        "get",
+                        "list",
+                        "patch",
+                        "update",
+                        "watch"
+                      ]
+                    }
+                  ],
+                  "version": "v1"
+                }
+              ]
+            },
+            {
+              "metadata": {
+                "creationTimestamp": null,
+                "name": "discovery.k8s.io"
+              },
+              "versions": [
+                {
+                  "freshness": "Current",
+                  "resources": [
+                    {
+                      "resource": "endpointslices",
+                      "responseKind": {
+                        "group": "discovery.k8s.io",
+                        "kind": "EndpointSlice",
+                        "version": "v1"
+                      },
+                      "scope": "Namespaced",
+                      "singularResource": "endpointslice",
+                      "verbs": [
+                        "create",
+                        "delete",
+                        "deletecollection",
+                        "get",
+                        "list",
+                        "patch",
+                        "update",
+                        "watch"
+                      ]
+                    }
+                  ],
+                  "version": "v1"
+                }
+              ]
+            },
+            {
+              "metadata": {
+                "creationTimestamp": null,
+                "name": "networking.k8s.io"
+              },
+              "versions": [
+                {
+                  "freshness": "Current",
+                  "resources": [
+                    {
+                      "resource": "servicecidrs",
+                      "responseKind": {
+                        "group": "networking.k8s.io",
+                        "kind": "ServiceCIDR",
+                        "version": "v1"
+                      },
+                      "scope": "Cluster",
+                      "singularResource": "servicecidr",
+                      "subresources": [
+                        {
+                          "responseKind": {
+                            "group": "networking.k8s.io",
+                            "kind": "ServiceCIDR",
+                            "version": "v1"
+                          },
+                          "subresource": "status",
+                          "verbs": [
+                            "get",
+                            "patch",
+                            "update"
+                          ]
+                        }
+                      ],
+                      "verbs": [
+                        "create",
+                        "delete",
+                        "deletecollection",
+                        "get",
+                        "list",
+                        "patch",
+                        "update",
+                        "watch"
+                      ]
+                    },
+                    {
+                      "resource": "ipaddresses",
+                      "responseKind": {
+                        "group": "networking.k8s.io",
+                        "kind": "IPAddress",
+                        "version": "v1"
+                      },
+                      "scope": "Cluster",
+                      "shortNames": [
+                        "ip"
+                      ],
+                      "singularResource": "ipaddress",
+                      "verbs": [
+                        "create",
+                        "delete",
+                        "deletecollection",
+                        "get",
+                        "list",
+                        "patch",
+                        "update",
+                        "watch"
+                      ]
+                    }
+                  ],
+                  "version": "v1"
+                }
+              ]
+            }
+          ],
+          "kind": "APIGroupDiscoveryList",
+          "metadata": {}
+        }"#]],
+    );
+    let text = |document: &Document| String::from_utf8(document.json.to_vec()).unwrap();
+    assert_eq!(
+        text(&discovery.groups.v2).replace("apidiscovery.k8s.io/v2", "apidiscovery.k8s.io/v2beta1"),
+        text(&discovery.groups.v2beta1)
+    );
+    let core: Value = serde_json::from_slice(&discovery.core.v2.json).unwrap();
+    assert_eq!(core["items"].as_array().unwrap().len(), 1);
+    let services = &core["items"][0]["versions"][0]["resources"][3];
+    expect![[r#"
+        {
+          "categories": [
+            "all"
+          ],
+          "resource": "services",
+          "responseKind": {
+            "group": "",
+            "kind": "Service",
+            "version": "v1"
+          },
+          "scope": "Namespaced",
+          "shortNames": [
+            "svc"
+          ],
+          "singularResource": "service",
+          "subresources": [
+            {
+              "responseKind": {
+                "group": "",
+                "kind": "Service",
+                "version": "v1"
+              },
+              "subresource": "status",
+              "verbs": [
+                "get",
+                "patch",
+                "update"
+              ]
+            }
+          ],
+          "verbs": [
+            "create",
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "update",
+            "watch"
+          ]
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(services).unwrap());
+}
+
+#[test]
+fn root_lists_what_is_served() {
+    check(
+        &Discovery::new().paths,
+        expect![[r#"
+        {
+          "paths": [
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/coordination.k8s.io",
+            "/apis/coordination.k8s.io/v1",
+            "/apis/discovery.k8s.io",
+            "/apis/discovery.k8s.io/v1",
+            "/apis/networking.k8s.io",
+            "/apis/networking.k8s.io/v1",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v3",
+            "/openapi/v3/api/v1",
+            "/openapi/v3/apis/coordination.k8s.io/v1",
+            "/openapi/v3/apis/discovery.k8s.io/v1",
+            "/openapi/v3/apis/networking.k8s.io/v1",
+            "/readyz",
+            "/version"
+          ]
+        }"#]],
+    );
+}

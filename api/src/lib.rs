@@ -1,0 +1,52 @@
+//! The Kubernetes API over the store: routes, negotiation, answers.
+//!
+//! One table ([`routes`]) is made from `model::Resource`; the router, the discovery documents and the OpenAPI
+//! paths are three readings of it, so they cannot tell different stories. One file per action lives in
+//! [`actions`]; an action takes a [`call::Call`] and returns a response or a [`status::Status`]; [`rim`] stands
+//! round all of them and does what every request needs once: authentication, the time limit, panics, metrics and
+//! the spelling of errors. Only [`status`] knows HTTP codes and Kubernetes' reasons.
+//!
+//! What must stay true: nothing here decides what an object may be (that is `model`) or keeps state about objects
+//! (that is `store`); an object that was stored is answered as the bytes that the store keeps, never serialised anew.
+
+mod actions;
+mod app;
+mod auth;
+mod body;
+mod call;
+mod discovery;
+mod encode;
+mod health;
+mod incoming;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod options;
+mod query;
+mod respond;
+mod rim;
+mod router;
+mod routes;
+mod serve;
+mod status;
+mod table;
+mod version;
+mod watch;
+
+pub use serve::{Listener, serve};
+
+/// What the API needs from its caller.
+#[derive(Clone)]
+pub struct Config {
+    /// Where objects live.
+    pub store: store::Store,
+    /// The bearer token that every client must show. Must not be empty: an empty one admits nobody.
+    pub token: String,
+    /// Portolan's own version, shown in `/version` as the build metadata of `gitVersion`.
+    pub version: String,
+}
+
+/// The whole API as a service: tests call it without a socket, [`serve`] puts it on sockets.
+pub fn router(config: &Config) -> axum::Router {
+    router::build(config)
+}

@@ -1,0 +1,79 @@
+//! The options that come in the query string, typed and checked.
+//!
+//! A wrong one is answered as Kubernetes answers it: 422 Invalid on the options kind of `meta.k8s.io`.
+
+mod delete;
+mod list;
+
+pub use delete::delete_options;
+pub use list::{Bounds, ListOptions, at_least, revision};
+use model::FieldError;
+
+use crate::query::Query;
+use crate::status::Status;
+
+/// What to do with unknown and duplicate fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    Strict,
+    #[default]
+    Warn,
+    Ignore,
+}
+
+/// `CreateOptions`, `UpdateOptions` and `PatchOptions`, which differ in their name alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    pub dry_run: bool,
+    pub field_validation: FieldValidation,
+}
+
+/// The longest `fieldManager`, in bytes.
+const FIELD_MANAGER_LONGEST: usize = 128;
+
+impl WriteOptions {
+    /// Reads `dryRun`, `fieldManager` and `fieldValidation`; `kind` names the options in errors.
+    ///
+    /// # Errors
+    /// 422 with a cause for each wrong option.
+    pub fn read(query: &Query, kind: &str) -> Result<Self, Status> {
+        let mut errors = Vec::new();
+        let dry_run = dry_run(query.all("dryRun"), &mut errors);
+        let field_validation = match query.text("fieldValidation") {
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Strict") => FieldValidation::Strict,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some(other) => {
+                errors.push(FieldError::not_supported("fieldValidation", other, &["Ignore", "Strict", "Warn"]));
+                FieldValidation::Warn
+            }
+        };
+        let manager = query.get("fieldManager").unwrap_or("");
+        if manager.len() > FIELD_MANAGER_LONGEST {
+            errors.push(FieldError::too_long("fieldManager", FIELD_MANAGER_LONGEST));
+        } else if manager.chars().any(char::is_control) {
+            errors.push(FieldError::invalid("fieldManager", manager, "should only contain printable characters"));
+        }
+        if errors.is_empty() { Ok(Self { dry_run, field_validation }) } else { Err(invalid(kind, &errors)) }
+    }
+}
+
+/// `All` is the only value that `dryRun` may have.
+fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
+    let mut dry = false;
+    for value in values.filter(|v| !v.is_empty()) {
+        if value == "All" {
+            dry = true;
+        } else {
+            errors.push(FieldError::not_supported("dryRun", value, &["All"]));
+        }
+    }
+    dry
+}
+
+fn invalid(kind: &str, errors: &[FieldError]) -> Status {
+    Status::invalid_kind("meta.k8s.io", kind, "", errors)
+}
+
+#[cfg(test)]
+mod tests;

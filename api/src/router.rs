@@ -1,0 +1,142 @@
+//! The router: the table of contents of the API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, get, on};
+use http::Method;
+
+use crate::app::App;
+use crate::call::Call;
+use crate::negotiate::{self, Endpoint};
+use crate::query::Query;
+use crate::rim::Label;
+use crate::routes::{self, Action, Route, Scope};
+use crate::serve::Draining;
+use crate::status::Status;
+use crate::{Config, actions, discovery, health, metrics, openapi, rim, version};
+
+/// Builds the router for this configuration.
+pub fn build(config: &Config) -> Router {
+    let app = App::new(config);
+    let mut router = Router::new()
+        .route("/", get(discovery::paths))
+        .route("/api", get(discovery::core))
+        .route("/api/v1", get(discovery::core_resources))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/{group}", get(discovery::group))
+        .route("/apis/{group}/{version}", get(discovery::group_resources))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/api/{version}", get(openapi::core))
+        .route("/openapi/v3/apis/{group}/{version}", get(openapi::group))
+        .route("/version", get(version::get))
+        .route("/version/", get(version::get))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/healthz", get(health::healthz))
+        .route("/metrics", get(metrics::get));
+
+    let mut patterns: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+    for route in routes::all() {
+        patterns.entry(route.pattern()).or_default().push(route);
+    }
+    for (pattern, routes) in patterns {
+        router = router.route(&pattern, methods(routes));
+    }
+    router
+        .method_not_allowed_fallback(async || Status::method_not_allowed())
+        .fallback(async || Status::no_such_path())
+        .layer(axum::middleware::from_fn_with_state(app.clone(), rim::around))
+        .with_state(app)
+}
+
+/// The methods of one path.
+fn methods(routes: Vec<Route>) -> MethodRouter<Arc<App>> {
+    let resource = routes.first().map(|r| r.resource);
+    let named = routes.iter().any(Route::named);
+    let mut methods = MethodRouter::new();
+    for route in routes {
+        // `Action::method` names methods that have a filter, every one.
+        let Ok(filter) = MethodFilter::try_from(route.action.method()) else { continue };
+        let route = Arc::new(route);
+        let handler = move |State(app): State<Arc<App>>, parameters: RawPathParams, request: Request| {
+            dispatch(app, route.clone(), parameters, request)
+        };
+        methods = methods.merge(on(filter, handler));
+    }
+    methods.fallback(move |method: Method| async move {
+        match resource {
+            Some(resource) => Status::verb_not_supported(resource, verb(&method, named)),
+            None => Status::method_not_allowed(),
+        }
+    })
+}
+
+/// Kubernetes' verb for a method that the path does not take.
+fn verb(method: &Method, named: bool) -> &str {
+    match method.as_str() {
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" if named => "delete",
+        "DELETE" => "deletecollection",
+        other => other,
+    }
+}
+
+/// Turns a request into a call and hands it to its action.
+async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: RawPathParams, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query());
+    let watch = route.action == Action::List && query.flag("watch");
+    let label =
+        Label { verb: if watch { "watch" } else { route.action.verb() }, resource: route.resource.info().plural };
+
+    let mut values = parameters.iter().map(|(_, value)| value.to_owned());
+    let namespace = match route.scope {
+        Scope::Namespace => values.next(),
+        Scope::Cluster => Some(String::new()),
+        Scope::AllNamespaces => None,
+    };
+    let name = values.next().unwrap_or_default();
+    let endpoint = if watch { Endpoint::Watch } else { Endpoint::Objects };
+    let answer = match negotiate::accept(&parts.headers, endpoint) {
+        Err(status) => Err(status),
+        Ok(accepted) => {
+            let draining = parts.extensions.get::<Draining>().cloned();
+            let call = Call {
+                app,
+                resource: route.resource,
+                action: route.action,
+                status: route.status,
+                namespace,
+                name,
+                query,
+                headers: parts.headers,
+                accepted,
+                draining,
+            };
+            run(call, body, watch).await
+        }
+    };
+    let mut response = answer.into_response();
+    response.extensions_mut().insert(label);
+    response
+}
+
+async fn run(call: Call, body: Body, watch: bool) -> Result<Response, Status> {
+    match call.action {
+        Action::Create => actions::create(call, body).await,
+        Action::Delete => actions::delete(call, body).await,
+        Action::DeleteCollection => actions::delete_collection(call, body).await,
+        Action::Get => actions::get(call),
+        Action::List if watch => actions::watch(call),
+        Action::List => actions::list(call),
+        Action::Patch => actions::patch(call, body).await,
+        Action::Update => actions::update(call, body).await,
+    }
+}

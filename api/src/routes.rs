@@ -1,0 +1,180 @@
+//! The table of routes, derived from `model::Resource`: which method on which path does what to which resource.
+//!
+//! The router registers it, discovery lists its verbs, OpenAPI describes its paths. A new row in the model's
+//! table is served, listed and described without a line here.
+
+use http::Method;
+use model::{Resource, ResourceInfo};
+
+/// What a route does. The names are Kubernetes' verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    Create,
+    Delete,
+    DeleteCollection,
+    Get,
+    List,
+    Patch,
+    Update,
+}
+
+impl Action {
+    /// Kubernetes' verb, as discovery lists it.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+        }
+    }
+
+    pub fn method(self) -> Method {
+        match self {
+            Self::Create => Method::POST,
+            Self::Delete | Self::DeleteCollection => Method::DELETE,
+            Self::Get | Self::List => Method::GET,
+            Self::Patch => Method::PATCH,
+            Self::Update => Method::PUT,
+        }
+    }
+}
+
+/// Which objects a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `/api/v1/nodes/{name}` and `/api/v1/nodes`.
+    Cluster,
+    /// `/api/v1/namespaces/{namespace}/services…`.
+    Namespace,
+    /// `/api/v1/services`: every namespace; read only.
+    AllNamespaces,
+}
+
+/// One method on one path.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub resource: Resource,
+    pub action: Action,
+    pub scope: Scope,
+    /// Whether the path ends in `/status`.
+    pub status: bool,
+    /// The path as OpenAPI spells it: `/api/v1/namespaces/{namespace}/services/{name}`.
+    pub path: String,
+}
+
+impl Route {
+    /// The path with parameters named by position: the router's tree wants one name at one place, and
+    /// `/api/v1/namespaces/{name}` and `/api/v1/namespaces/{namespace}/pods` share theirs.
+    pub fn pattern(&self) -> String {
+        let mut names = ["{first}", "{second}"].into_iter();
+        let parts: Vec<&str> = self
+            .path
+            .split('/')
+            .map(|part| if part.starts_with('{') { names.next().unwrap_or(part) } else { part })
+            .collect();
+        parts.join("/")
+    }
+
+    /// Whether the path names one object.
+    pub fn named(&self) -> bool {
+        self.path.contains("{name}")
+    }
+}
+
+/// `/api/v1` or `/apis/discovery.k8s.io/v1`.
+pub fn root(info: &ResourceInfo) -> String {
+    if info.group.is_empty() {
+        format!("/api/{}", info.version)
+    } else {
+        format!("/apis/{}/{}", info.group, info.version)
+    }
+}
+
+/// Every route of every resource, in the order of the model's table.
+pub fn all() -> Vec<Route> {
+    Resource::ALL.into_iter().flat_map(of).collect()
+}
+
+/// The routes of one resource.
+pub fn of(resource: Resource) -> Vec<Route> {
+    let info = resource.info();
+    let root = root(info);
+    let scope = if info.namespaced { Scope::Namespace } else { Scope::Cluster };
+    let collection = match scope {
+        Scope::Namespace => format!("{root}/namespaces/{{namespace}}/{}", info.plural),
+        _ => format!("{root}/{}", info.plural),
+    };
+    let object = format!("{collection}/{{name}}");
+    let route = |action, path: &str| Route { resource, action, scope, status: false, path: path.to_owned() };
+
+    let mut routes = vec![route(Action::List, &collection), route(Action::Create, &collection)];
+    // Kubernetes gives namespaces no deletecollection: one request must not empty a cluster.
+    if resource != Resource::Namespaces {
+        routes.push(route(Action::DeleteCollection, &collection));
+    }
+    for action in [Action::Get, Action::Update, Action::Patch, Action::Delete] {
+        routes.push(route(action, &object));
+    }
+    if info.status {
+        for action in [Action::Get, Action::Update, Action::Patch] {
+            routes.push(Route { status: true, ..route(action, &format!("{object}/status")) });
+        }
+    }
+    if info.namespaced {
+        let path = format!("{root}/{}", info.plural);
+        routes.push(Route { scope: Scope::AllNamespaces, ..route(Action::List, &path) });
+    }
+    routes
+}
+
+/// The verbs that discovery lists for a resource or for its status, sorted; `watch` goes with `list`.
+pub fn verbs(resource: Resource, status: bool) -> Vec<&'static str> {
+    let mut verbs: Vec<&str> = of(resource).iter().filter(|r| r.status == status).map(|r| r.action.verb()).collect();
+    if verbs.contains(&"list") {
+        verbs.push("watch");
+    }
+    verbs.sort_unstable();
+    verbs.dedup();
+    verbs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_a_namespaced_resource() {
+        let routes = of(Resource::Services);
+        let lines: Vec<String> = routes.iter().map(|r| format!("{} {}", r.action.verb(), r.path)).collect();
+        expect_test::expect![[r#"
+            list /api/v1/namespaces/{namespace}/services
+            create /api/v1/namespaces/{namespace}/services
+            deletecollection /api/v1/namespaces/{namespace}/services
+            get /api/v1/namespaces/{namespace}/services/{name}
+            update /api/v1/namespaces/{namespace}/services/{name}
+            patch /api/v1/namespaces/{namespace}/services/{name}
+            delete /api/v1/namespaces/{namespace}/services/{name}
+            get /api/v1/namespaces/{namespace}/services/{name}/status
+            update /api/v1/namespaces/{namespace}/services/{name}/status
+            patch /api/v1/namespaces/{namespace}/services/{name}/status
+            list /api/v1/services"#]]
+        .assert_eq(&lines.join("\n"));
+    }
+
+    #[test]
+    fn namespaces_cannot_be_deleted_all_at_once() {
+        assert_eq!(verbs(Resource::Namespaces, false), ["create", "delete", "get", "list", "patch", "update", "watch"]);
+        assert_eq!(verbs(Resource::Namespaces, true), ["get", "patch", "update"]);
+        assert_eq!(verbs(Resource::Leases, false).len(), 8);
+    }
+
+    #[test]
+    fn patterns_name_parameters_by_position() {
+        let patterns: Vec<String> = of(Resource::Leases).iter().map(Route::pattern).collect();
+        assert_eq!(patterns[3], "/apis/coordination.k8s.io/v1/namespaces/{first}/leases/{second}");
+    }
+}

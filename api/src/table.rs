@@ -1,0 +1,141 @@
+//! Server-side tables: what `kubectl get` prints, rendered here so that every client prints the same.
+//!
+//! Columns and cells follow `pkg/printers/internalversion/printers.go` of Kubernetes. Every cell is always filled; the
+//! client leaves out the columns of priority 1 unless it was asked for a wide table.
+
+mod age;
+mod cells;
+mod columns;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use model::{FieldError, Object, Resource, Revision};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::query::Query;
+use crate::status::Status;
+
+/// How much of the object each row carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// Reads `includeObject`.
+    ///
+    /// # Errors
+    /// 422 for an unknown value.
+    pub fn read(query: &Query) -> Result<Self, Status> {
+        match query.text("includeObject") {
+            None | Some("Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => {
+                let error = FieldError::not_supported("includeObject", other, &["Metadata", "None", "Object"]);
+                Err(Status::invalid_kind("meta.k8s.io", "TableOptions", "", &[error]))
+            }
+        }
+    }
+}
+
+/// One column's definition.
+#[derive(Debug, Serialize)]
+pub struct Column {
+    name: &'static str,
+    #[serde(rename = "type")]
+    type_: &'static str,
+    format: &'static str,
+    description: &'static str,
+    priority: u8,
+}
+
+/// How tables of one request are rendered.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    pub resource: Resource,
+    /// `v1` or `v1beta1`.
+    pub version: &'static str,
+    pub include: Include,
+}
+
+impl Table {
+    /// A `Table` as JSON; `headers` says whether it carries the column definitions (a watch sends them once).
+    pub fn render(&self, revision: Option<Revision>, objects: &[Arc<Object>], headers: bool, now: Timestamp) -> Bytes {
+        let mut out = Vec::with_capacity(1024 + 512 * objects.len());
+        self.write(&mut out, revision, objects, headers, now);
+        Bytes::from(out)
+    }
+
+    /// As [`Table::render`], into a buffer.
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        revision: Option<Revision>,
+        objects: &[Arc<Object>],
+        headers: bool,
+        now: Timestamp,
+    ) {
+        put(out, "{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/");
+        put(out, self.version);
+        put(out, "\",\"metadata\":{");
+        if let Some(revision) = revision {
+            put(out, &format!("\"resourceVersion\":\"{revision}\""));
+        }
+        put(out, "},\"columnDefinitions\":");
+        if headers {
+            put_json(out, columns::of(self.resource));
+        } else {
+            put(out, "null");
+        }
+        put(out, ",\"rows\":[");
+        for (index, object) in objects.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            put(out, "{\"cells\":");
+            put_json(out, &cells::of(object, now));
+            put(out, ",\"object\":");
+            match self.include {
+                Include::None => put(out, "null"),
+                Include::Metadata => partial_metadata(out, object, self.version),
+                Include::Object => out.extend_from_slice(&object.bytes),
+            }
+            out.push(b'}');
+        }
+        put(out, "]}");
+    }
+}
+
+/// The object as `PartialObjectMetadata`.
+pub fn partial_metadata(out: &mut Vec<u8>, object: &Object, version: &str) {
+    put(out, "{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/");
+    put(out, version);
+    put(out, "\",\"metadata\":");
+    put_json(out, object.meta());
+    out.push(b'}');
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a value as JSON. What is written here are maps with string keys, which always have a JSON form; `null`
+/// stands in should that ever stop being true.
+fn put_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let before = out.len();
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(before);
+        put(out, "null");
+    }
+}
+
+/// The cells of one row.
+type Row = Vec<Value>;

@@ -1,0 +1,100 @@
+//! The columns of each resource, as data.
+
+use model::Resource;
+
+use super::Column;
+
+const fn column(name: &'static str, description: &'static str) -> Column {
+    Column { name, type_: "string", format: "", description, priority: 0 }
+}
+
+/// A column that only wide tables show.
+const fn wide(name: &'static str, description: &'static str) -> Column {
+    Column { priority: 1, ..column(name, description) }
+}
+
+const NAME: Column =
+    Column { format: "name", ..column("Name", "The name of the object, unique in its namespace and resource.") };
+const AGE: Column = column("Age", "How long ago the object was created.");
+
+static NAMESPACES: [Column; 3] = [NAME, column("Status", "Active, or Terminating once its deletion has begun."), AGE];
+
+static NODES: [Column; 10] = [
+    NAME,
+    column("Status", "Whether the node is ready, and whether it takes new pods."),
+    column("Roles", "The roles that its labels give the node."),
+    AGE,
+    column("Version", "The version of the node's agent."),
+    wide("Internal-IP", "The node's first address of type InternalIP."),
+    wide("External-IP", "The node's first address of type ExternalIP."),
+    wide("OS-Image", "The operating system that the node reports."),
+    wide("Kernel-Version", "The kernel that the node reports."),
+    wide("Container-Runtime", "The container runtime that the node reports."),
+];
+
+static PODS: [Column; 9] = [
+    NAME,
+    column("Ready", "How many of the pod's containers are ready."),
+    column("Status", "The phase of the pod, or what keeps it from the next one."),
+    column("Restarts", "How often its containers were restarted, and when last."),
+    AGE,
+    wide("IP", "The pod's first address."),
+    wide("Node", "The node that the pod is bound to."),
+    wide("Nominated Node", "The node that room is being made on for the pod."),
+    wide("Readiness Gates", "How many of the pod's readiness gates are met."),
+];
+
+static SERVICES: [Column; 7] = [
+    NAME,
+    column("Type", "How the service is exposed."),
+    column("Cluster-IP", "The service's first virtual address."),
+    column("External-IP", "The addresses or the name by which it is reached from outside."),
+    column("Port(s)", "The ports that it offers, with their node ports."),
+    AGE,
+    wide("Selector", "The labels of the pods that it sends traffic to."),
+];
+
+static ENDPOINTS: [Column; 3] = [NAME, column("Endpoints", "The ready addresses and ports behind the service."), AGE];
+
+static EVENTS: [Column; 10] = [
+    column("Last Seen", "How long ago it happened last."),
+    column("Type", "Normal or Warning."),
+    column("Reason", "A short word for what happened."),
+    column("Object", "The object that it happened to."),
+    wide("Subobject", "The part of that object."),
+    wide("Source", "Who saw it."),
+    column("Message", "What happened, in a sentence."),
+    wide("First Seen", "How long ago it happened first."),
+    wide("Count", "How often it happened."),
+    Column { priority: 1, ..NAME },
+];
+
+static ENDPOINT_SLICES: [Column; 5] = [
+    NAME,
+    column("AddressType", "The kind of address that the slice holds."),
+    column("Ports", "The ports of every endpoint in the slice."),
+    column("Endpoints", "The addresses in the slice, ready or not."),
+    AGE,
+];
+
+static SERVICE_CIDRS: [Column; 3] = [NAME, column("CIDRs", "The ranges that cluster addresses are taken from."), AGE];
+
+static IP_ADDRESSES: [Column; 2] = [NAME, column("ParentRef", "The object that the address belongs to.")];
+
+static LEASES: [Column; 3] = [NAME, column("Holder", "Who holds the lease."), AGE];
+
+/// The columns of a resource's table.
+pub fn of(resource: Resource) -> &'static [Column] {
+    match resource {
+        Resource::Namespaces => &NAMESPACES,
+        Resource::Nodes => &NODES,
+        Resource::Pods => &PODS,
+        Resource::Services => &SERVICES,
+        Resource::Endpoints => &ENDPOINTS,
+        Resource::Events => &EVENTS,
+        Resource::EndpointSlices => &ENDPOINT_SLICES,
+        Resource::ServiceCidrs => &SERVICE_CIDRS,
+        Resource::IpAddresses => &IP_ADDRESSES,
+        Resource::Leases => &LEASES,
+    }
+}

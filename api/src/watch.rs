@@ -1,0 +1,212 @@
+//! A watch on its way out: events of the store become lines of a stream.
+//!
+//! Nothing is queued for a watcher. The stream is pulled: only when the client has room does it take a batch from
+//! the store's shared history, and a client that falls out of that history is told `410 Expired` and cut off. Where
+//! neither a selector nor another shape is asked for, the lines are the very bytes that every other watcher gets.
+//!
+//! Batches are joined into frames of up to [`FRAME`] bytes, so that a burst costs one write to the socket.
+
+mod frames;
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+pub use frames::Frames;
+use jiff::Timestamp;
+use model::{Object, Resource, Revision};
+pub use render::Render;
+use render::Renderer;
+use store::{Event, EventKind, Watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::metrics::WatchGuard;
+use crate::options::ListOptions;
+use crate::serve::Draining;
+use crate::status::Status;
+
+/// How large a frame may grow by joining, in bytes; a larger event makes a larger frame.
+const FRAME: usize = 128 * 1024;
+
+/// How often a bookmark tells the client how far it has come.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// What a stream is opened with.
+pub struct Settings {
+    pub resource: Resource,
+    pub render: Render,
+    pub bookmarks: bool,
+    /// Whether the end of the synthetic events is marked by a bookmark with an annotation (WatchList).
+    pub mark_initial_end: bool,
+    pub deadline: Instant,
+    pub clock: fn() -> Timestamp,
+    pub draining: Option<Draining>,
+    pub guard: WatchGuard,
+    pub options: ListOptions,
+}
+
+/// A watch's state between two frames.
+pub struct Stream {
+    watch: Watch,
+    /// Objects still to be sent as synthetic ADDED events.
+    initial: VecDeque<Arc<Object>>,
+    /// The revision of the list that `initial` came from.
+    initial_revision: Revision,
+    mark_initial_end: bool,
+    /// Events taken from the store that did not fit into the last frame.
+    pending: VecDeque<Arc<Event>>,
+    next_bookmark: Instant,
+    bookmarks: bool,
+    deadline: Instant,
+    draining: Option<Draining>,
+    renderer: Renderer,
+    options: ListOptions,
+    ended: bool,
+    _guard: WatchGuard,
+}
+
+/// What woke a stream.
+enum Wake {
+    Events(Vec<Arc<Event>>),
+    TooSlow(Revision),
+    Bookmark,
+    End,
+}
+
+impl Stream {
+    /// A stream of `initial` (state at `initial_revision`) and then of what `watch` brings.
+    pub fn new(watch: Watch, initial: Vec<Arc<Object>>, initial_revision: Revision, settings: Settings) -> Self {
+        Self {
+            watch,
+            initial: initial.into(),
+            initial_revision,
+            mark_initial_end: settings.mark_initial_end,
+            pending: VecDeque::new(),
+            next_bookmark: Instant::now() + BOOKMARK_EVERY,
+            bookmarks: settings.bookmarks,
+            deadline: settings.deadline,
+            draining: settings.draining,
+            renderer: Renderer::new(settings.resource, settings.render, settings.clock),
+            options: settings.options,
+            ended: false,
+            _guard: settings.guard,
+        }
+    }
+
+    /// The next frame: waits until there is something to say. None at the end.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.initial_frame() {
+                return Some(frame);
+            }
+            if let Some(frame) = self.pending_frame() {
+                return Some(frame);
+            }
+            if self.ended {
+                return None;
+            }
+            match self.wait().await {
+                Wake::Events(events) => self.pending.extend(events),
+                Wake::Bookmark => {
+                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                    return Some(self.renderer.bookmark(self.watch.progress(), false));
+                }
+                Wake::TooSlow(seen) => {
+                    self.ended = true;
+                    let status = Status::expired(seen, self.watch.progress());
+                    return Some(self.renderer.error(&status));
+                }
+                Wake::End => {
+                    self.ended = true;
+                    if self.bookmarks {
+                        return Some(self.renderer.bookmark(self.watch.progress(), false));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let bookmark = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
+        let deadline = self.deadline;
+        let draining = self.draining.as_mut();
+        let drained = async {
+            match draining {
+                Some(draining) => draining.begun().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = drained => Wake::End,
+            () = sleep_until(bookmark) => if Instant::now() >= deadline { Wake::End } else { Wake::Bookmark },
+            events = self.watch.next() => match events {
+                Ok(events) => Wake::Events(events),
+                Err(lagged) => Wake::TooSlow(lagged.seen),
+            },
+        }
+    }
+
+    fn initial_frame(&mut self) -> Option<Bytes> {
+        let mut frame = BytesMut::new();
+        while let Some(object) = self.initial.pop_front() {
+            self.renderer.event(&mut frame, EventKind::Added, &object);
+            if frame.len() >= FRAME {
+                return Some(frame.freeze());
+            }
+        }
+        if std::mem::take(&mut self.mark_initial_end) {
+            frame.extend_from_slice(&self.renderer.bookmark(self.initial_revision, true));
+        }
+        // Its memory is not needed for the rest of a long life.
+        self.initial = VecDeque::new();
+        (!frame.is_empty()).then(|| frame.freeze())
+    }
+
+    fn pending_frame(&mut self) -> Option<Bytes> {
+        // One event as it is: the bytes that the store holds, for every watcher the same.
+        if self.pending.len() == 1 && self.renderer.is_plain() && self.options.selects_all() {
+            return self.pending.pop_front().map(|event| event.frame());
+        }
+        let mut frame = BytesMut::new();
+        while let Some(event) = self.pending.pop_front() {
+            self.write(&mut frame, &event);
+            if frame.len() >= FRAME {
+                break;
+            }
+        }
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+        (!frame.is_empty()).then(|| frame.freeze())
+    }
+
+    /// Writes one event as this watcher sees it: an object that begins to match is added, one that ceases is deleted.
+    fn write(&mut self, frame: &mut BytesMut, event: &Event) {
+        if self.options.selects_all() {
+            if self.renderer.is_plain() {
+                frame.extend_from_slice(&event.frame());
+            } else {
+                self.renderer.event(frame, event.kind, &event.object);
+            }
+            return;
+        }
+        let now = self.options.selects(&event.object);
+        let before = event.previous.as_ref().filter(|previous| self.options.selects(previous));
+        match (event.kind, before, now) {
+            (EventKind::Added, _, true) | (EventKind::Modified, None, true) => {
+                self.renderer.event(frame, EventKind::Added, &event.object);
+            }
+            (EventKind::Modified, Some(_), true) => self.renderer.event(frame, EventKind::Modified, &event.object),
+            (EventKind::Modified, Some(previous), false) => self.renderer.left(frame, previous, event.revision),
+            (EventKind::Deleted, _, true) => self.renderer.event(frame, EventKind::Deleted, &event.object),
+            // Deleted by a write that also made it cease to match: it had been seen, so its end is told.
+            (EventKind::Deleted, Some(previous), false) => self.renderer.left(frame, previous, event.revision),
+            (EventKind::Added, _, false) | (EventKind::Modified | EventKind::Deleted, None, false) => {}
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Events as lines: `{"type":…,"object":…}`, with the object in the shape that the watcher asked for.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use model::{Object, Resource, Revision};
+use serde_json::{Value, json};
+use store::EventKind;
+
+use crate::status::Status;
+use crate::table::{self, Table};
+
+/// The shape of a watch's objects.
+#[derive(Clone, Copy, Debug)]
+pub enum Render {
+    Plain,
+    /// `PartialObjectMetadata`, in this version.
+    Metadata(&'static str),
+    /// A `Table` of one row for each event.
+    Table(Table),
+}
+
+/// Writes lines; remembers whether a table's columns were sent.
+pub struct Renderer {
+    resource: Resource,
+    render: Render,
+    clock: fn() -> Timestamp,
+    headers: bool,
+}
+
+impl Renderer {
+    pub fn new(resource: Resource, render: Render, clock: fn() -> Timestamp) -> Self {
+        Self { resource, render, clock, headers: true }
+    }
+
+    /// Whether an event's line is the one that the store has made.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.render, Render::Plain)
+    }
+
+    /// One event.
+    pub fn event(&mut self, out: &mut BytesMut, kind: EventKind, object: &Arc<Object>) {
+        begin(out, kind.as_str());
+        match self.render {
+            Render::Plain => out.extend_from_slice(&object.bytes),
+            Render::Metadata(version) => {
+                let mut text = Vec::with_capacity(512);
+                table::partial_metadata(&mut text, object, version);
+                out.extend_from_slice(&text);
+            }
+            Render::Table(table) => {
+                let mut text = Vec::with_capacity(1024);
+                let headers = std::mem::take(&mut self.headers);
+                table.write(&mut text, Some(object.revision), std::slice::from_ref(object), headers, (self.clock)());
+                out.extend_from_slice(&text);
+            }
+        }
+        end(out);
+    }
+
+    /// The object ceased to match at `revision`: DELETED, with the last state that matched.
+    pub fn left(&mut self, out: &mut BytesMut, last: &Object, revision: Revision) {
+        // A stored object reads back always; were one not to, its old revision is the lesser evil.
+        let object = at_revision(last, revision).unwrap_or_else(|| last.clone());
+        self.event(out, EventKind::Deleted, &Arc::new(object));
+    }
+
+    /// A bookmark: every change up to `revision` was sent.
+    pub fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
+        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        if initial_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let info = self.resource.info();
+        let object = match self.render {
+            Render::Plain => json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata }),
+            Render::Metadata(version) => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata })
+            }
+            Render::Table(table) => json!({
+                "kind": "Table",
+                "apiVersion": format!("meta.k8s.io/{}", table.version),
+                "metadata": { "resourceVersion": revision.to_string() },
+                "columnDefinitions": null,
+                // client-go looks for the annotation in the row's object, as a real server puts it there.
+                "rows": if initial_end {
+                    json!([{ "cells": [], "object": {
+                        "kind": "PartialObjectMetadata",
+                        "apiVersion": format!("meta.k8s.io/{}", table.version),
+                        "metadata": metadata,
+                    } }])
+                } else {
+                    json!([])
+                },
+            }),
+        };
+        line("BOOKMARK", object.to_string().as_bytes())
+    }
+
+    /// The end of a watch that cannot go on.
+    pub fn error(&self, status: &Status) -> Bytes {
+        line("ERROR", &status.to_json())
+    }
+}
+
+fn line(kind: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    begin(&mut out, kind);
+    out.extend_from_slice(object);
+    end(&mut out);
+    out.freeze()
+}
+
+fn begin(out: &mut BytesMut, kind: &str) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+}
+
+fn end(out: &mut BytesMut) {
+    out.extend_from_slice(b"}\n");
+}
+
+fn at_revision(object: &Object, revision: Revision) -> Option<Object> {
+    let mut value = object.value().ok()?;
+    value.get_mut("metadata")?.as_object_mut()?.insert("resourceVersion".to_owned(), Value::from(revision.to_string()));
+    Object::decode(object.resource, Bytes::from(value.to_string())).ok()
+}

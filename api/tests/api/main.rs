@@ -1,0 +1,16 @@
+//! The real router on a fresh store, without a socket: one module for each part of the API.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking, too")]
+
+mod app;
+mod bodies;
+mod create;
+mod delete;
+mod discovery;
+mod get_and_list;
+mod openapi;
+mod patch;
+mod rim;
+mod table;
+mod update;
+mod watch;
