@@ -104,19 +104,20 @@ pub fn prepare_create(
 /// Defaults and validates an object that is to replace `old`; returns warnings.
 ///
 /// What this subresource does not write is taken from `old`: the main path writes metadata and everything but
-/// `status`, the status path writes metadata and `status`. After an error the object is left half-prepared.
+/// `status`, the status path writes metadata and `status`. `old_value` is `old` as a value, which a caller that has
+/// patched it has parsed already. After an error the object is left half-prepared.
 ///
 /// # Errors
 /// Every field that is wrong or may not change.
 pub fn prepare_update(
-    resource: Resource,
     sub: Subresource,
     old: &Object,
+    old_value: &Value,
     new: &mut Value,
     cluster: &Cluster,
 ) -> Result<Vec<String>, Vec<FieldError>> {
+    let resource = old.resource;
     let document = document(resource, new)?;
-    let old_value = old.value().map_err(|e| vec![internal(&e)])?;
     let nothing = Document::new();
     let old_document = old_value.as_object().unwrap_or(&nothing);
     let old_metadata = old_document.get("metadata").and_then(Value::as_object).unwrap_or(&nothing);

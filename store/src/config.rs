@@ -47,7 +47,7 @@ pub struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self { max_events: 20_000, max_bytes: 32 << 20, max_age: Duration::from_secs(600), max_rows: 100_000 }
+        Self { max_events: 20_000, max_bytes: 16 << 20, max_age: Duration::from_secs(600), max_rows: 100_000 }
     }
 }
 

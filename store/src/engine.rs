@@ -1,6 +1,7 @@
 //! What a write means, without I/O: requests go in, events come out, and everything can be taken back.
 //!
-//! The engine owns the writer's private state, which runs ahead of what readers see by at most one group. One file per verb
+//! The engine owns the writer's private state, which runs ahead of what readers see by at most two groups: one on its way
+//! to the disk, and one that is being decided on top of it. One file per verb
 //! and per rule; each changes the state through `State::record` alone, so `undo` is one loop.
 
 mod chance;
@@ -119,21 +120,23 @@ impl Engine {
         Ok(expired.len() == limit)
     }
 
-    /// Ends the group: derives endpoints for what it touched, and returns its events for the log.
+    /// Ends the group: derives endpoints for what it touched, and returns its events for the log. The group before it must
+    /// have been committed or abandoned.
     pub(crate) fn finish(&mut self) -> Vec<Arc<Event>> {
         self.derive();
         self.state.journal().to_vec()
     }
 
-    /// The group is durable: nothing of it can be taken back any more.
-    pub(crate) fn committed(&mut self) {
-        self.state.forget_journal();
+    /// The first `events` of the journal are durable: nothing of them can be taken back any more. What was decided on top
+    /// of them stays in the journal.
+    pub(crate) fn committed(&mut self, events: usize) {
+        self.state.forget(events);
     }
 
-    /// The group was not committed: everything since `committed` is taken back.
+    /// A group was not committed: everything in the journal is taken back, what was decided on top of the group included.
     pub(crate) fn abandon(&mut self) {
         self.state.undo(state::Mark::default());
-        self.state.forget_journal();
+        self.state.take_dirty();
     }
 
     fn existing(&self, resource: Resource, namespace: &str, name: &str) -> Result<Arc<Object>, Refusal> {

@@ -1,17 +1,18 @@
 //! The one writer: a thread with a runtime of its own that takes requests in groups.
 //!
-//! `open` → `engine.start` → loop { drain, decide, append, publish, answer }. A runtime of its own, because on a shared one
-//! the writer is woken by the first request and commits it alone; here the others arrive while it commits.
+//! `open` → `engine.start` → loop { gather, land, launch }. While one group is on its way to the disk (a [`Flight`]), the
+//! requests that come are decided already, on top of it; when it has landed they are the next group. So processor and disk
+//! work at the same time, and a group is as large as what came during one commit. A runtime of its own, because on a
+//! shared one the writer would be woken for each request and commit it alone.
 //!
 //! Order is what everything rests on: revisions are given while a group is decided, rows are durable before readers see
-//! them, readers see them before a client has its answer. If the commit fails, the engine takes the group back and every
-//! request of the group is refused, the refused ones too: what they were refused for may have been part of it.
-//!
-//! Rejected: deciding the next group while this one is on its way to the disk. It needs a journal of two groups and answers
-//! that wait for both, and on a busy machine the API's own work fills that time already.
+//! them, readers see them before a client has its answer, and groups land in the order of their revisions: there is never
+//! more than one in flight. If its commit fails, the engine takes back that group and everything decided on top of it, and
+//! every request of both is refused, the refused ones too: what they were refused for may have been part of it.
 
 mod retention;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use allocator::{AddressRange, PortPool};
 use model::admission::Family;
 use model::{Resource, Revision};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::config::{Config, Environment, History};
 use crate::database::{self, Database, sqlite_code};
@@ -106,9 +107,37 @@ fn families(config: &Config) -> Vec<Family> {
     config.service_cidrs.iter().map(|range| Family::of(range.addr())).collect()
 }
 
+/// What the requests of a group will be told when it has landed.
+type Answers = Vec<(oneshot::Sender<Result<Written, Refusal>>, Result<Written, Refusal>)>;
+
+/// The requests that have been decided and not launched.
+#[derive(Default)]
+struct Group {
+    answers: Answers,
+    /// The time that deciding has taken so far.
+    spent: Duration,
+}
+
+/// A group on its way to the disk.
+struct Flight {
+    append: Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send>>,
+    began: Instant,
+    events: Vec<Arc<Event>>,
+    answers: Answers,
+}
+
+/// Why gathering has ended.
+enum Gathered {
+    /// There are requests, and nothing is in flight.
+    Group,
+    /// No more requests will come; whoever asked for that is told at the end.
+    End(Option<oneshot::Sender<()>>),
+}
+
 struct Writer {
     engine: Engine,
-    database: Database,
+    /// Shared with the flight, which holds it until it has landed.
+    database: Arc<Mutex<Database>>,
     shared: Arc<Shared>,
     history: History,
     retention: Retention,
@@ -150,54 +179,46 @@ impl Writer {
             expired: 0,
             looked: Instant::now(),
             engine,
-            database,
+            database: Arc::new(Mutex::new(database)),
             shared,
             history: config.history,
             retention,
             unmoved_bytes: 0,
             suspect: false,
         };
-        let events = writer.engine.finish();
-        writer.commit(&events).await.map_err(|source| database::explain(&config.path, source))?;
+        writer.commit().await.map_err(|source| database::explain(&config.path, source))?;
         writer.measure();
         Ok(writer)
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        let mut done = None;
-        'running: loop {
-            let pause = if self.has_upkeep() { SHORT_PAUSE } else { LONG_PAUSE };
-            let first = match tokio::time::timeout(pause, queue.recv()).await {
-                Ok(Some(message)) => message,
-                Ok(None) => break,
-                Err(_) => {
-                    self.upkeep().await;
-                    continue;
-                }
-            };
-            let mut requests = Vec::new();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Write(request) => requests.push(request),
-                    Message::Close(sender) => {
-                        self.group(requests).await;
-                        done = Some(sender);
-                        break 'running;
-                    }
-                }
-                next = if requests.len() < GROUP_LIMIT { queue.try_recv().ok() } else { None };
+        let mut flight = None;
+        let done = loop {
+            let mut group = Group::default();
+            let gathered = self.gather(&mut queue, &mut flight, &mut group).await;
+            if let Some(Flight { append, .. }) = &mut flight {
+                let landed = append.await;
+                self.land(flight.take(), &landed, &mut group);
             }
-            self.group(requests).await;
             if self.retention.overdue() {
                 self.compact().await;
             }
             if self.looked.elapsed() >= LONG_PAUSE {
                 self.look();
             }
-        }
+            flight = self.launch(group);
+            if let Gathered::End(done) = gathered {
+                if let Some(Flight { append, .. }) = &mut flight {
+                    let landed = append.await;
+                    self.land(flight.take(), &landed, &mut Group::default());
+                }
+                break done;
+            }
+        };
         drop(queue);
-        if let Err(error) = self.database.close().await {
+        if let Some(database) = Arc::into_inner(self.database)
+            && let Err(error) = database.into_inner().close().await
+        {
             // Nothing is lost: the next start reads the write-ahead log.
             tracing::warn!(%error, "the database was not closed cleanly");
         }
@@ -207,28 +228,125 @@ impl Writer {
         }
     }
 
-    /// Decides, commits, publishes and answers one group.
-    async fn group(&mut self, requests: Vec<Request>) {
-        if requests.is_empty() {
-            return;
+    /// Decides requests as they come: at least one, and all that come until the group in flight has landed.
+    async fn gather(
+        &mut self,
+        queue: &mut mpsc::Receiver<Message>,
+        flight: &mut Option<Flight>,
+        group: &mut Group,
+    ) -> Gathered {
+        loop {
+            let room = group.answers.len() < GROUP_LIMIT;
+            let message = if let Some(Flight { append, .. }) = flight {
+                tokio::select! {
+                    biased;
+                    landed = append => {
+                        self.land(flight.take(), &landed, group);
+                        continue;
+                    }
+                    message = queue.recv(), if room => message,
+                }
+            } else if group.answers.is_empty() {
+                let pause = if self.has_upkeep() { SHORT_PAUSE } else { LONG_PAUSE };
+                match tokio::time::timeout(pause, queue.recv()).await {
+                    Ok(message) => message,
+                    Err(_) => {
+                        self.upkeep().await;
+                        continue;
+                    }
+                }
+            } else {
+                match queue.try_recv() {
+                    Ok(message) if room => Some(message),
+                    Ok(Message::Write(request)) => {
+                        // One over the limit is better than one put back out of order.
+                        self.decide(request, group);
+                        return Gathered::Group;
+                    }
+                    Ok(Message::Close(done)) => return Gathered::End(Some(done)),
+                    Err(_) => return Gathered::Group,
+                }
+            };
+            match message {
+                Some(Message::Write(request)) => self.decide(request, group),
+                Some(Message::Close(done)) => return Gathered::End(Some(done)),
+                None => return Gathered::End(None),
+            }
+        }
+    }
+
+    fn decide(&mut self, Request { write, answer }: Request, group: &mut Group) {
+        let began = Instant::now();
+        if group.answers.is_empty() {
+            self.engine.tick();
+        }
+        group.answers.push((answer, self.engine.request(write)));
+        group.spent += began.elapsed();
+    }
+
+    /// Derives what follows from a group, and sends it on its way. Nothing may be in flight.
+    fn launch(&mut self, group: Group) -> Option<Flight> {
+        if group.answers.is_empty() {
+            return None;
         }
         let began = Instant::now();
-        self.engine.tick();
-        let counters = &self.shared.counters;
-        counters.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
-        counters.group_size.observe(requests.len() as f64);
-        let mut answers = Vec::with_capacity(requests.len());
-        for Request { write, answer } in requests {
-            answers.push((answer, self.engine.request(write)));
-        }
         let events = self.engine.finish();
-        counters.prepare_seconds.observe(began.elapsed().as_secs_f64());
-        if let Err(error) = self.commit(&events).await {
-            let refusal = Refusal::Unavailable(explain_failure(&error));
+        let counters = &self.shared.counters;
+        counters.requests.fetch_add(group.answers.len() as u64, Ordering::Relaxed);
+        counters.group_size.observe(group.answers.len() as f64);
+        counters.prepare_seconds.observe((group.spent + began.elapsed()).as_secs_f64());
+        if events.is_empty() {
+            self.answer(group.answers);
+            return None;
+        }
+        Some(self.fly(events, group.answers))
+    }
+
+    /// The events must be what the engine's journal holds, and not be empty.
+    fn fly(&self, events: Vec<Arc<Event>>, answers: Answers) -> Flight {
+        let database = Arc::clone(&self.database);
+        let rows = events.clone();
+        let rewind = self.suspect;
+        let append = Box::pin(async move {
+            let mut database = database.lock().await;
+            if rewind && let Some(first) = rows.first() {
+                database.rewind(first.revision - 1).await?;
+            }
+            database.append(&rows).await
+        });
+        Flight { append, began: Instant::now(), events, answers }
+    }
+
+    /// Makes a group visible that is durable now, or takes it back with what was decided on top of it; answers.
+    fn land(&mut self, flight: Option<Flight>, landed: &Result<(), sqlx::Error>, on_top: &mut Group) {
+        let Some(Flight { began, events, mut answers, .. }) = flight else { return };
+        if let Err(error) = landed {
+            tracing::error!(%error, requests_lost = answers.len(), "a commit failed; its requests are refused");
+            self.shared.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
+            self.suspect = true;
+            self.engine.abandon();
+            let refusal = Refusal::Unavailable(explain_failure(error));
+            answers.append(&mut on_top.answers);
             for (_, result) in &mut answers {
                 *result = Err(refusal.clone());
             }
+        } else {
+            self.suspect = false;
+            let counters = &self.shared.counters;
+            counters.commit_seconds.observe(began.elapsed().as_secs_f64());
+            counters.rows_written.fetch_add(events.len() as u64, Ordering::Relaxed);
+            self.unmoved_bytes += events.iter().map(|event| event.object.bytes.len() as u64 + 128).sum::<u64>() + 4096;
+            self.engine.committed(events.len());
+            self.retention.note(&events);
+            self.publish(&events);
+            if let Some(first) = events.first() {
+                self.shared.wake_after(first.revision - 1);
+            }
         }
+        self.answer(answers);
+    }
+
+    fn answer(&self, answers: Answers) {
         let refused = answers.iter().filter(|(_, result)| result.is_err()).count() as u64;
         self.shared.counters.refused.fetch_add(refused, Ordering::Relaxed);
         for (answer, result) in answers {
@@ -237,38 +355,16 @@ impl Writer {
         }
     }
 
-    /// Makes the events of the engine's journal durable and visible, or takes them back.
-    async fn commit(&mut self, events: &[Arc<Event>]) -> Result<(), sqlx::Error> {
-        let Some(first) = events.first() else {
-            self.engine.committed();
+    /// Commits what the writer itself has done. Nothing may be in flight.
+    async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        let events = self.engine.finish();
+        if events.is_empty() {
             return Ok(());
-        };
-        let before = first.revision - 1;
-        let began = Instant::now();
-        if let Err(error) = self.append(before, events).await {
-            tracing::error!(%error, requests_lost = events.len(), "a commit failed; its requests are refused");
-            self.shared.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
-            self.suspect = true;
-            self.engine.abandon();
-            return Err(error);
         }
-        let counters = &self.shared.counters;
-        counters.commit_seconds.observe(began.elapsed().as_secs_f64());
-        counters.rows_written.fetch_add(events.len() as u64, Ordering::Relaxed);
-        self.unmoved_bytes += events.iter().map(|event| event.object.bytes.len() as u64 + 128).sum::<u64>() + 4096;
-        self.engine.committed();
-        self.retention.note(events);
-        self.publish(events);
-        self.shared.wake_after(before);
-        Ok(())
-    }
-
-    async fn append(&mut self, before: u64, events: &[Arc<Event>]) -> Result<(), sqlx::Error> {
-        if self.suspect {
-            self.database.rewind(before).await?;
-            self.suspect = false;
-        }
-        self.database.append(events).await
+        let mut flight = self.fly(events, Vec::new());
+        let landed = (&mut flight.append).await;
+        self.land(Some(flight), &landed, &mut Group::default());
+        landed
     }
 
     fn publish(&self, events: &[Arc<Event>]) {
@@ -292,7 +388,7 @@ impl Writer {
             self.expire_events().await;
         } else if self.unmoved_bytes > 0 {
             self.unmoved_bytes = 0;
-            if let Err(error) = self.database.checkpoint(false).await {
+            if let Err(error) = self.database.lock().await.checkpoint(false).await {
                 tracing::warn!(%error, "the write-ahead log could not be moved into the database");
             }
         }
@@ -320,9 +416,8 @@ impl Writer {
                 self.expired = 0;
             }
         }
-        let events = self.engine.finish();
-        if self.commit(&events).await.is_err() {
-            // `commit` has said why; the next look tries again.
+        if self.commit().await.is_err() {
+            // The log says why; the next look tries again.
             self.expired = 0;
         }
     }
@@ -332,7 +427,7 @@ impl Writer {
         if rows.is_empty() {
             return;
         }
-        if let Err(error) = self.database.compact(horizon, &rows).await {
+        if let Err(error) = self.database.lock().await.compact(horizon, &rows).await {
             tracing::warn!(%error, "superseded rows could not be deleted; the database grows until they can");
             self.retention.postpone();
             return;
@@ -343,7 +438,9 @@ impl Writer {
     }
 
     fn measure(&self) {
-        let (database, wal) = self.database.sizes();
+        // Held only by a flight, and this is called when there is none.
+        let Ok(database) = self.database.try_lock() else { return };
+        let (database, wal) = database.sizes();
         let counters = &self.shared.counters;
         counters.database_bytes.store(database, Ordering::Relaxed);
         counters.wal_bytes.store(wal, Ordering::Relaxed);

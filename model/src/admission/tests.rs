@@ -26,7 +26,7 @@ pub(crate) fn create(resource: Resource, mut object: Value) -> Result<Value, Str
 pub(crate) fn update(resource: Resource, sub: Subresource, old: &Value, mut new: Value) -> Result<Value, String> {
     identify(resource, &mut new);
     let old = Object::decode(resource, Bytes::from(old.to_string())).expect("an object");
-    match prepare_update(resource, sub, &old, &mut new, &cluster()) {
+    match prepare_update(sub, &old, &old.value().unwrap(), &mut new, &cluster()) {
         Ok(_) => Ok(new),
         Err(errors) => Err(lines(&errors)),
     }

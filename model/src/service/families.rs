@@ -17,7 +17,8 @@ pub(super) const PREFER: &str = "PreferDualStack";
 pub(super) const REQUIRE: &str = "RequireDualStack";
 
 /// Keeps `clusterIPs` in step with `clusterIP` (Kubernetes' `normalizeClusterIPs`). The singular leads: an old
-/// client knows it alone. The plural without the singular is left for validation to refuse.
+/// client knows it alone, so a new one without a list is a list of one, also on update (where Kubernetes carries the old
+/// list over and then finds that it does not match). The plural without the singular is left for validation to refuse.
 pub(super) fn mirror_cluster_ip(new: &mut Service, old: Option<&Service>) {
     let Some(old) = old else {
         if !new.spec.cluster_ip.is_empty() && new.spec.cluster_ips.is_empty() {
@@ -35,7 +36,7 @@ pub(super) fn mirror_cluster_ip(new: &mut Service, old: Option<&Service>) {
         if same_list(new) {
             new.spec.cluster_ips.clear();
         }
-    } else if same_list(new) {
+    } else if new.spec.cluster_ips.is_empty() || same_list(new) {
         new.spec.cluster_ips = vec![new.spec.cluster_ip.clone()];
     }
 }

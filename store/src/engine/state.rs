@@ -51,7 +51,7 @@ pub(crate) struct Emptied {
     pub(crate) addresses: bool,
 }
 
-/// A place in the journal to go back to. The default is the beginning of the group.
+/// A place in the journal to go back to. The default is its beginning. No mark outlives a call of `forget`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     journal: usize,
@@ -141,11 +141,9 @@ impl State {
         self.emptied = Emptied::default();
     }
 
-    /// Ends a group.
-    pub(super) fn forget_journal(&mut self) {
-        self.journal.clear();
-        self.dirty.clear();
-        self.emptied = Emptied::default();
+    /// Drops the first `events` of the journal: they can no longer be taken back.
+    pub(super) fn forget(&mut self, events: usize) {
+        self.journal.drain(..events.min(self.journal.len()));
     }
 
     pub(super) fn take_emptied(&mut self) -> Emptied {

@@ -19,8 +19,8 @@ fn engine() -> Engine {
     let mut engine = Engine::new(State::new(0, ports), vec![Family::V4, Family::V6], environment);
     engine.start(&["10.0.0.0/29".parse().unwrap(), "fd00::/125".parse().unwrap()]).unwrap();
     engine.request(write(&Step::Node { on: true })).unwrap();
-    engine.finish();
-    engine.committed();
+    let events = engine.finish();
+    engine.committed(events.len());
     engine
 }
 
@@ -275,7 +275,7 @@ proptest! {
                 engine.abandon();
                 prop_assert_eq!(engine.state.dump(), before);
             } else {
-                engine.committed();
+                engine.committed(events.len());
             }
             check(&engine);
             no_namespaces_without(&engine);

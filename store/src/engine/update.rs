@@ -34,7 +34,8 @@ impl Engine {
             }
             return Err(Refusal::NotFound { resource, name: name.to_owned() });
         };
-        self.replace(&old, object, subresource)
+        let current = old.value().map_err(broken)?;
+        self.replace(&old, &current, object, subresource)
     }
 
     pub(super) fn patch(
@@ -68,16 +69,21 @@ impl Engine {
                 return Err(Refusal::BadRequest(format!("the {field} of the object cannot be changed by a patch")));
             }
         }
-        let mut answer = self.replace(old, new, subresource)?;
+        let mut answer = self.replace(old, &current, new, subresource)?;
         answer.warnings.splice(0..0, unknown);
         Ok(answer)
     }
 
-    /// Makes `new` the state of an object that is there.
-    fn replace(&mut self, old: &Arc<Object>, mut new: Value, subresource: Subresource) -> Result<Written, Refusal> {
+    /// Makes `new` the state of an object that is there; `current` is that object as a value.
+    fn replace(
+        &mut self,
+        old: &Arc<Object>,
+        current: &Value,
+        mut new: Value,
+        subresource: Subresource,
+    ) -> Result<Written, Refusal> {
         check_preconditions(old, &new)?;
-        let warnings =
-            prepare_update(old.resource, subresource, old, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
+        let warnings = prepare_update(subresource, old, current, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
         let changed = match old.resource {
             Resource::Services => {
                 let service: Service = serde_json::from_value(new).map_err(|e| cannot_handle(old.resource, &e))?;

@@ -199,6 +199,10 @@ fn addresses_and_families_stay() {
     let refused = |old: Value, change: &dyn Fn(&mut Service)| edited(&created(old), |s| change(s)).unwrap_err();
     let both = web(json!({"ipFamilyPolicy": "RequireDualStack"}));
     let mut text = refused(web(json!({})), &|s| s.spec.cluster_ip = "10.96.0.99".into());
+    text += &refused(both.clone(), &|s| {
+        s.spec.cluster_ip = "10.96.0.99".into();
+        s.spec.cluster_ips.clear();
+    });
     text += &refused(web(json!({})), &|s| s.spec.cluster_ip = "None".into());
     text += &refused(web(json!({})), &|s| s.spec.cluster_ip = "10.96.0".into());
     text += &refused(web(json!({"clusterIP": "None"})), &|s| s.spec.cluster_ip = "10.96.0.9".into());
@@ -208,6 +212,7 @@ fn addresses_and_families_stay() {
     text += &refused(web(json!({})), &|s| s.spec.ip_families = vec!["IPv6".into()]);
     expect![[r#"
         spec.clusterIPs[0]: Invalid value: ["10.96.0.99"]: may not change once set
+        spec.ipFamilyPolicy: Invalid value: "RequireDualStack": must be set to 'SingleStack' when releasing the secondary clusterIP
         spec.clusterIPs[0]: Invalid value: ["None"]: may not change once set
         spec.clusterIPs[0]: Invalid value: "10.96.0": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
         spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: may not change once set

@@ -1,0 +1,229 @@
+//! The answering side, in the supervisor.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{Answer, MAX_LINE, Namespace, Request, descriptors, short_socket_path};
+use crate::error::chain;
+use crate::kubelet::{HomeNode, Phase, Shared};
+use crate::netns::Netns;
+use crate::revisions::{self, Revisions};
+use crate::unit::Unit;
+use crate::{Dataplane, NodeStatus, PodStatus, ServerStatus, Status, addresses};
+
+/// Conversations at a time; more wait.
+const MAX_CONVERSATIONS: usize = 64;
+const POLL: Duration = Duration::from_millis(10);
+/// How long a caller may take to ask.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the answers are made of.
+pub struct Cluster {
+    pub dir: PathBuf,
+    pub kubeconfig: PathBuf,
+    pub url: String,
+    pub dataplane: Dataplane,
+    pub client: Arc<Netns>,
+    pub server: Unit,
+    /// Each node with its agent.
+    pub nodes: Vec<(Arc<HomeNode>, Unit)>,
+    pub kubelet: Arc<Shared>,
+    /// The namespaces that everything of the lab shares, in the order in which to enter them.
+    pub shared_namespaces: Vec<(Namespace, File)>,
+}
+
+/// Makes the socket, for its user alone. What lies there is stale: the caller holds the lab's lock.
+pub fn bind(dir: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(super::socket_path(dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (_dir, path) = short_socket_path(dir)?;
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    nix::sys::stat::umask(before);
+    let listener = listener?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Answers for ever. `down` is told when the lab is to end.
+pub async fn serve(listener: UnixListener, cluster: Arc<Cluster>, down: mpsc::Sender<()>) -> io::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(MAX_CONVERSATIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, as a rule: it may pass.
+                tracing::warn!("accepting on the lab's socket: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (cluster, down) = (Arc::clone(&cluster), down.clone());
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, &cluster, &down).await {
+                tracing::debug!("a conversation on the lab's socket broke off: {error}");
+            }
+            drop(slot);
+        });
+    }
+}
+
+async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender<()>) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut reader = BufReader::new((&mut stream).take(MAX_LINE as u64));
+    tokio::time::timeout(ASK_LIMIT, reader.read_until(b'\n', &mut line))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    let mut netns = None;
+    let answer = match serde_json::from_slice::<Request>(&line)? {
+        Request::Status => Answer::Status(Box::new(cluster.status().await)),
+        Request::Wait { milliseconds } => cluster.wait(Duration::from_millis(milliseconds)).await,
+        Request::Enter { name } => match cluster.find(&name) {
+            Some(found) => {
+                netns = Some(found);
+                Answer::Namespaces(
+                    cluster.shared_namespaces.iter().map(|(kind, _)| *kind).chain([Namespace::Network]).collect(),
+                )
+            }
+            None => Answer::Failed { reason: cluster.unknown(&name) },
+        },
+        Request::Down => {
+            let _ = down.send(()).await;
+            Answer::Done
+        }
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    let mut fds: Vec<RawFd> = Vec::new();
+    if let Some(netns) = &netns {
+        fds.extend(cluster.shared_namespaces.iter().map(|(_, file)| file.as_raw_fd()));
+        fds.push(netns.as_raw_fd());
+    }
+    // From here on blocking: an answer is small, and the caller is waiting for it.
+    let mut stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(ASK_LIMIT))?;
+    let sent = descriptors::send(&stream, &text, &fds)?;
+    stream.write_all(text.get(sent..).unwrap_or_default())
+}
+
+impl Cluster {
+    fn find(&self, name: &str) -> Option<Arc<Netns>> {
+        if name == "client" {
+            return Some(Arc::clone(&self.client));
+        }
+        if let Some((node, _)) = self.nodes.iter().find(|(n, _)| n.name == name) {
+            return Some(Arc::clone(&node.net.netns));
+        }
+        let (namespace, pod) = name.split_once('/').unwrap_or(("default", name));
+        self.kubelet.pods.find(namespace, pod).map(|p| p.netns)
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let last = self.nodes.last().map_or("", |(n, _)| n.name.as_str());
+        let pods = self.kubelet.pods.list();
+        let some: Vec<String> = pods.iter().take(5).map(|p| format!("{}/{}", p.namespace, p.name)).collect();
+        let more = if pods.len() > some.len() { ", …" } else { "" };
+        let pods = if some.is_empty() { "no pod runs".to_owned() } else { format!("pods: {}{more}", some.join(", ")) };
+        format!("nothing in the lab is called {name:?}; there are node-1 to {last}, client, and {pods}")
+    }
+
+    async fn status(&self) -> Status {
+        let pods = self.kubelet.pods.list();
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        for (node, agent) in &self.nodes {
+            let programmed = revisions::programmed(&node.net.netns).await.ok();
+            nodes.push(NodeStatus {
+                name: node.name.clone(),
+                addresses: node.addresses.list(),
+                dataplane: self.dataplane,
+                agent_pid: agent.pid(),
+                restarts: agent.restarts(),
+                programmed_revision: programmed.and_then(|p| p.values().max().copied()),
+                pods: pods.iter().filter(|p| p.node == node.name).count(),
+            });
+        }
+        Status {
+            dir: self.dir.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            server: ServerStatus { url: self.url.clone(), pid: self.server.pid(), restarts: self.server.restarts() },
+            nodes,
+            client: addresses::client().list(),
+            pods: pods
+                .into_iter()
+                .map(|p| PodStatus {
+                    namespace: p.namespace,
+                    name: p.name,
+                    node: p.node,
+                    addresses: p.addresses,
+                    phase: phase_name(p.phase).to_owned(),
+                    ready: p.ready,
+                    terminating: p.terminating,
+                })
+                .collect(),
+        }
+    }
+
+    async fn wait(&self, limit: Duration) -> Answer {
+        match tokio::time::timeout(limit, self.caught_up()).await {
+            Ok(Ok(())) => Answer::Done,
+            Ok(Err(reason)) => Answer::Failed { reason },
+            Err(_) => {
+                let mut late = Vec::new();
+                for (node, _) in &self.nodes {
+                    if revisions::programmed(&node.net.netns).await.is_ok_and(|p| !p.is_empty()) {
+                        late.push(format!("{} is behind", node.name));
+                    } else {
+                        late.push(format!("the agent of {} does not answer", node.name));
+                    }
+                }
+                let reason = format!(
+                    "not programmed after {} s; see {}: {}",
+                    limit.as_secs_f32(),
+                    self.dir.join("logs").display(),
+                    late.join(", ")
+                );
+                Answer::Failed { reason }
+            }
+        }
+    }
+
+    /// Returns when every agent has programmed what the server has acknowledged up to now.
+    pub async fn caught_up(&self) -> Result<(), String> {
+        let page = self.kubelet.client.get_text("/metrics").await;
+        let wanted = page.map_err(|e| format!("the server does not give its metrics: {}", chain(&e)))?;
+        let wanted = revisions::parse(&wanted, revisions::CHANGED);
+        for (node, _) in &self.nodes {
+            while !self.node_caught_up(&node.net.netns, &wanted).await {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn node_caught_up(&self, netns: &Netns, wanted: &Revisions) -> bool {
+        revisions::programmed(netns).await.is_ok_and(|have| revisions::caught_up(wanted, &have))
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "Pending",
+        Phase::Running => "Running",
+        Phase::Succeeded => "Succeeded",
+        Phase::Failed => "Failed",
+    }
+}

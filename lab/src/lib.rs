@@ -1,0 +1,204 @@
+//! A cluster of network namespaces on one machine, brought up by one binary, with or without root.
+//!
+//! `up` opens the API's listening socket in the host's network namespace, moves into namespaces of its own
+//! (user, unless it is root; mount, network, PID), and starts the supervisor there as PID 1. Everything of the
+//! lab lives below that PID 1 and inside those namespaces. So the kernel itself takes the whole lab away when the
+//! supervisor ends, however it ends, and nothing on the host was touched in the first place.
+//!
+//! The supervisor builds the bridge, the nodes and the client (`network`), runs one server and an agent per
+//! node, plays scheduler and kubelet (`kubelet`), and answers on a socket in the lab's directory (`control`).
+//!
+//! What the command line calls is in this file. [`up`], [`supervise`] and [`exec`] change the namespaces of the
+//! calling process: call them from `main` before any thread or runtime exists.
+
+mod addresses;
+mod children;
+mod control;
+pub mod echo;
+mod error;
+mod kubeconfig;
+mod kubelet;
+mod launch;
+mod netns;
+mod network;
+pub mod probe;
+mod remote;
+mod revisions;
+mod supervisor;
+mod table;
+mod unit;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::LabError;
+
+/// The most nodes of a lab: their addresses must fit between .11 and .99.
+pub const MAX_NODES: usize = 64;
+
+/// What forwards the packets on the lab's nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataplane {
+    Nftables,
+}
+
+/// The name is not that of a dataplane.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no dataplane {0:?}; choose nftables")]
+pub struct UnknownDataplane(String);
+
+impl FromStr for Dataplane {
+    type Err = UnknownDataplane;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDataplane> {
+        match name {
+            "nftables" => Ok(Self::Nftables),
+            other => Err(UnknownDataplane(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Dataplane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+        })
+    }
+}
+
+/// What `lab up` was asked for.
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    /// Holds everything the lab writes: the server's data, logs, the control socket.
+    pub dir: PathBuf,
+    /// 1 to [`MAX_NODES`].
+    pub nodes: usize,
+    pub dataplane: Dataplane,
+    /// Return when the lab is ready and leave it running.
+    pub detach: bool,
+    /// Where the API listens on the host.
+    pub listen: SocketAddr,
+    /// The program that becomes supervisor, server, agents and echo; `None` is this one.
+    pub exe: Option<PathBuf>,
+}
+
+/// A lab whose every node has programmed its dataplane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    /// For `kubectl` on the host; absolute.
+    pub kubeconfig: PathBuf,
+    /// The API's URL on the host.
+    pub server: String,
+    pub nodes: Vec<String>,
+}
+
+/// What `lab status` shows. `Display` is the table; the serialised form is that of `-o json|yaml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub dir: PathBuf,
+    pub kubeconfig: PathBuf,
+    pub server: ServerStatus,
+    pub nodes: Vec<NodeStatus>,
+    pub client: Vec<IpAddr>,
+    pub pods: Vec<PodStatus>,
+}
+
+/// The API server of a lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    pub url: String,
+    /// As the host counts processes; absent while it is being restarted.
+    pub pid: Option<i32>,
+    pub restarts: u32,
+}
+
+/// One node of a lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    pub name: String,
+    pub addresses: Vec<IpAddr>,
+    pub dataplane: Dataplane,
+    /// The agent's process, as the host counts them; absent while it is being restarted.
+    pub agent_pid: Option<i32>,
+    pub restarts: u32,
+    /// The newest revision that the agent has in the kernel; absent when it does not answer.
+    pub programmed_revision: Option<u64>,
+    pub pods: usize,
+}
+
+/// One pod that runs in a lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    pub namespace: String,
+    pub name: String,
+    pub node: String,
+    pub addresses: Vec<IpAddr>,
+    pub phase: String,
+    pub ready: bool,
+    pub terminating: bool,
+}
+
+/// Brings up a lab. Calls `ready` once, when every node has programmed its dataplane; then returns when detached,
+/// and otherwise when the lab has ended: after SIGINT, SIGTERM or `lab down`.
+///
+/// The process must have one thread: it moves into other namespaces and stays there.
+///
+/// # Errors
+/// Each says what to do; nothing is left running.
+pub fn up(options: &UpOptions, ready: &mut dyn FnMut(&Ready)) -> Result<(), LabError> {
+    launch::up(options, ready)
+}
+
+/// The hidden command `portolan lab supervise SPEC` that [`up`] starts: the lab's PID 1. Runs until the lab ends, and
+/// gives the exit code; whatever went wrong has been told to [`up`] or to the log. The process must have one thread
+/// and no runtime.
+pub fn supervise(spec: &str) -> i32 {
+    supervisor::supervise(spec)
+}
+
+/// What runs in the lab of `dir`.
+///
+/// # Errors
+/// When no lab runs there.
+pub fn status(dir: &Path) -> Result<Status, LabError> {
+    remote::status(dir)
+}
+
+/// Returns when every agent has programmed everything that the server has acknowledged up to now.
+///
+/// # Errors
+/// When no lab runs there, or `timeout` passed first.
+pub fn wait(dir: &Path, timeout: Duration) -> Result<(), LabError> {
+    remote::wait(dir, timeout)
+}
+
+/// Runs a command inside the namespaces of a node, of `client`, or of a pod (`namespace/name`, or `name` in
+/// `default`), with this process's stdio, and returns its exit code (128 + the signal that ended it).
+///
+/// The process must have one thread: it moves into the lab's namespaces.
+///
+/// # Errors
+/// When no lab runs there, it has no such name, or the command cannot be started.
+pub fn exec(dir: &Path, name: &str, command: &[OsString]) -> Result<i32, LabError> {
+    remote::exec(dir, name, command)
+}
+
+/// Stops the lab of `dir` and returns when nothing of it runs any more. `purge` removes its files too.
+///
+/// # Errors
+/// When no lab runs there (unless `purge` found files to remove), or it would not stop.
+pub fn down(dir: &Path, purge: bool) -> Result<(), LabError> {
+    remote::down(dir, purge)
+}
