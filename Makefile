@@ -1,0 +1,26 @@
+# The two commands of the README are `make lab` and `make test`.
+
+.PHONY: lab test bench fmt clippy clean
+
+lab: ## three nodes in network namespaces, examples/hello.yaml, requests through each Service
+	@scripts/install-deps lab
+	cargo build --locked --release -p portolan
+	@scripts/lab-demo target/release/portolan
+
+test: ## installs what the tests need, runs every test
+	@scripts/install-deps test
+	cargo test --locked --workspace
+	@scripts/lab-demo target/debug/portolan --down
+
+bench: ## measures and prints ratios; see README
+	@scripts/install-deps test
+	cargo bench --locked -p portolan --bench first_light
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+clean:
+	cargo clean

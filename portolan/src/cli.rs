@@ -1,0 +1,251 @@
+//! The command line, as data. What a flag means and defaults to is said here, once, and shown by `--help`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+/// Kubernetes Services for plain Linux machines, without Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, propagate_version = true)]
+pub struct Cli {
+    /// How logs are written to stderr.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the control plane: the Kubernetes API over one SQLite file.
+    Server(ServerArgs),
+    /// Run the node agent: program this machine's dataplane from the server's Services.
+    Agent(AgentArgs),
+    /// A cluster of network namespaces on this machine. Needs no root.
+    Lab(LabArgs),
+    /// Answer on TCP and UDP ports with who and where we are (what the lab's pods run).
+    Echo(EchoArgs),
+    /// Send requests to an address and count who answered.
+    Probe(ProbeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Where the database, keys, admin.kubeconfig and admin.token are kept. Made if missing.
+    #[arg(long, value_name = "DIR", default_value = "./portolan-data")]
+    pub data_dir: PathBuf,
+    /// Address and port for TLS; may be given more than once. A socket passed by systemd is used beside them.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Plain HTTP without TLS, still with the token; loopback addresses only.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub insecure_listen: Option<SocketAddr>,
+    /// Ranges for ClusterIPs, one or one per family; the first family is the default.
+    #[arg(long, value_name = "CIDR[,CIDR6]", value_delimiter = ',', default_value = "10.96.0.0/16,fd00:10:96::/112")]
+    pub service_cidr: Vec<IpNet>,
+    /// Range for node ports.
+    #[arg(long, value_name = "A-B", value_parser = port_range, default_value = "30000-32767")]
+    pub node_port_range: std::ops::RangeInclusive<u16>,
+    /// A further DNS name or address for the server's certificate; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub tls_san: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// How to reach the server.
+    #[arg(long, value_name = "FILE", required_unless_present = "cleanup")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The name of this machine's Node object.
+    #[arg(long, value_name = "NAME", required_unless_present = "cleanup")]
+    pub node_name: Option<String>,
+    /// An address of this node, at most one per family; default: the Node object's InternalIPs.
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Vec<IpAddr>,
+    /// Which kernel facility carries the Services.
+    #[arg(long, value_enum, default_value = "nftables")]
+    pub dataplane: Dataplane,
+    /// Where metrics are served.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_listen: SocketAddr,
+    /// Where health is served.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10256")]
+    pub health_listen: SocketAddr,
+    /// Remove everything that an agent left in this machine's kernel, and exit.
+    #[arg(long, conflicts_with_all = ["kubeconfig", "node_name"])]
+    pub cleanup: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dataplane {
+    Nftables,
+}
+
+#[derive(Debug, Args)]
+pub struct LabArgs {
+    #[command(subcommand)]
+    pub command: LabCommand,
+}
+
+#[derive(Debug, Args)]
+pub struct LabDir {
+    /// The lab's own directory: state, logs, kubeconfig.
+    #[arg(long, value_name = "DIR", default_value = "./portolan-lab")]
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LabCommand {
+    /// Bring up a server, nodes and a client, each node and pod in a network namespace of its own.
+    Up {
+        #[command(flatten)]
+        dir: LabDir,
+        /// Number of nodes, 1 to 64.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+        nodes: u16,
+        /// The dataplane of the nodes' agents.
+        #[arg(long, value_enum, default_value = "nftables")]
+        dataplane: Dataplane,
+        /// Return when every node has programmed its dataplane; the lab goes on in the background.
+        #[arg(long)]
+        detach: bool,
+        /// Where the API listens on this machine.
+        #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+        listen: SocketAddr,
+    },
+    /// Show nodes, pods and what each node has programmed.
+    Status {
+        #[command(flatten)]
+        dir: LabDir,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Run a command in the network namespace of a node, of `client`, or of a pod (namespace/pod).
+    Exec {
+        #[command(flatten)]
+        dir: LabDir,
+        /// node-1, client, or namespace/pod.
+        name: String,
+        /// The command and its arguments, after `--`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        argv: Vec<String>,
+    },
+    /// Wait until every node has programmed what the server holds now.
+    Wait {
+        #[command(flatten)]
+        dir: LabDir,
+        /// Give up after so many seconds.
+        #[arg(long, default_value_t = 30)]
+        timeout: u64,
+    },
+    /// Stop the lab and everything in it.
+    Down {
+        #[command(flatten)]
+        dir: LabDir,
+        /// Remove the lab's directory too.
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Internal: the first process inside the lab's namespaces.
+    #[command(hide = true)]
+    Supervise { spec: String },
+}
+
+#[derive(Debug, Args)]
+pub struct EchoArgs {
+    /// TCP port to answer on with HTTP; may be given more than once.
+    #[arg(long, value_name = "PORT")]
+    pub tcp: Vec<u16>,
+    /// UDP port to answer on; may be given more than once.
+    #[arg(long, value_name = "PORT")]
+    pub udp: Vec<u16>,
+    /// The pod's name in the answers.
+    #[arg(long, env = "PORTOLAN_POD", default_value = "", hide_env_values = true)]
+    pub pod: String,
+    /// The node's name in the answers.
+    #[arg(long, env = "PORTOLAN_NODE", default_value = "", hide_env_values = true)]
+    pub node: String,
+    /// The namespace in the answers.
+    #[arg(long, env = "PORTOLAN_NAMESPACE", default_value = "", hide_env_values = true)]
+    pub namespace: String,
+    /// Milliseconds to go on answering after SIGTERM, until everybody has stopped sending.
+    #[arg(long, default_value_t = 2000)]
+    pub drain_ms: u64,
+    /// Internal: a descriptor to write to when every port is bound.
+    #[arg(long, hide = true)]
+    pub ready_fd: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeProtocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    #[arg(value_enum)]
+    pub protocol: ProbeProtocol,
+    /// Where to, e.g. 10.96.0.17:80 or [fd00:10:96::5]:80.
+    pub destination: SocketAddr,
+    /// How many requests, each on a new connection.
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// How many at a time.
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    /// Milliseconds until a request counts as failed.
+    #[arg(long, default_value_t = 2000)]
+    pub timeout_ms: u64,
+    /// The source address to send from.
+    #[arg(long, value_name = "IP")]
+    pub source: Option<IpAddr>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+fn port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let wrong = || format!("{text:?} is no range of ports; write it as 30000-32767");
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    let (first, last): (u16, u16) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+    if first == 0 || first > last {
+        return Err(wrong());
+    }
+    Ok(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(port_range("30000-32767"), Ok(30000..=32767));
+        for wrong in ["", "30000", "2-1", "0-5", "a-b", "1-70000"] {
+            assert!(port_range(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `portolan lab …`, `portolan echo` and `portolan probe`: from the command line to the `lab` crate and back.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::Failure;
+use crate::cli::{Dataplane, EchoArgs, LabArgs, LabCommand, Output, ProbeArgs, ProbeProtocol};
+
+/// Runs a lab command. `exec` passes the exit code of its command on.
+pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
+    match args.command {
+        LabCommand::Up { dir, nodes, dataplane, detach, listen } => {
+            let options = lab::UpOptions {
+                dir: dir.dir,
+                nodes: nodes.into(),
+                dataplane: match dataplane {
+                    Dataplane::Nftables => lab::Dataplane::Nftables,
+                },
+                detach,
+                listen,
+                exe: None,
+            };
+            lab::up(&options, &mut |ready| {
+                eprintln!("{} nodes have programmed their dataplane; API at {}", ready.nodes.len(), ready.server);
+                println!("export KUBECONFIG={}", shell_quoted(&ready.kubeconfig.display().to_string()));
+            })
+            .map_err(|e| Failure::new("lab up", &e))?;
+        }
+        LabCommand::Status { dir, output } => {
+            let status = lab::status(&dir.dir).map_err(|e| Failure::new("lab status", &e))?;
+            print(output, &status, &status)?;
+        }
+        LabCommand::Exec { dir, name, argv } => {
+            let argv: Vec<OsString> = argv.into_iter().map(OsString::from).collect();
+            let code = lab::exec(&dir.dir, &name, &argv).map_err(|e| Failure::new("lab exec", &e))?;
+            return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+        }
+        LabCommand::Wait { dir, timeout } => {
+            lab::wait(&dir.dir, Duration::from_secs(timeout)).map_err(|e| Failure::new("lab wait", &e))?;
+        }
+        LabCommand::Down { dir, purge } => {
+            lab::down(&dir.dir, purge).map_err(|e| Failure::new("lab down", &e))?;
+        }
+        LabCommand::Supervise { spec } => {
+            return Ok(ExitCode::from(u8::try_from(lab::supervise(&spec)).unwrap_or(1)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the echo until it is told to stop.
+pub fn echo(args: &EchoArgs) -> Result<(), Failure> {
+    let options = lab::echo::Options {
+        tcp: args.tcp.clone(),
+        udp: args.udp.clone(),
+        pod: args.pod.clone(),
+        node: args.node.clone(),
+        namespace: args.namespace.clone(),
+        drain: Duration::from_millis(args.drain_ms),
+        ready_fd: args.ready_fd,
+    };
+    lab::echo::run(&options).map_err(|e| Failure::new("echo", &e))
+}
+
+/// Sends the requests; exit code 1 if any of them failed.
+pub fn probe(args: &ProbeArgs) -> Result<ExitCode, Failure> {
+    let options = lab::probe::Options {
+        transport: match args.protocol {
+            ProbeProtocol::Tcp => lab::probe::Transport::Tcp,
+            ProbeProtocol::Udp => lab::probe::Transport::Udp,
+        },
+        target: args.destination,
+        count: args.count,
+        concurrency: args.concurrency.into(),
+        timeout: Duration::from_millis(args.timeout_ms),
+        source: args.source,
+    };
+    let report = lab::probe::run(&options).map_err(|e| Failure::new("probe", &e))?;
+    print(args.output, &report, &report)?;
+    Ok(if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints a result. A reader that has gone (`portolan lab status | head -1`) has what it wanted.
+fn print(output: Output, table: &dyn std::fmt::Display, data: &impl Serialize) -> Result<(), Failure> {
+    let text = match output {
+        Output::Table => table.to_string(),
+        Output::Json => serde_json::to_string_pretty(data).map_err(|e| Failure::new("writing JSON", &e))? + "\n",
+        Output::Yaml => serde_saphyr::to_string(data).map_err(|e| Failure::new("writing YAML", &e))?,
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new("writing to stdout", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Quotes a word for a POSIX shell, where it needs it: the line is made to be `eval`ed.
+fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(shell_quoted("/tmp/a-b.c"), "/tmp/a-b.c");
+        assert_eq!(shell_quoted("/tmp/a b"), "'/tmp/a b'");
+        assert_eq!(shell_quoted("it's"), r"'it'\''s'");
+    }
+}

@@ -1,0 +1,133 @@
+//! `portolan server`: opens sockets, keys and store, and serves until it is told to stop.
+//!
+//! Order matters: sockets first (a port in use is the commonest mistake and changes nothing), then keys, then the
+//! database; `admin.kubeconfig` last, so that whoever sees it can connect.
+
+mod kubeconfig;
+mod listen;
+mod pki;
+
+use std::fs::DirBuilder;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+
+use ipnet::IpNet;
+use tracing::info;
+
+use crate::Failure;
+use crate::cli::ServerArgs;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+
+/// Runs the server until SIGTERM or SIGINT.
+pub fn run(args: ServerArgs) -> Result<(), Failure> {
+    check_ranges(&args.service_cidr)?;
+    let listeners = listen::open(&args)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&args.data_dir)
+        .map_err(|e| Failure::new(format!("cannot make the data directory {}", args.data_dir.display()), &e))?;
+    let names = certificate_names(&args, &listeners.secure);
+    let pki = pki::load_or_create(&args.data_dir, &names).map_err(|e| Failure::new("setting up keys", &e))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new("starting the async runtime", &e))?;
+    runtime.block_on(serve(args, listeners, pki))
+}
+
+async fn serve(args: ServerArgs, listeners: listen::Listeners, pki: pki::Pki) -> Result<(), Failure> {
+    let store = store::Store::open(store::Config {
+        path: args.data_dir.join("portolan.db"),
+        service_cidrs: args.service_cidr.clone(),
+        node_ports: args.node_port_range.clone(),
+        history: store::History::default(),
+    })
+    .await
+    .map_err(|e| Failure::new("opening the store", &e))?;
+
+    let config = api::Config { store, token: pki.token.clone(), version: format!("v{}", env!("CARGO_PKG_VERSION")) };
+    let router = api::router(&config);
+
+    let url = format!("https://{}", reachable(listeners.secure[0].1));
+    let kubeconfig = kubeconfig::admin(&url, &pki.ca_pem, &pki.token);
+    let kubeconfig = serde_saphyr::to_string(&kubeconfig).map_err(|e| Failure::new("writing admin.kubeconfig", &e))?;
+    pki::write_private(&args.data_dir.join("admin.kubeconfig"), kubeconfig.as_bytes())
+        .map_err(|e| Failure::new("writing admin.kubeconfig", &e))?;
+
+    let mut sockets = Vec::new();
+    for (socket, address) in listeners.secure {
+        info!("listening on https://{address}");
+        sockets.push(api::Listener { socket, tls: Some(pki.tls.clone()) });
+    }
+    if let Some((socket, address)) = listeners.insecure {
+        info!("listening on http://{address}");
+        sockets.push(api::Listener { socket, tls: None });
+    }
+    info!("kubectl --kubeconfig {} get services", args.data_dir.join("admin.kubeconfig").display());
+    let stop = crate::agent::stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
+    api::serve(router, sockets, stop).await.map_err(|e| Failure::new("serving", &e))
+}
+
+/// Where a client on this machine reaches a listener: the unspecified address stands for loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()) } else { address }
+}
+
+/// At most one range per family, each with room for an address.
+fn check_ranges(cidrs: &[IpNet]) -> Result<(), Failure> {
+    let v4 = cidrs.iter().filter(|c| matches!(c, IpNet::V4(_))).count();
+    if cidrs.is_empty() || v4 > 1 || cidrs.len() - v4 > 1 {
+        return Err(Failure::text(
+            "--service-cidr takes one range, or one per family, as 10.96.0.0/16,fd00:10:96::/112",
+        ));
+    }
+    for cidr in cidrs {
+        let (shortest, longest) = if matches!(cidr, IpNet::V4(_)) { (8, 30) } else { (64, 126) };
+        if !(shortest..=longest).contains(&cidr.prefix_len()) || cidr.trunc() != *cidr {
+            return Err(Failure::text(format!(
+                "--service-cidr {cidr}: the prefix must be /{shortest} to /{longest} and no host bit may be set"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The names a client may reach the server by: loopback, the listeners, the Service of the API, and what was asked for.
+fn certificate_names(args: &ServerArgs, listeners: &[(std::net::TcpListener, SocketAddr)]) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    names.extend(args.service_cidr.iter().filter_map(|cidr| cidr.hosts().next()).map(|ip| ip.to_string()));
+    names.extend(listeners.iter().map(|(_, a)| a.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
+    names.extend(args.tls_san.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_cannot_work_are_refused() {
+        let nets = |text: &str| text.split(',').map(|c| c.parse().unwrap()).collect::<Vec<IpNet>>();
+        for good in ["10.96.0.0/16", "10.96.0.0/16,fd00:10:96::/112", "fd00:10:96::/112,10.96.0.0/12"] {
+            assert!(check_ranges(&nets(good)).is_ok(), "{good}");
+        }
+        for bad in ["10.96.0.0/16,10.97.0.0/16", "10.96.0.1/16", "10.96.0.0/32", "fd00::/48", "0.0.0.0/0"] {
+            assert!(check_ranges(&nets(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What the tests of the whole share: a real server process on a free port of loopback, and a lab.
+//!
+//! Processes are ended by their own handles, in `Drop`; nothing is found by name.
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use proxy_agent::client::Client;
+use serde_json::{Value, json};
+
+/// The binary under test.
+pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
+
+/// The kubectl that `scripts/install-deps` put there.
+pub fn kubectl_path() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/kubectl");
+    assert!(path.exists(), "kubectl is missing: run scripts/install-deps test (make test does)");
+    path.canonicalize().unwrap()
+}
+
+/// A port of loopback that was free a moment ago.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A running `portolan server` on a data directory.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub dir: PathBuf,
+}
+
+impl Server {
+    /// Starts a server and returns when it is ready.
+    pub fn start(dir: &Path) -> Server {
+        Self::start_on(dir, free_port(), &[])
+    }
+
+    pub fn start_on(dir: &Path, address: SocketAddr, more: &[&str]) -> Server {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log")).unwrap();
+        let child = Command::new(PORTOLAN)
+            .args(["server", "--listen", &address.to_string(), "--data-dir"])
+            .arg(dir.join("data"))
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut server = Server { child, address, dir: dir.to_owned() };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("the server ended ({status}): {}", server.log());
+            }
+            if server.is_ready() {
+                return server;
+            }
+            assert!(Instant::now() < deadline, "the server is not ready: {}", server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        self.kubeconfig().exists()
+            && runtime.block_on(async {
+                match Client::from_kubeconfig(&self.kubeconfig()) {
+                    Ok(client) => client.get_text("/readyz").await.is_ok(),
+                    Err(_) => false,
+                }
+            })
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default()
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("data/admin.kubeconfig")
+    }
+
+    pub fn client(&self) -> Client {
+        Client::from_kubeconfig(&self.kubeconfig()).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Runs kubectl against this server.
+    pub fn kubectl(&self, args: &[&str]) -> Output {
+        kubectl(&self.kubeconfig(), &self.dir, args)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs kubectl with a cache of its own: discovery documents of another test's server must not be believed.
+pub fn kubectl(kubeconfig: &Path, dir: &Path, args: &[&str]) -> Output {
+    Command::new(kubectl_path())
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(args)
+        .env("KUBECACHEDIR", dir.join("kubecache"))
+        .env("HOME", dir)
+        .env("KUBE_EDITOR", "false")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// A Service of TCP port 80 with one selector.
+pub fn service(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+}
+
+/// A lab in a directory of its own, taken down when dropped.
+pub struct Lab {
+    pub dir: PathBuf,
+    _files: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Brings a lab up, and returns when every node has programmed its dataplane.
+    pub fn up(nodes: u16) -> Lab {
+        let files = tempfile::tempdir().unwrap();
+        let lab = Lab { dir: files.path().join("lab"), _files: files };
+        let up = lab.command(&["up", "--detach", "--nodes", &nodes.to_string(), "--listen", &free_port().to_string()]);
+        assert!(up.status.success(), "lab up: {}", String::from_utf8_lossy(&up.stderr));
+        let printed = String::from_utf8_lossy(&up.stdout);
+        assert!(printed.starts_with("export KUBECONFIG="), "lab up printed {printed:?}");
+        lab
+    }
+
+    /// Runs `portolan lab SUB --dir DIR ARGS…`.
+    pub fn command(&self, args: &[&str]) -> Output {
+        Command::new(PORTOLAN)
+            .args(["lab", args[0], "--dir"])
+            .arg(&self.dir)
+            .args(&args[1..])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        let output = self.command(&["status", "-o", "json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.status()["kubeconfig"].as_str().unwrap().into()
+    }
+
+    pub fn wait(&self) {
+        let output = self.command(&["wait", "--timeout", "60"]);
+        assert!(output.status.success(), "lab wait: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs `portolan probe` in the namespace of `from`, and returns its report.
+    pub fn probe(&self, from: &str, transport: &str, target: &str, more: &[&str]) -> Value {
+        let mut args = vec!["exec", from, "--", PORTOLAN, "probe", transport, target, "-o", "json"];
+        args.extend_from_slice(more);
+        let output = self.command(&args);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+            panic!("probe from {from} to {target} printed no report ({e}): {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let down = self.command(&["down", "--purge"]);
+        if !down.status.success() && !std::thread::panicking() {
+            panic!("lab down: {}", String::from_utf8_lossy(&down.stderr));
+        }
+    }
+}
