@@ -10,7 +10,7 @@ lab: ## three nodes in network namespaces, examples/hello.yaml, requests through
 test: ## installs what the tests need, runs every test
 	@scripts/install-deps test
 	cargo test --locked --workspace
-	@scripts/lab-demo target/debug/portolan --down
+	@PORTOLAN_LAB_DIR=target/demo-lab PORTOLAN_LAB_LISTEN=127.0.0.1:16443 scripts/lab-demo target/debug/portolan --down
 
 bench: ## measures and prints ratios; see README
 	@scripts/install-deps test

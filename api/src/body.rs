@@ -6,6 +6,8 @@
 
 mod seed;
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,6 +21,9 @@ use crate::status::Status;
 
 /// Kubernetes' limit for a request body, in bytes.
 pub const LIMIT: usize = 3 * 1024 * 1024;
+
+/// How long a body may take to arrive: until then it takes room that others wait for.
+const READ_LONGEST: Duration = Duration::from_secs(20);
 
 /// A decoded body.
 #[derive(Debug, PartialEq)]
@@ -39,7 +44,10 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
     if announced.is_some_and(|length| length > LIMIT) {
         return Err(too_large());
     }
-    match Limited::new(body, LIMIT).collect().await {
+    let Ok(read) = tokio::time::timeout(READ_LONGEST, Limited::new(body, LIMIT).collect()).await else {
+        return Err(Status::timeout(format!("the body did not arrive within {READ_LONGEST:?}")));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
         Err(e) => Err(Status::bad_request(format!("reading the body: {e}"))),

@@ -1,14 +1,18 @@
 //! `/livez`, `/readyz` and `/healthz`: plain text, with the single checks on `?verbose`.
 //!
-//! Alive is a process that answers. Ready is one that is not about to stop: the store was opened before the first
-//! socket, so there is no state in which this server listens and cannot read.
+//! Alive is a process that answers. Ready is one that is not about to stop and whose store takes writes: it was opened
+//! before the first socket, so there is no state in which this server listens and cannot read.
 
 use std::fmt::Write;
 
+use std::sync::Arc;
+
 use axum::Extension;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 
+use crate::app::App;
 use crate::query::Query;
 use crate::serve::Draining;
 
@@ -16,13 +20,17 @@ pub async fn livez(uri: Uri) -> Response {
     report("livez", &[("ping", true)], &uri)
 }
 
-pub async fn readyz(uri: Uri, draining: Option<Extension<Draining>>) -> Response {
-    report("readyz", &[("ping", true), ("shutdown", !stopping(draining))], &uri)
+pub async fn readyz(State(app): State<Arc<App>>, uri: Uri, draining: Option<Extension<Draining>>) -> Response {
+    ready("readyz", app.store.is_open(), &uri, draining)
 }
 
 /// What probes asked before there were the other two; the same as ready.
-pub async fn healthz(uri: Uri, draining: Option<Extension<Draining>>) -> Response {
-    report("healthz", &[("ping", true), ("shutdown", !stopping(draining))], &uri)
+pub async fn healthz(State(app): State<Arc<App>>, uri: Uri, draining: Option<Extension<Draining>>) -> Response {
+    ready("healthz", app.store.is_open(), &uri, draining)
+}
+
+fn ready(name: &str, store: bool, uri: &Uri, draining: Option<Extension<Draining>>) -> Response {
+    report(name, &[("ping", true), ("store", store), ("shutdown", !stopping(draining))], uri)
 }
 
 fn stopping(draining: Option<Extension<Draining>>) -> bool {
@@ -53,16 +61,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_stops_is_alive_and_not_ready() {
+    async fn a_server_that_stops_or_has_lost_its_store_is_alive_and_not_ready() {
         let (switch, draining) = Draining::pair();
         let extension = Some(Extension(draining));
-        assert_eq!(readyz(Uri::from_static("/readyz"), extension.clone()).await.status(), StatusCode::OK);
+        let uri = Uri::from_static("/readyz");
+        assert_eq!(ready("readyz", true, &uri, extension.clone()).status(), StatusCode::OK);
+        assert_eq!(ready("readyz", false, &uri, extension.clone()).status(), StatusCode::SERVICE_UNAVAILABLE);
         switch.send_replace(true);
-        assert_eq!(
-            readyz(Uri::from_static("/readyz"), extension.clone()).await.status(),
-            StatusCode::SERVICE_UNAVAILABLE
-        );
-        assert_eq!(healthz(Uri::from_static("/healthz"), extension).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready("readyz", true, &uri, extension).status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(livez(Uri::from_static("/livez")).await.status(), StatusCode::OK);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on};
@@ -107,6 +107,8 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: RawPathParams, r
     let answer = match negotiate::accept(&parts.headers, endpoint) {
         Err(status) => Err(status),
         Ok(accepted) => {
+            let room = Arc::clone(&app);
+            let _room = room.room(&body.size_hint()).await;
             let draining = parts.extensions.get::<Draining>().cloned();
             let call = Call {
                 app,

@@ -15,6 +15,10 @@ pub enum LabError {
         dir.display(), pid.map(|p| format!(" (process {p})")).unwrap_or_default(), dir.display()
     )]
     Running { dir: PathBuf, pid: Option<i32> },
+    #[error("{} is not empty and no lab's; choose another --dir", dir.display())]
+    Foreign { dir: PathBuf },
+    #[error("the lab in {} is just coming up; try again in a moment", dir.display())]
+    Starting { dir: PathBuf },
     #[error("a lab has 1 to {max} nodes, not {asked}", max = crate::MAX_NODES)]
     Nodes { asked: usize },
     #[error("cannot use {}", path.display())]

@@ -111,8 +111,12 @@ pub(crate) fn up(options: &UpOptions, ready: &mut dyn FnMut(&Ready)) -> Result<(
     if ended.success() { Ok(()) } else { Err(LabError::Ended { logs: dir.join("logs") }) }
 }
 
-/// Makes the lab's directory, private to its user, and gives its absolute path.
+/// Makes the lab's directory, private to its user, and gives its absolute path. A directory with other things in it is not
+/// taken: `down --purge` removes what a lab's directory holds.
 fn prepare(dir: &Path) -> Result<PathBuf, LabError> {
+    if !lock_path(dir).exists() && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(LabError::Foreign { dir: dir.to_owned() });
+    }
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(dir).map_err(LabError::file(dir))?;
     let dir = dir.canonicalize().map_err(LabError::file(dir))?;
@@ -129,7 +133,11 @@ fn take_lock(dir: &Path) -> Result<File, LabError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = options.map_err(LabError::file(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            // The process of an earlier lab stands in it, and its number may be another's by now.
+            file.set_len(0).map_err(LabError::file(&path))?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());

@@ -85,12 +85,13 @@ pub(crate) fn down(dir: &Path, purge: bool) -> Result<(), LabError> {
         Err(LabError::NotRunning { dir: named }) => {
             // A lab that is only just coming up, or whose socket was deleted, still holds the lock.
             match lock_holder(dir) {
-                Some(pid) => {
+                Lock::Held(Some(pid)) => {
                     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
                     await_end(pid)?;
                 }
-                None if purge && crate::launch::lock_path(dir).exists() => {}
-                None => return Err(LabError::NotRunning { dir: named }),
+                Lock::Held(None) => return Err(LabError::Starting { dir: named }),
+                Lock::Free if purge && crate::launch::lock_path(dir).exists() => {}
+                Lock::Free => return Err(LabError::NotRunning { dir: named }),
             }
         }
         Err(other) => return Err(other),
@@ -119,14 +120,21 @@ fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The process in the lock file, if the lock is held.
-fn lock_holder(dir: &Path) -> Option<i32> {
+/// Whether somebody holds a lab's lock.
+enum Lock {
+    Free,
+    /// With the supervisor's process, once there is one.
+    Held(Option<i32>),
+}
+
+fn lock_holder(dir: &Path) -> Lock {
     let path = crate::launch::lock_path(dir);
-    let file = File::open(&path).ok()?;
+    let Ok(file) = File::open(&path) else { return Lock::Free };
     if file.try_lock().is_ok() {
-        return None;
+        return Lock::Free;
     }
-    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
+    let text = fs::read_to_string(path).unwrap_or_default();
+    Lock::Held(text.trim().parse().ok().filter(|pid| *pid > 1))
 }
 
 /// Waits until the process, and with it its PID namespace, is gone. One that takes too long is killed.

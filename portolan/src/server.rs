@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 
 use ipnet::IpNet;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::info;
 
 use crate::Failure;
@@ -22,6 +23,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Runs the server until SIGTERM or SIGINT.
 pub fn run(args: ServerArgs) -> Result<(), Failure> {
     check_ranges(&args.service_cidr)?;
+    allow_many_files();
     let listeners = listen::open(&args)?;
     DirBuilder::new()
         .recursive(true)
@@ -48,6 +50,7 @@ async fn serve(args: ServerArgs, listeners: listen::Listeners, pki: pki::Pki) ->
     .await
     .map_err(|e| Failure::new("opening the store", &e))?;
 
+    let handle = store.clone();
     let config = api::Config { store, token: pki.token.clone(), version: format!("v{}", env!("CARGO_PKG_VERSION")) };
     let router = api::router(&config);
 
@@ -68,7 +71,20 @@ async fn serve(args: ServerArgs, listeners: listen::Listeners, pki: pki::Pki) ->
     }
     info!("kubectl --kubeconfig {} get services", args.data_dir.join("admin.kubeconfig").display());
     let stop = crate::agent::stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
-    api::serve(router, sockets, stop).await.map_err(|e| Failure::new("serving", &e))
+    let served = api::serve(router, sockets, stop).await;
+    // Moves the write-ahead log into the database; what was acknowledged is durable without it.
+    handle.close().await;
+    served.map_err(|e| Failure::new("serving", &e))
+}
+
+/// A connection is a descriptor, and the usual soft limit of 1,024 is a hundred agents. What cannot be had is done without.
+fn allow_many_files() {
+    const WANTED: u64 = 65_536;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard.min(WANTED)
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(WANTED), hard);
+    }
 }
 
 /// Where a client on this machine reaches a listener: the unspecified address stands for loopback.

@@ -115,7 +115,11 @@ impl Reflector {
                 Ok(object) => objects.push(object),
                 Err(error) => {
                     warn!(resource = %self.resource, key = ?error.key, cause = %error.source, "an object of the list cannot be read");
-                    unreadable.extend(error.key);
+                    // One that cannot even be named might be any of those that the kernel has: none may be taken away.
+                    match error.key {
+                        Some(key) => unreadable.push(key),
+                        None => return Err(ClientError::Json { what: "an object of a list", source: error.source }),
+                    }
                 }
             }
         }

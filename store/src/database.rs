@@ -86,6 +86,18 @@ impl Database {
 
     /// Deletes superseded rows and records that history now begins after `horizon`, in one transaction.
     pub(crate) async fn compact(&mut self, horizon: Revision, rows: &[Revision]) -> Result<(), sqlx::Error> {
+        let result = self.try_compact(horizon, rows).await;
+        // On a full disk SQLite rolls back by itself, sqlx does not count that, and would refuse every later transaction
+        // of the connection.
+        if result.is_err()
+            && let Ok(fresh) = open::connect(&self.options).await
+        {
+            self.connection = fresh;
+        }
+        result
+    }
+
+    async fn try_compact(&mut self, horizon: Revision, rows: &[Revision]) -> Result<(), sqlx::Error> {
         let list = format!("[{}]", rows.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE meta SET value = ?1 WHERE name = 'compacted' AND value < ?1")
@@ -115,8 +127,9 @@ impl Database {
 
     /// Checkpoints and closes; the lock goes with it.
     pub(crate) async fn close(mut self) -> Result<(), sqlx::Error> {
-        self.checkpoint(true).await?;
-        self.connection.close().await
+        let moved = self.checkpoint(true).await;
+        self.connection.close().await?;
+        moved
     }
 
     /// Closes after a fault, without touching the file: when this returns, nothing of ours has it open.

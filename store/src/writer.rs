@@ -32,7 +32,7 @@ use crate::request::{Write, Written};
 use crate::{GROUP_LIMIT, QUEUE_LIMIT};
 use retention::{Ages, Retention};
 
-/// Rows deleted by one compaction step.
+/// Rows deleted by one compaction step, at least.
 const COMPACTION_BATCH: usize = 1024;
 
 /// Bytes in the write-ahead log that are worth a checkpoint as soon as nobody waits.
@@ -215,13 +215,15 @@ impl Writer {
                 break done;
             }
         };
-        drop(queue);
+        self.repair().await;
         if let Some(database) = Arc::into_inner(self.database)
             && let Err(error) = database.into_inner().close().await
         {
             // Nothing is lost: the next start reads the write-ahead log.
             tracing::warn!(%error, "the database was not closed cleanly");
         }
+        // Only now: a second caller of `close` is told by this that the file is free.
+        drop(queue);
         if let Some(done) = done {
             // Whoever asked may have gone away.
             let _ = done.send(());
@@ -255,17 +257,13 @@ impl Writer {
                         continue;
                     }
                 }
-            } else {
+            } else if room {
                 match queue.try_recv() {
-                    Ok(message) if room => Some(message),
-                    Ok(Message::Write(request)) => {
-                        // One over the limit is better than one put back out of order.
-                        self.decide(request, group);
-                        return Gathered::Group;
-                    }
-                    Ok(Message::Close(done)) => return Gathered::End(Some(done)),
+                    Ok(message) => Some(message),
                     Err(_) => return Gathered::Group,
                 }
+            } else {
+                return Gathered::Group;
             };
             match message {
                 Some(Message::Write(request)) => self.decide(request, group),
@@ -375,13 +373,31 @@ impl Writer {
         published.trim(self.history.max_events, self.history.max_bytes);
     }
 
+    /// Removes rows that a commit left in the file though it was called failed: their clients were told so. Nothing may be
+    /// in flight or decided. The next write would do it too, but there may never be one.
+    async fn repair(&mut self) {
+        if !self.suspect {
+            return;
+        }
+        match self.database.lock().await.rewind(self.engine.state.revision()).await {
+            Ok(()) => self.suspect = false,
+            Err(error) => {
+                tracing::warn!(%error, "the database could not be compared with memory after a failed commit")
+            }
+        }
+    }
+
     fn has_upkeep(&self) -> bool {
         self.unmoved_bytes >= CHECKPOINT_BYTES || self.retention.has_rows() || self.expired > 0
     }
 
     /// One bounded step of what is done when nobody waits.
     async fn upkeep(&mut self) {
-        self.look();
+        // The clock also says when a step that failed may be tried again.
+        if self.looked.elapsed() >= LONG_PAUSE {
+            self.repair().await;
+            self.look();
+        }
         if self.retention.has_rows() {
             self.compact().await;
         } else if self.expired > 0 {
@@ -397,7 +413,8 @@ impl Writer {
     /// Looks at the clock and at the files: forgets what has become too old, and measures.
     fn look(&mut self) {
         self.looked = Instant::now();
-        let (now, revision) = (self.engine.tick(), self.engine.state.revision());
+        // What has been published: what is only decided may yet be taken back.
+        let (now, revision) = (self.engine.tick(), self.shared.read().revision);
         if let Some(forgotten) = self.retention.age(now, revision) {
             self.shared.write().forget(forgotten);
         }
@@ -423,7 +440,9 @@ impl Writer {
     }
 
     async fn compact(&mut self) {
-        let (horizon, rows) = self.retention.batch(COMPACTION_BATCH);
+        // More at a time when they pile up faster than they go.
+        let limit = COMPACTION_BATCH.max(self.retention.rows() / 64);
+        let (horizon, rows) = self.retention.batch(limit);
         if rows.is_empty() {
             return;
         }

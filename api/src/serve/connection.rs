@@ -6,6 +6,7 @@ use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -14,6 +15,9 @@ use super::Draining;
 use super::stall::Patience;
 
 const HANDSHAKE_LONGEST: Duration = Duration::from_secs(10);
+
+/// How long a silent connection is believed in before the kernel asks whether the client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long the head of a request may take to arrive; as hyper counts it, also how long an idle connection stays.
 /// Longer than the 90 s after which Go's clients close an idle connection themselves, so that they seldom meet one
@@ -37,6 +41,9 @@ const STREAM_BUFFER: usize = 64 * 1024;
 pub async fn run(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, draining: Draining) {
     // Fails only on a socket that is gone already, which the next read will notice.
     let _ = stream.set_nodelay(true);
+    // A client that has vanished gives its place back, also where nothing is ever sent to it.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let stream = Patience::new(stream, STALL_LONGEST);
     let Some(acceptor) = tls else {
         return http1(stream, router, draining).await;

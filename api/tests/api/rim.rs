@@ -27,6 +27,7 @@ async fn health() {
     assert_eq!(app.get("/livez").await.text(), "ok");
     expect![[r#"
         [+]ping ok
+        [+]store ok
         [+]shutdown ok
         readyz check passed
     "#]]

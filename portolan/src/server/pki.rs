@@ -55,7 +55,7 @@ pub enum PkiError {
 
 /// Validity of the authority and of the server's certificate, in years from now.
 const CA_YEARS: i64 = 20;
-const SERVER_YEARS: i64 = 1;
+const SERVER_YEARS: i64 = 10;
 
 /// Reads or makes everything under `dir/pki` and `dir/admin.token`.
 ///
@@ -116,7 +116,7 @@ fn name(common_name: &str) -> DistinguishedName {
     name
 }
 
-/// Not-before lies an hour back, for clients whose clock is a little behind.
+/// Not-before lies a day back, for clients whose clock is behind.
 fn validity(params: &mut CertificateParams, years: i64) {
     let now = Timestamp::now();
     let date = |t: Timestamp| {

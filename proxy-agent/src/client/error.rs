@@ -115,9 +115,11 @@ impl StatusError {
         }
     }
 
-    /// Whether a watch or list position is too old: list anew (research B.3; client-go relists on both).
+    /// Whether a watch or list position is worth nothing any more: list anew (research B.3; client-go relists on these).
+    /// Too old, or of a future that is gone: the server's database was restored to an older state.
     pub fn is_expired(&self) -> bool {
-        self.code == 410 || self.reason == "Expired" || self.reason == "Gone"
+        let future = self.code == 504 && self.message.contains("Too large resource version");
+        self.code == 410 || self.reason == "Expired" || self.reason == "Gone" || future
     }
 }
 

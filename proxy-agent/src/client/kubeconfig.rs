@@ -93,7 +93,10 @@ pub(super) fn load(path: &Path) -> Result<Loaded, KubeconfigError> {
 
 /// Reads `text`; relative paths in it start from `directory`, the place of the file.
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Loaded, KubeconfigError> {
-    let config: Kubeconfig = serde_saphyr::from_str(text).map_err(|e| KubeconfigError::Parse(Box::new(e)))?;
+    // No piece of the text in the message: there is a token in it, and messages go to logs.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let config: Kubeconfig =
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| KubeconfigError::Parse(Box::new(e)))?;
     let context = match config.current_context.as_str() {
         "" => return Err(KubeconfigError::Missing { field: "current-context".into() }),
         name => &config.contexts.iter().find(|c| c.name == name).ok_or_else(|| no_such("context", name))?.context,

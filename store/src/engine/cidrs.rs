@@ -36,7 +36,7 @@ impl Engine {
             status: status.to_owned(),
             reason: reason.to_owned(),
             message: message.to_owned(),
-            last_transition_time: self.timestamp(),
+            last_transition_time: Some(self.timestamp()),
             observed_generation: None,
         }
     }

@@ -188,12 +188,20 @@ pub(super) fn metadata_text<'a>(value: &'a Value, field: &str) -> Option<&'a str
 }
 
 /// The watch frame, and the object's bytes as a slice of it.
+/// Bytes of the largest object, as etcd has it by default: patches could make one grow without end, and every reader must
+/// take in a whole one.
+const OBJECT_LIMIT: usize = 1536 * 1024;
+
 fn encode(kind: EventKind, value: &impl Serialize) -> Result<(Bytes, Bytes), Refusal> {
     let prefix = kind.prefix();
     let mut buffer = Vec::with_capacity(2048);
     buffer.extend_from_slice(prefix);
     serde_json::to_writer(&mut buffer, value).map_err(broken)?;
     let end = buffer.len();
+    // What is there can always be deleted.
+    if end - prefix.len() > OBJECT_LIMIT && kind != EventKind::Deleted {
+        return Err(Refusal::TooLarge(format!("the object would be larger than {OBJECT_LIMIT} bytes")));
+    }
     buffer.extend_from_slice(SUFFIX);
     buffer.shrink_to_fit();
     let frame = Bytes::from(buffer);

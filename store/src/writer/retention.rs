@@ -96,7 +96,7 @@ impl Retention {
 
     /// Whether so many rows are superseded that they must go even while clients wait.
     pub(crate) fn overdue(&self) -> bool {
-        !self.postponed && self.superseded.len() > self.max_rows + self.max_rows / 8
+        !self.postponed && self.superseded.len() > self.max_rows.saturating_add(self.max_rows / 8)
     }
 
     /// The next rows to delete, and the compaction revision that allows it.
