@@ -22,6 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit codes: 0 done, 1 failed, 2 wrong usage (clap's own).
 fn main() -> ExitCode {
+    // A child of the lab is started through /proc/self/exe, and would be called that: `nft list` shows who owns a table.
+    // Only a name in listings; nothing depends on it.
+    let _ = nix::sys::prctl::set_name(c"portolan");
     let cli = Cli::parse();
     logging::start(cli.log_format);
     let result = match cli.command {
