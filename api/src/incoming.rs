@@ -39,8 +39,12 @@ pub fn read(bytes: &[u8], format: Format, target: Target<'_>, validation: FieldV
     let Document { value, duplicates } = crate::body::decode(bytes, format)
         .map_err(|e| unrecognized(info, &format!("{} parse error: {e}", name_of(format)), bytes))?;
     let Value::Object(mut object) = value else {
-        let problem =
-            format!("cannot unmarshal {} into Go value of type {}.{}", type_name(&value), info.version, info.kind);
+        let problem = format!(
+            "cannot unmarshal {} into Go value of type {}.{}",
+            schema::json_kind(&value),
+            info.version,
+            info.kind
+        );
         return Err(unrecognized(info, &problem, bytes));
     };
     identify(&mut object, info)?;
@@ -86,7 +90,7 @@ fn identify(object: &mut Map<String, Value>, info: &ResourceInfo) -> Result<(), 
             Some(other) => {
                 let problem = format!(
                     "json: cannot unmarshal {} into Go struct field TypeMeta.{field} of type string",
-                    type_name(other)
+                    schema::json_kind(other)
                 );
                 return Err(cannot_be_handled(info, &problem));
             }
@@ -163,17 +167,5 @@ fn name_of(format: Format) -> &'static str {
     match format {
         Format::Json => "json",
         Format::Yaml => "yaml",
-    }
-}
-
-/// What Go's decoder calls a JSON value.
-pub fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod tests;
 pub use check::{Checked, check};
 pub use normalise::{prune, settle_nulls};
 pub use openapi::openapi_schemas;
+pub use scalar::json_kind;
 
 use crate::resource::Resource;
 

@@ -6,11 +6,11 @@ use axum::response::Response;
 use http::StatusCode;
 use model::FieldError;
 use model::patch::PatchKind;
+use model::schema::json_kind;
 use serde_json::Value;
 use store::Verb;
 
 use crate::call::Call;
-use crate::incoming::type_name;
 use crate::negotiate::{self, Format};
 use crate::options::FieldValidation;
 use crate::respond;
@@ -82,11 +82,11 @@ fn shape(kind: PatchKind, patch: &Value) -> Result<(), Status> {
         (PatchKind::Json, Value::Array(_)) | (PatchKind::Merge | PatchKind::StrategicMerge, Value::Object(_)) => Ok(()),
         (PatchKind::Json, other) => Err(Status::bad_request(format!(
             "error decoding patch: json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
-            type_name(other)
+            json_kind(other)
         ))),
         (_, other) => Err(Status::bad_request(format!(
             "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            type_name(other)
+            json_kind(other)
         ))),
     }
 }

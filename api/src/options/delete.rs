@@ -1,11 +1,11 @@
 //! `DeleteOptions`, from the body when there is one, otherwise from the query (apiserver `pkg/endpoints/handlers/delete.go`).
 
 use model::FieldError;
+use model::schema::json_kind;
 use serde_json::Value;
 use store::{DeleteOptions, Preconditions};
 
 use super::{dry_run, invalid};
-use crate::incoming::type_name;
 use crate::negotiate::Format;
 use crate::query::Query;
 use crate::status::Status;
@@ -42,7 +42,7 @@ pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<(Del
     } else {
         let document = crate::body::decode(body, format).map_err(|e| malformed(&e))?;
         let Value::Object(map) = document.value else {
-            return Err(malformed(&format!("cannot unmarshal {}", type_name(&document.value))));
+            return Err(malformed(&format!("cannot unmarshal {}", json_kind(&document.value))));
         };
         let field = |name| Field { name, value: map.get(name).filter(|v| !v.is_null()) };
         if let Some(kind) = field("kind").text()?.filter(|k| !k.is_empty() && *k != "DeleteOptions") {
@@ -118,7 +118,7 @@ impl<'a> Field<'a> {
 fn mismatch(field: &str, value: &Value, wanted: &str) -> Status {
     malformed(&format!(
         "json: cannot unmarshal {} into Go struct field DeleteOptions.{field} of type {wanted}",
-        type_name(value)
+        json_kind(value)
     ))
 }
 

@@ -34,8 +34,8 @@ pub(super) fn check(shape: &Shape, value: &Value) -> Result<(), Wrong> {
     if fits { Ok(()) } else { Err(Wrong::Type) }
 }
 
-/// How Go names a JSON value.
-pub(super) fn json_kind(value: &Value) -> &'static str {
+/// How Go's decoder names a JSON value in its messages.
+pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
