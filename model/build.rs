@@ -1,7 +1,7 @@
 //! Makes the schema of the served kinds, once, at build time.
 //!
 //! `k8s-openapi` carries Kubernetes' definitions as Rust types that can describe themselves; this script asks
-//! the served kinds (`src/resource.rs`, read here as it stands) to do so and writes two artifacts:
+//! the served kinds (`src/resource.rs` and `src/review.rs`, read here as they stand) to do so and writes two artifacts:
 //!
 //! - `openapi.json`: the component schemas with their descriptions, as OpenAPI 3.0 has them. It is large, is
 //!   embedded as text, and costs no memory until somebody asks for it.
@@ -18,13 +18,16 @@ mod lists;
 #[path = "src/resource.rs"]
 #[allow(dead_code, reason = "the build needs the table alone")]
 mod resource;
+#[path = "src/review.rs"]
+#[allow(dead_code, reason = "the build needs the table alone")]
+mod review;
 #[path = "build/structs.rs"]
 mod structs;
 
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for input in ["build.rs", "build", "src/resource.rs"] {
+    for input in ["build.rs", "build", "src/resource.rs", "src/review.rs"] {
         println!("cargo:rerun-if-changed={input}");
     }
     let definitions = definitions::definitions()?;

@@ -69,7 +69,7 @@ fn render(gv: GroupVersion, version: &str) -> Value {
         "info": { "title": "Portolan", "version": version },
         "paths": paths::of(&resources),
         "components": {
-            "schemas": schema::openapi_schemas(&resources),
+            "schemas": schema::openapi_schemas(resources),
             "securitySchemes": { "BearerToken": { "type": "http", "scheme": "bearer" } },
         },
         "security": [{ "BearerToken": [] }],

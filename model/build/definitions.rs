@@ -1,6 +1,6 @@
 //! The definitions: the closure of the served kinds, with lists of each kind and the types of the machinery.
 
-use k8s_openapi::api::{coordination, core, discovery, networking};
+use k8s_openapi::api::{authentication, authorization, coordination, core, discovery, networking};
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use k8s_openapi::apimachinery::pkg::runtime;
 use schemars::SchemaGenerator;
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::lists::{self, ListType};
 use crate::resource::Resource;
+use crate::review::Review;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -21,8 +22,11 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
     let mut kinds = Vec::new();
     for resource in Resource::ALL {
         let reference = reference_to_kind(&mut generator, resource);
-        let name = reference.strip_prefix(REFERENCE).ok_or_else(|| format!("not a reference: {reference}"))?;
-        kinds.push((resource, name.to_owned()));
+        kinds.push((resource, name_of(&reference)?));
+    }
+    let mut reviews = Vec::new();
+    for review in Review::ALL {
+        reviews.push((review, name_of(&reference_to_review(&mut generator, review))?));
     }
     for machinery in [
         generator.subschema_for::<meta::v1::DeleteOptions>(),
@@ -42,6 +46,11 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
         let kinds = json!([{ "group": info.group, "version": info.version, "kind": info.kind }]);
         definition(&mut definitions, name)?.insert("x-kubernetes-group-version-kind".into(), kinds);
         definitions.insert(format!("{name}List"), list_of(*resource, name));
+    }
+    for (review, name) in &reviews {
+        let info = review.info();
+        let kinds = json!([{ "group": info.group, "version": info.version, "kind": info.kind }]);
+        definition(&mut definitions, name)?.insert("x-kubernetes-group-version-kind".into(), kinds);
     }
     definitions.insert("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent".into(), watch_event());
     for name in ["Status", "DeleteOptions"] {
@@ -69,6 +78,23 @@ fn reference_to_kind(generator: &mut SchemaGenerator, resource: Resource) -> Str
         Resource::Leases => generator.subschema_for::<coordination::v1::Lease>(),
     };
     schema.get("$ref").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// As [`reference_to_kind`], for what is not stored.
+fn reference_to_review(generator: &mut SchemaGenerator, review: Review) -> String {
+    let schema = match review {
+        Review::SelfSubject => generator.subschema_for::<authentication::v1::SelfSubjectReview>(),
+        Review::LocalSubjectAccess => generator.subschema_for::<authorization::v1::LocalSubjectAccessReview>(),
+        Review::SelfSubjectAccess => generator.subschema_for::<authorization::v1::SelfSubjectAccessReview>(),
+        Review::SelfSubjectRules => generator.subschema_for::<authorization::v1::SelfSubjectRulesReview>(),
+        Review::SubjectAccess => generator.subschema_for::<authorization::v1::SubjectAccessReview>(),
+    };
+    schema.get("$ref").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn name_of(reference: &str) -> Result<String, Error> {
+    let name = reference.strip_prefix(REFERENCE).ok_or_else(|| format!("not a reference: {reference}"))?;
+    Ok(name.to_owned())
 }
 
 fn definition<'a>(definitions: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map<String, Value>, Error> {

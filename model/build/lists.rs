@@ -82,6 +82,18 @@ const fn keyed(definition: &'static str, property: &'static str, keys: &'static 
 
 /// Every list of the closure, by definition and property.
 pub const LISTS: &[Row] = &[
+    atomic("authentication.v1.UserInfo", "groups"),
+    atomic("authorization.v1.FieldSelectorAttributes", "requirements"),
+    atomic("authorization.v1.LabelSelectorAttributes", "requirements"),
+    atomic("authorization.v1.NonResourceRule", "nonResourceURLs"),
+    atomic("authorization.v1.NonResourceRule", "verbs"),
+    atomic("authorization.v1.ResourceRule", "apiGroups"),
+    atomic("authorization.v1.ResourceRule", "resourceNames"),
+    atomic("authorization.v1.ResourceRule", "resources"),
+    atomic("authorization.v1.ResourceRule", "verbs"),
+    atomic("authorization.v1.SubjectAccessReviewSpec", "groups"),
+    atomic("authorization.v1.SubjectRulesReviewStatus", "nonResourceRules"),
+    atomic("authorization.v1.SubjectRulesReviewStatus", "resourceRules"),
     atomic("core.v1.Capabilities", "add"),
     atomic("core.v1.Capabilities", "drop"),
     atomic("core.v1.CephFSVolumeSource", "monitors"),
@@ -200,6 +212,7 @@ pub const LISTS: &[Row] = &[
     atomic("discovery.v1.EndpointSlice", "endpoints"),
     atomic("discovery.v1.EndpointSlice", "ports"),
     atomic("meta.v1.DeleteOptions", "dryRun"),
+    atomic("meta.v1.FieldSelectorRequirement", "values"),
     atomic("meta.v1.LabelSelector", "matchExpressions"),
     atomic("meta.v1.LabelSelectorRequirement", "values"),
     row("meta.v1.ObjectMeta", "finalizers", ListType::Set, Patch::Union),

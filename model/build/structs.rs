@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::resource::Resource;
+use crate::review::Review;
 
 type Error = Box<dyn std::error::Error>;
 
-/// `static STRUCTS` with every definition that has properties, and `static ROOTS` with the index of each kind.
+/// `static STRUCTS` with every definition that has properties, and `static ROOTS` and `REVIEW_ROOTS` with the index of each kind.
 pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
     let index: BTreeMap<&str, usize> = definitions
         .iter()
@@ -34,7 +35,13 @@ pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
     }
     writeln!(out, "];\nstatic ROOTS: [u16; {}] = [", Resource::ALL.len())?;
     for resource in Resource::ALL {
-        writeln!(out, "{},", root(resource, definitions, &index)?)?;
+        let info = resource.info();
+        writeln!(out, "{},", root(info.group, info.version, info.kind, definitions, &index)?)?;
+    }
+    writeln!(out, "];\nstatic REVIEW_ROOTS: [u16; {}] = [", Review::ALL.len())?;
+    for review in Review::ALL {
+        let info = review.info();
+        writeln!(out, "{},", root(info.group, info.version, info.kind, definitions, &index)?)?;
     }
     writeln!(out, "];")?;
     Ok(out)
@@ -48,15 +55,20 @@ fn properties<'a>(definitions: &'a Map<String, Value>, name: &str) -> Result<&'a
         .ok_or_else(|| format!("{name} has no properties").into())
 }
 
-/// The struct whose group, version and kind are those of the resource.
-fn root(resource: Resource, definitions: &Map<String, Value>, index: &BTreeMap<&str, usize>) -> Result<usize, Error> {
-    let info = resource.info();
-    let wanted = serde_json::json!([{ "group": info.group, "version": info.version, "kind": info.kind }]);
+/// The struct with this group, version and kind.
+fn root(
+    group: &str,
+    version: &str,
+    kind: &str,
+    definitions: &Map<String, Value>,
+    index: &BTreeMap<&str, usize>,
+) -> Result<usize, Error> {
+    let wanted = serde_json::json!([{ "group": group, "version": version, "kind": kind }]);
     definitions
         .iter()
         .find(|(_, schema)| schema.get("x-kubernetes-group-version-kind") == Some(&wanted))
         .and_then(|(name, _)| index.get(name.as_str()).copied())
-        .ok_or_else(|| format!("no definition of {}", info.kind).into())
+        .ok_or_else(|| format!("no definition of {kind}").into())
 }
 
 /// A `Shape` expression for a property's schema.

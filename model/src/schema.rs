@@ -8,6 +8,7 @@
 //! unknown fields, and name a wrong field by line and column where Kubernetes names its path.
 
 mod check;
+mod kind;
 mod normalise;
 mod openapi;
 mod scalar;
@@ -15,11 +16,10 @@ mod scalar;
 pub(crate) mod tests;
 
 pub use check::{Checked, check};
+pub use kind::Kind;
 pub use normalise::{prune, settle_nulls};
 pub use openapi::openapi_schemas;
 pub use scalar::json_kind;
-
-use crate::resource::Resource;
 
 /// An object with known fields, such as `io.k8s.api.core.v1.ServiceSpec`.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ pub(crate) enum Merge {
 include!(concat!(env!("OUT_DIR"), "/structs.rs"));
 
 /// The struct of a served kind.
-pub(crate) fn root(resource: Resource) -> &'static Struct {
-    struct_at(ROOTS[resource as usize])
+pub(crate) fn root(kind: impl Into<Kind>) -> &'static Struct {
+    kind.into().root()
 }
 
 /// The struct behind a `Shape::Struct`.

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Shape, Struct, root, scalar, struct_at};
-use crate::resource::Resource;
+use super::{Kind, Shape, Struct, root, scalar, struct_at};
 
 /// At most so many findings of each sort are gathered; Kubernetes stops at the same number.
 const FINDINGS_MAX: usize = 100;
@@ -24,9 +23,9 @@ pub struct Checked {
 ///
 /// Texts are those of apimachinery's strict JSON decoder; where Go has a named string type (`v1.Protocol`) the
 /// schema knows a string, and the text says so.
-pub fn check(resource: Resource, value: &Value) -> Checked {
+pub fn check(kind: impl Into<Kind>, value: &Value) -> Checked {
     let mut walk = Walk { path: String::new(), go_path: String::new(), found: Checked::default() };
-    let kind = root(resource);
+    let kind = root(kind);
     match value {
         Value::Object(_) => walk.structure(kind, value),
         Value::Null => {}

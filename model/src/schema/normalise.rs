@@ -2,21 +2,20 @@
 
 use serde_json::{Map, Value};
 
-use super::{Shape, Struct, root, struct_at};
-use crate::resource::Resource;
+use super::{Kind, Shape, Struct, root, struct_at};
 
 /// Drops every field that the schema does not know. Values of another type are left as they are.
-pub fn prune(resource: Resource, value: &mut Value) {
+pub fn prune(kind: impl Into<Kind>, value: &mut Value) {
     if let Value::Object(object) = value {
-        prune_struct(root(resource), object);
+        prune_struct(root(kind), object);
     }
 }
 
 /// Makes of each `null` what Kubernetes reads it as: a field is unset, an item or a map's value is the zero of its
 /// type. Afterwards a document that `check` found right has no `null` outside free-form fields.
-pub fn settle_nulls(resource: Resource, value: &mut Value) {
+pub fn settle_nulls(kind: impl Into<Kind>, value: &mut Value) {
     if let Value::Object(object) = value {
-        settle_struct(root(resource), object);
+        settle_struct(root(kind), object);
     }
 }
 

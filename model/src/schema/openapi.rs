@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::root;
-use crate::resource::Resource;
+use super::Kind;
 
 static OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
@@ -13,18 +12,19 @@ static OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 const MACHINERY: [&str; 4] = ["DeleteOptions", "Patch", "Status", "WatchEvent"];
 const MACHINERY_PREFIX: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
-/// The component schemas of these resources: each kind, its list, and everything that they refer to; and
+/// The component schemas of these kinds: each one, its list, and everything that they refer to; and
 /// DeleteOptions, Patch, Status and WatchEvent.
 ///
 /// The whole text is parsed at each call (some milliseconds, some megabytes for the moment): callers keep what
 /// they render from it.
-pub fn openapi_schemas(resources: &[Resource]) -> Map<String, Value> {
+pub fn openapi_schemas<K: Into<Kind>>(kinds: impl IntoIterator<Item = K>) -> Map<String, Value> {
     let Ok(Value::Object(mut definitions)) = serde_json::from_str(OPENAPI) else {
         debug_assert!(false, "the build script writes a JSON object");
         return Map::new();
     };
-    let kinds = resources.iter().map(|resource| root(*resource).name);
-    let mut open: Vec<String> = kinds.flat_map(|name| [name.to_owned(), format!("{name}List")]).collect();
+    // A list of a kind that is never stored has no schema, and is passed over below.
+    let names = kinds.into_iter().map(|kind| kind.into().schema_name());
+    let mut open: Vec<String> = names.flat_map(|name| [name.to_owned(), format!("{name}List")]).collect();
     open.extend(MACHINERY.iter().map(|name| format!("{MACHINERY_PREFIX}{name}")));
     let mut closure = BTreeSet::new();
     while let Some(name) = open.pop() {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::resource::Resource;
 use crate::types::{EndpointSlice, IpAddress, Service, ServiceCidr};
 
 fn findings(resource: Resource, value: &Value) -> String {
@@ -181,15 +182,15 @@ fn no_field_is_lost_in_the_typed_views() {
 
 #[test]
 fn a_full_document_of_each_kind_is_right() {
-    for resource in Resource::ALL {
-        let document = full_struct(root(resource));
-        assert_eq!(check(resource, &document), Checked::default(), "{resource}");
+    for kind in Kind::all() {
+        let document = full_struct(root(kind));
+        assert_eq!(check(kind, &document), Checked::default(), "{kind:?}");
     }
 }
 
 #[test]
 fn openapi_is_closed_and_clean() {
-    let schemas = openapi_schemas(&Resource::ALL);
+    let schemas = openapi_schemas(Kind::all());
     let text = serde_json::to_string(&schemas).expect("JSON");
     assert!(!text.contains("$schema") && !text.contains("int-or-string\":true"));
     let mut references = BTreeSet::new();
@@ -206,14 +207,14 @@ fn openapi_is_closed_and_clean() {
     for name in ["Status", "DeleteOptions", "WatchEvent", "Patch", "ListMeta", "ObjectMeta"] {
         assert!(schemas.contains_key(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")), "{name}");
     }
-    let leases = openapi_schemas(&[Resource::Leases]);
+    let leases = openapi_schemas([Resource::Leases]);
     assert!(leases.contains_key("io.k8s.api.coordination.v1.Lease"));
     assert!(!leases.contains_key("io.k8s.api.core.v1.Service"));
 }
 
 #[test]
 fn openapi_says_how_lists_merge() {
-    let schemas = openapi_schemas(&[Resource::Services]);
+    let schemas = openapi_schemas([Resource::Services]);
     let ports = &schemas["io.k8s.api.core.v1.ServiceSpec"]["properties"]["ports"];
     let extensions: Map<String, Value> = ports
         .as_object()
