@@ -80,19 +80,20 @@ impl Call {
             Action::Patch => "PatchOptions",
             _ => "UpdateOptions",
         };
-        WriteOptions::read(&self.query, kind)
+        WriteOptions::read(&self.query, &self.headers, kind)
     }
 
-    /// Sends a write to the store.
+    /// Sends a write to the store; `manager` is who is said to write.
     ///
     /// # Errors
     /// The store's refusal as a `Status`.
-    pub async fn write(&self, name: &str, verb: Verb, dry_run: bool) -> Result<Written, Status> {
+    pub async fn write(&self, name: &str, verb: Verb, manager: String, dry_run: bool) -> Result<Written, Status> {
         let write = Write {
             resource: self.resource,
             namespace: self.namespace().to_owned(),
             name: name.to_owned(),
             verb,
+            manager,
             dry_run,
         };
         self.app.store.write(write).await.map_err(|refusal| Status::refused(self.resource, name, &refusal))

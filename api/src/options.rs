@@ -5,6 +5,9 @@
 mod delete;
 mod list;
 
+use http::HeaderMap;
+use http::header::USER_AGENT;
+
 pub use delete::delete_options;
 pub use list::{Bounds, ListOptions, at_least, revision};
 use model::FieldError;
@@ -22,10 +25,12 @@ pub enum FieldValidation {
 }
 
 /// `CreateOptions`, `UpdateOptions` and `PatchOptions`, which differ in their name alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     pub dry_run: bool,
     pub field_validation: FieldValidation,
+    /// `fieldManager`, or what the User-Agent says before its first `/`.
+    pub manager: String,
 }
 
 /// The longest `fieldManager`, in bytes.
@@ -36,7 +41,7 @@ impl WriteOptions {
     ///
     /// # Errors
     /// 422 with a cause for each wrong option.
-    pub fn read(query: &Query, kind: &str) -> Result<Self, Status> {
+    pub fn read(query: &Query, headers: &HeaderMap, kind: &str) -> Result<Self, Status> {
         let mut errors = Vec::new();
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let field_validation = match query.text("fieldValidation") {
@@ -54,8 +59,25 @@ impl WriteOptions {
         } else if manager.chars().any(char::is_control) {
             errors.push(FieldError::invalid("fieldManager", manager, "should only contain printable characters"));
         }
-        if errors.is_empty() { Ok(Self { dry_run, field_validation }) } else { Err(invalid(kind, &errors)) }
+        if !errors.is_empty() {
+            return Err(invalid(kind, &errors));
+        }
+        let manager = if manager.is_empty() { program(headers) } else { manager.to_owned() };
+        Ok(Self { dry_run, field_validation, manager })
     }
+}
+
+/// The name of the program that sends the request: its User-Agent up to the first `/`, made to fit a `fieldManager`.
+fn program(headers: &HeaderMap) -> String {
+    let agent = headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
+    let mut program = String::new();
+    for c in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
+        if program.len() + c.len_utf8() > FIELD_MANAGER_LONGEST {
+            break;
+        }
+        program.push(c);
+    }
+    program
 }
 
 /// `All` is the only value that `dryRun` may have.

@@ -90,7 +90,14 @@ async fn run(
 
 fn write(resource: Resource, name: &str, verb: Verb) -> Write {
     let namespace = if resource.info().namespaced { "default" } else { "" };
-    Write { resource, namespace: namespace.to_owned(), name: name.to_owned(), verb, dry_run: false }
+    Write {
+        resource,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        verb,
+        manager: "throughput".to_owned(),
+        dry_run: false,
+    }
 }
 
 fn service(n: usize) -> Value {

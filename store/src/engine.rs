@@ -90,6 +90,7 @@ impl Engine {
                 let old = self.existing(resource, &namespace, &name)?;
                 self.patch(&old, kind, &patch, subresource, strict)
             }
+            Verb::Apply { .. } => Err(Refusal::BadRequest("server-side apply is not served yet".to_owned())),
             Verb::Delete { options } => {
                 let old = self.existing(resource, &namespace, &name)?;
                 self.delete(&old, &options)

@@ -17,6 +17,9 @@ pub struct Write {
     /// Empty only for a create with `metadata.generateName`.
     pub name: String,
     pub verb: Verb,
+    /// Who writes, for `metadata.managedFields`: the client's `fieldManager`, or its User-Agent up to the first `/`. An
+    /// empty one is recorded as `unknown`.
+    pub manager: String,
     /// Everything but storage: validated, allocated, answered, and undone.
     pub dry_run: bool,
 }
@@ -39,6 +42,14 @@ pub enum Verb {
         subresource: Subresource,
         /// Whether an unknown field in the result refuses the patch; otherwise it is dropped with a warning.
         strict: bool,
+    },
+    /// Server-side apply: what `manager` wants of the object, which is made if it is not there.
+    Apply {
+        /// The fields that the manager has an opinion on, with `apiVersion` and `kind`.
+        config: Value,
+        /// Whether fields of other managers are taken from them; otherwise a different value is a conflict.
+        force: bool,
+        subresource: Subresource,
     },
     Delete {
         options: DeleteOptions,

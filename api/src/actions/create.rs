@@ -23,7 +23,7 @@ pub async fn create(call: Call, body: Body) -> Result<Response, Status> {
     let name = metadata("name");
     let object = std::mem::take(&mut incoming.value);
     let written = call
-        .write(&name, Verb::Create { object }, options.dry_run)
+        .write(&name, Verb::Create { object }, options.manager, options.dry_run)
         .await
         .map_err(|status| status.with_warnings(&incoming.warnings))?;
 

@@ -16,7 +16,7 @@ use crate::status::Status;
 /// yet; the rest answer with a `Status` that carries the uid, by which kubectl knows what to wait for.
 pub async fn delete(call: Call, body: Body) -> Result<Response, Status> {
     let (options, dry_run) = call.delete_options(body).await?;
-    let written = call.write(&call.name, Verb::Delete { options }, dry_run).await?;
+    let written = call.write(&call.name, Verb::Delete { options }, String::new(), dry_run).await?;
 
     let returns_object = matches!(call.resource, Resource::Services | Resource::Pods);
     let mut response = if returns_object || written.outcome != Outcome::Deleted {

@@ -26,6 +26,7 @@ pub async fn delete_collection(call: Call, body: Body) -> Result<Response, Statu
             namespace: object.key.namespace.to_string(),
             name: object.key.name.to_string(),
             verb: Verb::Delete { options },
+            manager: String::new(),
             dry_run,
         };
         match call.app.store.write(write).await {

@@ -49,7 +49,7 @@ pub async fn patch(call: Call, body: Body) -> Result<Response, Status> {
         return Err(Status::invalid(call.resource, &call.name, &[error]));
     }
     let verb = Verb::Patch { kind, patch: document.value, subresource: call.subresource(), strict };
-    let written = call.write(&call.name, verb, options.dry_run).await?;
+    let written = call.write(&call.name, verb, options.manager, options.dry_run).await?;
 
     let mut response = respond::object(&call, StatusCode::OK, &written.object)?;
     let quiet = options.field_validation == FieldValidation::Ignore;

@@ -18,7 +18,7 @@ pub async fn update(call: Call, body: Body) -> Result<Response, Status> {
     let incoming = incoming::read(&bytes, format, target, options.field_validation)?;
     let verb = Verb::Update { object: incoming.value, subresource: call.subresource() };
     let written = call
-        .write(&call.name, verb, options.dry_run)
+        .write(&call.name, verb, options.manager, options.dry_run)
         .await
         .map_err(|status| status.with_warnings(&incoming.warnings))?;
 

@@ -17,7 +17,9 @@ fn outcome<T: std::fmt::Debug>(result: Result<T, Status>) -> String {
 }
 
 fn write(query: &str) -> String {
-    outcome(WriteOptions::read(&Query::parse(Some(query)), "CreateOptions"))
+    let mut headers = HeaderMap::new();
+    headers.insert(USER_AGENT, "kubectl/v1.32.0 (linux/amd64)".parse().unwrap());
+    outcome(WriteOptions::read(&Query::parse(Some(query)), &headers, "CreateOptions"))
 }
 
 fn list(query: &str) -> String {
@@ -43,18 +45,18 @@ fn write_options() {
         write,
         &[
             "",
-            "dryRun=All&fieldManager=kubectl&fieldValidation=Strict",
+            "dryRun=All&fieldManager=me&fieldValidation=Strict",
             "dryRun=",
             "dryRun=all&fieldValidation=Sometimes",
             "fieldManager=a%0Ab",
         ],
         expect![[r#"
 
-                WriteOptions { dry_run: false, field_validation: Warn }
-            dryRun=All&fieldManager=kubectl&fieldValidation=Strict
-                WriteOptions { dry_run: true, field_validation: Strict }
+                WriteOptions { dry_run: false, field_validation: Warn, manager: "kubectl" }
+            dryRun=All&fieldManager=me&fieldValidation=Strict
+                WriteOptions { dry_run: true, field_validation: Strict, manager: "me" }
             dryRun=
-                WriteOptions { dry_run: false, field_validation: Warn }
+                WriteOptions { dry_run: false, field_validation: Warn, manager: "kubectl" }
             dryRun=all&fieldValidation=Sometimes
                 422 CreateOptions.meta.k8s.io "" is invalid: [dryRun: Unsupported value: "all": supported values: "All", fieldValidation: Unsupported value: "Sometimes": supported values: "Ignore", "Strict", "Warn"]
             fieldManager=a%0Ab

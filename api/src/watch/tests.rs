@@ -23,8 +23,14 @@ impl Fixture {
         let object = json!({"kind": "Node", "apiVersion": "v1",
                             "metadata": {"name": name, "annotations": {"padding": "x".repeat(padding)}}});
         let verb = Verb::Create { object };
-        let write =
-            Write { resource: Resource::Nodes, namespace: String::new(), name: name.to_owned(), verb, dry_run: false };
+        let write = Write {
+            resource: Resource::Nodes,
+            namespace: String::new(),
+            name: name.to_owned(),
+            verb,
+            manager: "test".to_owned(),
+            dry_run: false,
+        };
         self.store.write(write).await.unwrap();
     }
 

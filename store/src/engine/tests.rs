@@ -26,7 +26,14 @@ fn engine() -> Engine {
 
 fn request(resource: Resource, namespace: &str, name: &str, verb: Verb) -> Write {
     let namespace = if resource.info().namespaced { namespace } else { "" };
-    Write { resource, namespace: namespace.to_owned(), name: name.to_owned(), verb, dry_run: false }
+    Write {
+        resource,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        verb,
+        manager: "test".to_owned(),
+        dry_run: false,
+    }
 }
 
 fn service(namespace: &str, name: &str, app: u8, kind: u8) -> Value {

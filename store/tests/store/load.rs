@@ -54,6 +54,7 @@ async fn a_full_queue_refuses_at_once() {
                 namespace: "default".into(),
                 name: format!("s{n}"),
                 verb,
+                manager: "test".into(),
                 dry_run: true,
             }
         })

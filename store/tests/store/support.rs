@@ -90,7 +90,16 @@ impl Home {
     }
 
     pub async fn write(&self, resource: Resource, namespace: &str, name: &str, verb: Verb) -> Result<Written, Refusal> {
-        self.store.write(Write { resource, namespace: namespace.into(), name: name.into(), verb, dry_run: false }).await
+        self.store
+            .write(Write {
+                resource,
+                namespace: namespace.into(),
+                name: name.into(),
+                verb,
+                manager: "test".into(),
+                dry_run: false,
+            })
+            .await
     }
 
     pub fn value(&self, resource: Resource, namespace: &str, name: &str) -> Value {

@@ -187,6 +187,7 @@ async fn a_dry_run_answers_and_changes_nothing() {
         namespace: "default".into(),
         name: "web".into(),
         verb,
+        manager: "test".into(),
         dry_run: true,
     };
     let written = home.store.write(try_it(Verb::Create { object: web("web") })).await.unwrap();
