@@ -1,12 +1,14 @@
 //! Makes the schema of the served kinds, once, at build time.
 //!
 //! `k8s-openapi` carries Kubernetes' definitions as Rust types that can describe themselves; this script asks
-//! the served kinds (`src/resource.rs` and `src/review.rs`, read here as they stand) to do so and writes two artifacts:
+//! the served kinds (`src/resource.rs` and `src/review.rs`, read here as they stand) to do so and writes three
+//! artifacts:
 //!
 //! - `openapi.json`: the component schemas with their descriptions, as OpenAPI 3.0 has them. It is large, is
 //!   embedded as text, and costs no memory until somebody asks for it.
 //! - `structs.rs`: the same without descriptions, as Rust statics. Field checks and merges walk these; they
 //!   need no parsing and no heap.
+//! - `protobuf.rs`: the messages of the same kinds, for the transcoder; `build/protobuf.txt` has the facts.
 //!
 //! The definitions know no merge keys (the crate keeps them in code), so `build/lists.rs` says how each list
 //! merges. A list that it does not know, or that no longer exists, fails the build.
@@ -15,6 +17,8 @@
 mod definitions;
 #[path = "build/lists.rs"]
 mod lists;
+#[path = "build/protobuf.rs"]
+mod protobuf;
 #[path = "src/resource.rs"]
 #[allow(dead_code, reason = "the build needs the table alone")]
 mod resource;
@@ -34,5 +38,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("openapi.json"), serde_json::to_vec(&definitions)?)?;
     std::fs::write(out.join("structs.rs"), structs::render(&definitions)?)?;
+    std::fs::write(out.join("protobuf.rs"), protobuf::render(&definitions)?)?;
     Ok(())
 }

@@ -103,7 +103,7 @@ fn shape(schema: &Value, index: &BTreeMap<&str, usize>) -> Result<String, Error>
     })
 }
 
-fn reference(schema: &Value) -> Option<&str> {
+pub fn reference(schema: &Value) -> Option<&str> {
     let direct = schema.get("$ref");
     let described = || schema.get("allOf").and_then(|all| all.get(0)).and_then(|first| first.get("$ref"));
     direct.or_else(described).and_then(Value::as_str)

@@ -9,6 +9,7 @@ mod kinds;
 mod metadata;
 pub mod object;
 pub mod patch;
+pub mod protobuf;
 pub mod resource;
 pub mod review;
 pub mod schema;
