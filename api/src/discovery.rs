@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::encode::{self, Spelling};
 use crate::negotiate::{self, Accepted, Endpoint, Shape};
+use crate::path::PathValues;
 use crate::query::Query;
 use crate::routes;
 use crate::status::Status;
@@ -172,11 +173,11 @@ pub async fn core_resources(State(app): State<Arc<App>>, uri: Uri, headers: Head
 /// `GET /apis/{group}`.
 pub async fn group(
     State(app): State<Arc<App>>,
-    parameters: RawPathParams,
+    parameters: PathValues,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Status> {
-    let name = parameters.iter().next().map_or("", |(_, value)| value);
+    let name = parameters.iter().next().unwrap_or("");
     match app.discovery.group.iter().find(|(group, _)| *group == name) {
         Some((_, document)) => answer(document, &uri, &headers),
         None => Err(Status::no_such_path()),
@@ -186,11 +187,11 @@ pub async fn group(
 /// `GET /apis/{group}/{version}`.
 pub async fn group_resources(
     State(app): State<Arc<App>>,
-    parameters: RawPathParams,
+    parameters: PathValues,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Status> {
-    let mut values = parameters.iter().map(|(_, value)| value);
+    let mut values = parameters.iter();
     let (group, version) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
     if group.is_empty() {
         return Err(Status::no_such_path());

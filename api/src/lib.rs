@@ -22,6 +22,7 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod options;
+mod path;
 mod query;
 mod respond;
 mod rim;

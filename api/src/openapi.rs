@@ -8,7 +8,7 @@ mod paths;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use model::{Resource, schema};
@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::discovery::{self, Document, GroupVersion};
+use crate::path::PathValues;
 use crate::query::Query;
 use crate::status::Status;
 
@@ -84,22 +85,22 @@ pub async fn index(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) ->
 /// `GET /openapi/v3/api/{version}`.
 pub async fn core(
     State(app): State<Arc<App>>,
-    parameters: RawPathParams,
+    parameters: PathValues,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Status> {
-    let version = parameters.iter().next().map_or("", |(_, value)| value);
+    let version = parameters.iter().next().unwrap_or("");
     answer(&app, "", version, &uri, &headers)
 }
 
 /// `GET /openapi/v3/apis/{group}/{version}`.
 pub async fn group(
     State(app): State<Arc<App>>,
-    parameters: RawPathParams,
+    parameters: PathValues,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Status> {
-    let mut values = parameters.iter().map(|(_, value)| value);
+    let mut values = parameters.iter();
     let (group, version) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
     if group.is_empty() {
         return Err(Status::no_such_path());

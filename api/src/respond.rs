@@ -2,6 +2,7 @@
 
 mod list_body;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -17,11 +18,14 @@ use crate::negotiate::{Format, Shape};
 use crate::status::{Status, quoted};
 use crate::table::{self, Include};
 
-/// Warnings that one answer carries at most; each is a header.
-const WARNINGS_MOST: usize = 32;
+/// How many characters the warnings of one answer may have together (Kubernetes' number).
+const WARNINGS_LONGEST: usize = 4 * 1024;
 
-/// The longest warning, in bytes.
-const WARNING_LONGEST: usize = 512;
+/// What is left of each once they have more, in characters (Kubernetes' number).
+const WARNING_LONGEST: usize = 256;
+
+/// Warnings that one answer carries at most; each is a header, and clients bound the number of those (hyper: 100).
+const WARNINGS_MOST: usize = 64;
 
 const WARNING: HeaderName = header::WARNING;
 
@@ -111,17 +115,83 @@ fn stream(body: ListBody) -> Response {
     response
 }
 
-/// Adds `Warning: 299 - "…"` headers (RFC 7234, 5.5), which kubectl prints one by one.
+/// Adds `Warning: 299 - "…"` headers (RFC 7234, 5.5), which kubectl prints one by one: each text once, and all of them
+/// within Kubernetes' bounds, those that are there already counted in.
 pub fn warn(headers: &mut HeaderMap, warnings: &[String]) {
-    for warning in warnings.iter().take(WARNINGS_MOST) {
-        let mut text: String = warning.chars().filter(|c| !c.is_control()).collect();
-        let mut end = text.len().min(WARNING_LONGEST);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+    if warnings.is_empty() {
+        return;
+    }
+    let before: Vec<String> = headers.get_all(WARNING).iter().filter_map(text_of).collect();
+    let added = warnings.iter().map(|text| text.chars().filter(|c| !c.is_control()).collect());
+    headers.remove(WARNING);
+    for text in bounded(before.into_iter().chain(added)) {
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - {}", quoted(&text)).as_bytes()) {
             headers.append(WARNING, value);
         }
+    }
+}
+
+/// The text of a header that [`warn`] made.
+fn text_of(header: &HeaderValue) -> Option<String> {
+    let text = std::str::from_utf8(header.as_bytes()).ok()?;
+    serde_json::from_str(text.strip_prefix("299 - ")?).ok()
+}
+
+/// Texts without repetition; where they are too long together, each is cut, and the last ones go.
+fn bounded(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut texts: Vec<String> = texts.filter(|text| !text.is_empty() && seen.insert(text.clone())).collect();
+    texts.truncate(WARNINGS_MOST);
+    if texts.iter().map(|text| text.chars().count()).sum::<usize>() <= WARNINGS_LONGEST {
+        return texts;
+    }
+    let mut written = 0;
+    texts
+        .into_iter()
+        .map(|text| text.chars().take(WARNING_LONGEST).collect::<String>())
+        .take_while(|text| {
+            let room = written < WARNINGS_LONGEST;
+            written += text.chars().count();
+            room
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warned(batches: &[&[&str]]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for batch in batches {
+            warn(&mut headers, &batch.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        }
+        headers.get_all(WARNING).iter().map(|v| String::from_utf8(v.as_bytes().to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn warnings_are_quoted_and_told_once() {
+        assert_eq!(
+            warned(&[&["a \"b\" \\c", "d\ne\u{7f}", ""], &["é", "de"]]),
+            [r#"299 - "a \"b\" \\c""#, r#"299 - "de""#, r#"299 - "é""#]
+        );
+    }
+
+    #[test]
+    fn warnings_are_whole_up_to_4_kib_and_cut_beyond() {
+        let long = |n: usize, c: char| c.to_string().repeat(n);
+        let (a, b) = (long(4000, 'a'), long(96, 'é'));
+        assert_eq!(warned(&[&[&a, &b]]), [format!("299 - \"{a}\""), format!("299 - \"{b}\"")]);
+        // One character too many: all are cut, those said before as well.
+        assert_eq!(
+            warned(&[&[&a], &[&long(97, 'é')]]),
+            [format!("299 - \"{}\"", long(256, 'a')), format!("299 - \"{}\"", long(97, 'é'))]
+        );
+        let many: Vec<String> = (0..50).map(|n| format!("{n} {}", long(300, 'x'))).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(warned(&[&many]).len(), 16);
+        let short: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+        let short: Vec<&str> = short.iter().map(String::as_str).collect();
+        assert_eq!(warned(&[&short]).len(), WARNINGS_MOST);
     }
 }

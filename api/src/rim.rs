@@ -12,17 +12,19 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::app::App;
 use crate::encode::{self, Spelling};
 use crate::negotiate::{self, Endpoint, Format};
 use crate::query::Query;
 use crate::respond;
-use crate::status::Status;
+use crate::status::{Status, quoted};
 
-/// How long a request may take until its answer begins. A watch begins at once, so it is meant too.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// How long a request may take until its answer begins (Kubernetes' numbers): one that reads, and one that writes. A
+/// watch begins at once, so it is meant too.
+const READING_LONGEST: Duration = Duration::from_secs(60);
+const WRITING_LONGEST: Duration = Duration::from_secs(34);
 
 /// What a request was, for metrics; left in the response by the dispatcher.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +40,9 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let spelling = spelling(request.headers(), &query);
 
     let mut response = if app.token.admits(request.uri().path(), request.headers()) {
-        let limit = time_limit(&query);
-        match tokio::time::timeout(limit, catching(next.run(request))).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(panic)) => {
-                tracing::error!("a request handler panicked: {}", panic_text(panic.as_ref()));
-                Status::internal("the request could not be completed because of a fault in the server").into_response()
-            }
-            Err(_) => Status::timeout(format!("request did not complete within {limit:?}")).into_response(),
+        match time_limit(request.method(), &query) {
+            Ok(limit) => within(limit, next.run(request)).await,
+            Err(status) => status.into_response(),
         }
     } else {
         Status::unauthorized().into_response()
@@ -62,6 +59,18 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let label = response.extensions().get::<Label>().copied().unwrap_or(Label { verb: "other", resource: "" });
     app.metrics.request(label, response.status(), begun.elapsed());
     response
+}
+
+/// What the handler answers, or why it does not.
+async fn within(limit: Duration, handler: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(limit, catching(handler)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            tracing::error!("a request handler panicked: {}", panic_text(panic.as_ref()));
+            Status::internal("the request could not be completed because of a fault in the server").into_response()
+        }
+        Err(_) => Status::timeout("request did not complete within the allotted timeout").into_response(),
+    }
 }
 
 /// A `Status` as a response; keeps headers that the handler had set, such as `Allow`.
@@ -83,32 +92,55 @@ fn spelling(headers: &HeaderMap, query: &Query) -> Spelling {
     Spelling { format, pretty: negotiate::pretty(headers, query) }
 }
 
-/// `?timeout=` shortens the limit (Go's durations: `32s`, `1m30s`, `500ms`); what cannot be read is ignored.
-fn time_limit(query: &Query) -> Duration {
-    query.get("timeout").and_then(go_duration).filter(|d| !d.is_zero()).map_or(TIME_LIMIT, |d| d.min(TIME_LIMIT))
+/// How long this request may take. `?timeout=` shortens the limit (Go's durations: `32s`, `1m30s`, `500ms`), but not that
+/// of a watch, which is long by its nature.
+///
+/// # Errors
+/// 400 for what is no duration.
+fn time_limit(method: &Method, query: &Query) -> Result<Duration, Status> {
+    let longest = if method.is_safe() { READING_LONGEST } else { WRITING_LONGEST };
+    let Some(text) = query.text("timeout").filter(|_| !(method.is_safe() && query.flag("watch"))) else {
+        return Ok(longest);
+    };
+    let asked = go_duration(text)
+        .map_err(|problem| Status::bad_request(format!("invalid timeout specified in the request URL - {problem}")))?;
+    Ok(if asked.is_zero() { longest } else { asked.min(longest) })
 }
 
-fn go_duration(text: &str) -> Option<Duration> {
+/// Reads what Go's `time.ParseDuration` reads, and refuses the rest in its words. Less than nothing is nothing.
+fn go_duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("time: invalid duration {}", quoted(text));
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if unsigned == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if unsigned.is_empty() {
+        return Err(invalid());
+    }
+    let is_digit = |c: char| c.is_ascii_digit() || c == '.';
     let mut total = 0.0;
-    let mut rest = text;
+    let mut rest = unsigned;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
+        let (number, tail) = rest.split_at(rest.find(|c| !is_digit(c)).unwrap_or(rest.len()));
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let (unit, next) = tail.split_at(tail.find(is_digit).unwrap_or(tail.len()));
         let seconds = match unit {
+            "" => return Err(format!("time: missing unit in duration {}", quoted(text))),
             "h" => 3600.0,
             "m" => 60.0,
             "s" => 1.0,
             "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
+            "us" | "µs" | "μs" => 1e-6,
             "ns" => 1e-9,
-            _ => return None,
+            other => return Err(format!("time: unknown unit {} in duration {}", quoted(other), quoted(text))),
         };
-        total += number.parse::<f64>().ok()? * seconds;
+        total += number * seconds;
         rest = next;
     }
-    Duration::try_from_secs_f64(total).ok()
+    if text.starts_with('-') {
+        return Ok(Duration::ZERO);
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| invalid())
 }
 
 /// Runs a future and catches a panic in it: one broken request must not take its connection's other streams along.
@@ -131,26 +163,4 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn go_durations() {
-        assert_eq!(go_duration("32s"), Some(Duration::from_secs(32)));
-        assert_eq!(go_duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(go_duration("500ms"), Some(Duration::from_millis(500)));
-        for bad in ["32", "s", "-1s", "1x", "1e400s"] {
-            assert_eq!(go_duration(bad), None, "{bad}");
-        }
-        assert_eq!(time_limit(&Query::parse(Some("timeout=1h"))), TIME_LIMIT);
-        assert_eq!(time_limit(&Query::parse(Some("timeout=0s"))), TIME_LIMIT);
-        assert_eq!(time_limit(&Query::parse(Some("timeout=2s"))), Duration::from_secs(2));
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_an_error_and_not_the_end() {
-        let caught = catching(async { panic!("dropped {}", "a plate") }).await;
-        assert_eq!(panic_text(caught.unwrap_err().as_ref()), "dropped a plate");
-        assert_eq!(catching(async { 1 }).await.unwrap(), 1);
-    }
-}
+mod tests;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on};
-use http::Method;
+use http::{Method, Uri};
+use tower::ServiceExt;
 
 use crate::app::App;
 use crate::call::Call;
 use crate::negotiate::{self, Endpoint};
+use crate::path::PathValues;
 use crate::query::Query;
 use crate::rim::Label;
 use crate::routes::{self, Action, Route, Scope};
@@ -34,7 +36,6 @@ pub fn build(config: &Config) -> Router {
         .route("/openapi/v3/api/{version}", get(openapi::core))
         .route("/openapi/v3/apis/{group}/{version}", get(openapi::group))
         .route("/version", get(version::get))
-        .route("/version/", get(version::get))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
@@ -47,11 +48,30 @@ pub fn build(config: &Config) -> Router {
     for (pattern, routes) in patterns {
         router = router.route(&pattern, methods(routes));
     }
+    let router =
+        router.method_not_allowed_fallback(async || Status::method_not_allowed()).with_state::<()>(app.clone());
+    let exact = router.clone().fallback(async || Status::no_such_path());
     router
-        .method_not_allowed_fallback(async || Status::method_not_allowed())
-        .fallback(async || Status::no_such_path())
-        .layer(axum::middleware::from_fn_with_state(app.clone(), rim::around))
-        .with_state(app)
+        .fallback(move |request: Request| without_slash(exact, request))
+        .layer(axum::middleware::from_fn_with_state(app, rim::around))
+}
+
+/// A path that nothing is served on, asked for once more without the slashes at its end: Kubernetes answers either, and
+/// its Python client sends `/version/`.
+async fn without_slash(exact: Router, mut request: Request) -> Response {
+    let trimmed = request.uri().path().trim_end_matches('/');
+    let target = match request.uri().query() {
+        Some(query) => format!("{trimmed}?{query}"),
+        None => trimmed.to_owned(),
+    };
+    match target.parse::<Uri>() {
+        Ok(uri) if !trimmed.is_empty() && trimmed != request.uri().path() => {
+            *request.uri_mut() = uri;
+            let Ok(response) = exact.oneshot(request).await;
+            response
+        }
+        _ => Status::no_such_path().into_response(),
+    }
 }
 
 /// The methods of one path.
@@ -63,7 +83,7 @@ fn methods(routes: Vec<Route>) -> MethodRouter<Arc<App>> {
         // `Action::method` names methods that have a filter, every one.
         let Ok(filter) = MethodFilter::try_from(route.action.method()) else { continue };
         let route = Arc::new(route);
-        let handler = move |State(app): State<Arc<App>>, parameters: RawPathParams, request: Request| {
+        let handler = move |State(app): State<Arc<App>>, parameters: PathValues, request: Request| {
             dispatch(app, route.clone(), parameters, request)
         };
         methods = methods.merge(on(filter, handler));
@@ -89,14 +109,14 @@ fn verb(method: &Method, named: bool) -> &str {
 }
 
 /// Turns a request into a call and hands it to its action.
-async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: RawPathParams, request: Request) -> Response {
+async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query());
     let watch = route.action == Action::List && query.flag("watch");
     let label =
         Label { verb: if watch { "watch" } else { route.action.verb() }, resource: route.resource.info().plural };
 
-    let mut values = parameters.iter().map(|(_, value)| value.to_owned());
+    let mut values = parameters.iter().map(str::to_owned);
     let namespace = match route.scope {
         Scope::Namespace => values.next(),
         Scope::Cluster => Some(String::new()),

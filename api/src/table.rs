@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{FieldError, Object, Resource, Revision};
+use model::{FieldError, Object, Resource, Revision, View};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,15 +32,16 @@ impl Include {
     /// Reads `includeObject`.
     ///
     /// # Errors
-    /// 422 for an unknown value.
+    /// 400 for an unknown value.
     pub fn read(query: &Query) -> Result<Self, Status> {
         match query.text("includeObject") {
             None | Some("Metadata") => Ok(Self::Metadata),
             Some("None") => Ok(Self::None),
             Some("Object") => Ok(Self::Object),
             Some(other) => {
-                let error = FieldError::not_supported("includeObject", other, &["Metadata", "None", "Object"]);
-                Err(Status::invalid_kind("meta.k8s.io", "TableOptions", "", &[error]))
+                let text = "must be 'Metadata', 'Object', 'None', or empty";
+                let error = FieldError::invalid("includeObject", other, text);
+                Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")))
             }
         }
     }
@@ -102,6 +103,13 @@ impl Table {
             }
             put(out, "{\"cells\":");
             put_json(out, &cells::of(object, now));
+            if let Some((reason, message)) = completed(object) {
+                put(out, ",\"conditions\":[{\"type\":\"Completed\",\"status\":\"True\",\"reason\":\"");
+                put(out, reason);
+                put(out, "\",\"message\":\"");
+                put(out, message);
+                put(out, "\"}]");
+            }
             put(out, ",\"object\":");
             match self.include {
                 Include::None => put(out, "null"),
@@ -111,6 +119,17 @@ impl Table {
             out.push(b'}');
         }
         put(out, "]}");
+    }
+}
+
+/// Reason and message of the row's condition `Completed`: a Pod that runs no more carries it, so that a client may leave
+/// it out.
+fn completed(object: &Object) -> Option<(&'static str, &'static str)> {
+    let View::Pod(pod) = &object.view else { return None };
+    match pod.status.phase.as_str() {
+        "Succeeded" => Some(("Succeeded", "The pod has completed successfully.")),
+        "Failed" => Some(("Failed", "The pod failed.")),
+        _ => None,
     }
 }
 

@@ -3,6 +3,9 @@
 //! The cases stand in `bad_input/cases.txt`, the answers in `bad_input/answers.golden`; `UPDATE_EXPECT=1` writes the
 //! latter anew, to be read before it is committed. After every case the store must hold what it held before, at the
 //! same revision, with the same addresses and ports in use.
+//!
+//! `bad_input/rules.txt` lists the rules by which objects are refused. It is complete by construction: a rule that no
+//! case breaks fails the test, and so does a cause that no rule has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking, too")]
 
@@ -19,6 +22,11 @@ const TOKEN: &str = "token-of-this-test";
 const CASES: &str = include_str!("bad_input/cases.txt");
 /// What the cases run into: objects that take names, addresses and ports.
 const GROUND: &str = include_str!("bad_input/ground.txt");
+/// What takes every address and port of the cluster that is full.
+const GROUND_FULL: &str = include_str!("bad_input/ground_full.txt");
+const RULES: &str = include_str!("bad_input/rules.txt");
+/// The header by which a case chooses another cluster than the dual-stack one.
+const CLUSTER: &str = "Cluster";
 
 struct Case {
     name: String,
@@ -106,36 +114,143 @@ fn without_uids(text: &str) -> String {
     out
 }
 
+/// A cluster that cases are sent to.
+struct Cluster {
+    name: &'static str,
+    router: axum::Router,
+    store: store::Store,
+    /// What it held when the ground was laid.
+    before: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn new(name: &'static str, cidrs: &[&str], node_ports: std::ops::RangeInclusive<u16>, ground: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = store::Config {
+            service_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+            node_ports,
+            ..store::Config::new(directory.path().join("portolan.db"))
+        };
+        // Generated names are the same in every run.
+        let environment =
+            store::Environment { clock: Box::new(|| "2024-05-01T12:00:00Z".parse().unwrap()), seed: [1, 2, 3, 4] };
+        let store = store::Store::open_in(config, environment).await.unwrap();
+        let config = api::Config { store: store.clone(), token: TOKEN.to_owned(), version: "v0.0.0-test".to_owned() };
+        let router = api::router(&config);
+        for case in parse(ground) {
+            let (code, answer) = send(&router, &case).await;
+            assert!(code < 300, "ground: {}: {code} {answer}", case.name);
+        }
+        Self { name, router, before: dump(&store), store, _directory: directory }
+    }
+}
+
+/// One line of `rules.txt`.
+struct Rule<'a> {
+    line: &'a str,
+    /// `*` is any.
+    kind: &'a str,
+    path: &'a str,
+    reason: String,
+    text: &'a str,
+    /// Why no case can break it.
+    never: Option<&'a str>,
+}
+
+fn rules() -> Vec<Rule<'static>> {
+    let lines = RULES.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut columns = line.split(" | ");
+            let mut next = || columns.next().unwrap_or_else(|| panic!("{line}: four columns, please"));
+            let (kind, path, reason, text) = (next(), next(), format!("FieldValue{}", next()), next());
+            Rule { line, kind, path, reason, text, never: columns.next() }
+        })
+        .collect()
+}
+
+/// `spec.ports[i].port` for `spec.ports[3].port`; keys of maps stay.
+fn pattern(path: &str) -> String {
+    let mut parts = path.split('[');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |pattern, part| match part.split_once(']') {
+        Some((index, rest)) if index.bytes().all(|b| b.is_ascii_digit()) => format!("{pattern}[i]{rest}"),
+        _ => format!("{pattern}[{part}"),
+    })
+}
+
+/// The causes of a 422, and which rules they broke.
+fn judge(case: &Case, answer: &Value, rules: &[Rule<'_>], broken: &mut [bool], problems: &mut Vec<String>) {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let kind = text(&answer["details"]["kind"]);
+    for cause in answer["details"]["causes"].as_array().into_iter().flatten() {
+        let (path, reason, message) =
+            (pattern(&text(&cause["field"])), text(&cause["reason"]), text(&cause["message"]));
+        let found = rules.iter().position(|rule| {
+            (rule.kind == "*" || rule.kind == kind)
+                && rule.path == path
+                && rule.reason == reason
+                && message.contains(rule.text)
+        });
+        match found {
+            None => problems.push(format!("{}: no rule has {kind} | {path} | {reason} | {message}", case.name)),
+            Some(found) if rules[found].never.is_some() => {
+                problems.push(format!("{}: this can happen after all: {}", case.name, rules[found].line));
+            }
+            Some(found) => broken[found] = true,
+        }
+    }
+}
+
 #[tokio::test]
 async fn bad_input_gets_its_status_and_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store::Store::open(store::Config {
-        path: dir.path().join("portolan.db"),
-        service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()],
-        node_ports: 30000..=32767,
-        history: store::History::default(),
-    })
-    .await
-    .unwrap();
-    let router =
-        api::router(&api::Config { store: store.clone(), token: TOKEN.to_owned(), version: "v0.0.0-test".to_owned() });
-    for case in parse(GROUND) {
-        let (code, answer) = send(&router, &case).await;
-        assert!(code < 300, "ground: {}: {code} {answer}", case.name);
-    }
-
+    let clusters = [
+        Cluster::new("dual-stack", &["10.96.0.0/16", "fd00:10:96::/112"], 30000..=32767, GROUND).await,
+        Cluster::new("single-stack", &["10.96.0.0/16"], 30000..=32767, "").await,
+        Cluster::new("full", &["10.96.0.0/29"], 30000..=30000, GROUND_FULL).await,
+    ];
     let cases = parse(CASES);
-    assert!(cases.len() >= 60, "{} cases", cases.len());
-    let before = dump(&store);
+    let rules = rules();
+    let mut broken = vec![false; rules.len()];
+    let mut problems = Vec::new();
     let mut answers = String::new();
     for case in &cases {
-        let (code, answer) = send(&router, case).await;
-        assert!((400..600).contains(&code), "{}: {code} {answer}", case.name);
+        let chosen = case.headers.iter().find(|(name, _)| name == CLUSTER).map_or("dual-stack", |(_, value)| value);
+        let cluster = clusters.iter().find(|cluster| cluster.name == chosen).unwrap();
+        let (code, answer) = send(&cluster.router, case).await;
+        if !(400..600).contains(&code) {
+            problems.push(format!("{}: {code} {answer}", case.name));
+            continue;
+        }
         assert_eq!(answer["kind"], "Status", "{}: {answer}", case.name);
         assert_eq!(answer["code"], code, "{}", case.name);
-        assert_eq!(dump(&store), before, "{}: the store has changed", case.name);
-        let pretty = without_uids(&serde_json::to_string_pretty(&answer).unwrap());
+        if dump(&cluster.store) != cluster.before {
+            problems.push(format!("{}: the store has changed, by this case or the one before", case.name));
+        }
+        if code == 422 {
+            judge(case, &answer, &rules, &mut broken, &mut problems);
+        }
+        let pretty = without_uids(&serde_json::to_string_pretty(&shortened(answer)).unwrap());
         write!(answers, "### {}\n{} {}\n{code}\n{pretty}\n\n", case.name, case.method, case.path).unwrap();
     }
     expect_test::expect_file!["bad_input/answers.golden"].assert_eq(&answers);
+    let untested = rules.iter().zip(&broken).filter(|(rule, broken)| !**broken && rule.never.is_none());
+    problems.extend(untested.map(|(rule, _)| format!("no case breaks this rule: {}", rule.line)));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Texts that quote a body which is long on purpose, cut.
+fn shortened(mut value: Value) -> Value {
+    const LONGEST: usize = 2000;
+    match &mut value {
+        Value::String(text) if text.len() > LONGEST => {
+            let kept: String = text.chars().take(200).collect();
+            *text = format!("{kept} … {} bytes", text.len());
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = shortened(item.take())),
+        Value::Object(map) => map.values_mut().for_each(|item| *item = shortened(item.take())),
+        _ => {}
+    }
+    value
 }

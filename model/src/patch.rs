@@ -4,6 +4,7 @@
 //! number of operations, how much `copy` may add, and how deep a document may become (a few operations can nest
 //! a document deeper than the stack that walks it).
 
+mod go;
 mod json;
 mod order;
 mod strategic;

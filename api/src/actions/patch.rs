@@ -10,11 +10,12 @@ use model::schema::json_kind;
 use serde_json::Value;
 use store::Verb;
 
+use crate::body::Document;
 use crate::call::Call;
 use crate::negotiate::{self, Format};
 use crate::options::FieldValidation;
 use crate::respond;
-use crate::status::Status;
+use crate::status::{Status, quoted};
 
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -41,11 +42,10 @@ pub async fn patch(call: Call, body: Body) -> Result<Response, Status> {
     shape(kind, &document.value)?;
 
     let strict = options.field_validation == FieldValidation::Strict;
-    let duplicates: Vec<String> =
-        document.duplicates.iter().map(|f| format!("duplicate field {}", crate::status::quoted(f))).collect();
-    if strict && !duplicates.is_empty() {
+    let findings = findings(kind, &document);
+    if strict && !findings.is_empty() {
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let error = FieldError::invalid("patch", text, format!("strict decoding error: {}", duplicates.join(", ")));
+        let error = FieldError::invalid("patch", text, format!("strict decoding error: {}", findings.join(", ")));
         return Err(Status::invalid(call.resource, &call.name, &[error]));
     }
     let verb = Verb::Patch { kind, patch: document.value, subresource: call.subresource(), strict };
@@ -53,8 +53,8 @@ pub async fn patch(call: Call, body: Body) -> Result<Response, Status> {
 
     let mut response = respond::object(&call, StatusCode::OK, &written.object)?;
     let quiet = options.field_validation == FieldValidation::Ignore;
-    let warnings: Vec<String> = (duplicates.into_iter().chain(written.warnings))
-        .filter(|w| !(quiet && (w.starts_with("unknown field ") || w.starts_with("duplicate field "))))
+    let warnings: Vec<String> = (findings.into_iter().chain(written.warnings))
+        .filter(|w| !(quiet && FINDINGS.iter().any(|finding| w.starts_with(finding))))
         .collect();
     respond::warn(response.headers_mut(), &warnings);
     Ok(response)
@@ -72,6 +72,27 @@ fn kind(content_type: Option<&str>) -> Result<PatchKind, Status> {
         _ => Err(Status::unsupported_media_type(&CONTENT_TYPES)),
     }
 }
+
+/// How a warning about a field begins; `Ignore` keeps these back.
+const FINDINGS: [&str; 4] =
+    ["unknown field ", "duplicate field ", "json patch unknown field ", "json patch duplicate field "];
+
+/// What is odd about the patch itself: keys that stand twice, and members of a JSON patch's operations that mean nothing.
+/// Whether the patched object knows its fields is found out where it is patched.
+fn findings(kind: PatchKind, document: &Document) -> Vec<String> {
+    let json = kind == PatchKind::Json;
+    let prefix = if json { "json patch " } else { "" };
+    let duplicates = document.duplicates.iter().map(|field| format!("{prefix}duplicate field {}", quoted(field)));
+    let operations = if json { document.value.as_array().map(Vec::as_slice) } else { None };
+    let members = operations.unwrap_or_default().iter().enumerate().flat_map(|(index, operation)| {
+        let names = operation.as_object().into_iter().flat_map(|operation| operation.keys());
+        names.filter(|name| !OPERATION_MEMBERS.contains(&name.as_str())).map(move |name| format!("[{index}].{name}"))
+    });
+    duplicates.chain(members.map(|field| format!("{prefix}unknown field {}", quoted(&field)))).collect()
+}
+
+/// What an operation of a JSON patch may say.
+const OPERATION_MEMBERS: [&str; 4] = ["op", "path", "from", "value"];
 
 /// Whether the document can be a patch of its kind at all.
 fn shape(kind: PatchKind, patch: &Value) -> Result<(), Status> {

@@ -143,6 +143,74 @@ fn pods() {
                 json!({"phase": "Pending", "initContainerStatuses": [
                     {"name": "i", "state": {"terminated": {"exitCode": 0}}}, {"name": "j", "state": {"running": {}}}]}),
             ),
+            // Past its initialization, what init containers restarted counts no more.
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}),
+                json!({"phase": "Running", "initContainerStatuses": [
+                    {"name": "i", "restartCount": 7, "state": {"terminated": {"exitCode": 0}},
+                     "lastState": {"terminated": {"finishedAt": "2024-05-01T11:59:00Z"}}}],
+                    "containerStatuses": [{"name": "a", "ready": true, "restartCount": 1, "state": {"running": {}},
+                     "lastState": {"terminated": {"finishedAt": "2024-05-01T11:54:30Z"}}}]}),
+            ),
+            // Before, it does.
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]}),
+                json!({"phase": "Pending", "initContainerStatuses": [
+                    {"name": "i", "restartCount": 7, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                     "lastState": {"terminated": {"finishedAt": "2024-05-01T11:59:00Z"}}}],
+                    "containerStatuses": [{"name": "a", "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}}]}),
+            ),
+            // Sidecars run on: they count as containers do, ready and restarted.
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}], "initContainers": [
+                    {"name": "s", "restartPolicy": "Always"}, {"name": "i"}, {"name": "t", "restartPolicy": "Always"}]}),
+                json!({"phase": "Running", "initContainerStatuses": [
+                    {"name": "s", "started": true, "ready": true, "restartCount": 4, "state": {"running": {}},
+                     "lastState": {"terminated": {"finishedAt": "2024-05-01T09:00:00Z"}}},
+                    {"name": "i", "restartCount": 2, "state": {"terminated": {"exitCode": 0}}},
+                    {"name": "t", "started": true, "ready": false, "restartCount": 0, "state": {"running": {}}}],
+                    "containerStatuses": [running("a")]}),
+            ),
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}]}),
+                json!({"phase": "Pending", "initContainerStatuses": [
+                    {"name": "s", "started": true, "ready": true, "state": {"running": {}}},
+                    {"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}]}),
+            ),
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}),
+                json!({"phase": "Pending", "initContainerStatuses": [
+                    {"name": "i", "state": {"terminated": {"exitCode": 137, "signal": 9}}}]}),
+            ),
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}], "schedulingGates": [{"name": "x/y"}]}),
+                json!({"phase": "Pending", "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}),
+            ),
+            // What ran to its end does not become Terminating by being deleted.
+            pod(
+                json!({"deletionTimestamp": "2024-05-01T11:59:00Z"}),
+                json!({"containers": [{"name": "a"}]}),
+                json!({"phase": "Succeeded", "containerStatuses": [
+                    {"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}),
+            ),
+            pod(
+                json!({}),
+                two.clone(),
+                json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
+                    {"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}, running("b")]}),
+            ),
+            pod(
+                json!({}),
+                json!({"containers": [{"name": "a"}]}),
+                json!({"phase": "Failed", "containerStatuses": [{"name": "a", "state": {"terminated": {"exitCode": 3}}}]}),
+            ),
             pod(
                 json!({}),
                 json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "x/y"}, {"conditionType": "z"}]}),
@@ -162,6 +230,15 @@ fn pods() {
             p | 0/2 | Evicted | 0 | 5m | <none> | node-1 | <none> | <none>
             p | 0/2 | Init:ExitCode:2 | 0 | 5m | <none> | <none> | <none> | <none>
             p | 0/1 | Init:1/2 | 0 | 5m | <none> | <none> | <none> | <none>
+            p | 1/1 | Running | 1 (5m30s ago) | 5m | <none> | <none> | <none> | <none>
+            p | 0/1 | Init:CrashLoopBackOff | 7 (60s ago) | 5m | <none> | <none> | <none> | <none>
+            p | 2/3 | Running | 4 (3h ago) | 5m | <none> | <none> | <none> | <none>
+            p | 1/2 | Init:1/2 | 0 | 5m | <none> | <none> | <none> | <none>
+            p | 0/1 | Init:Signal:9 | 0 | 5m | <none> | <none> | <none> | <none>
+            p | 0/1 | SchedulingGated | 0 | 5m | <none> | <none> | <none> | <none>
+            p | 0/1 | Completed | 0 | 5m | <none> | <none> | <none> | <none>
+            p | 1/2 | Running | 0 | 5m | <none> | node-1 | <none> | <none>
+            p | 0/1 | ExitCode:3 | 0 | 5m | <none> | <none> | <none> | <none>
             p | 0/1 | Running | 0 | 5m | <none> | <none> | <none> | 1/2"#]],
     );
 }
@@ -230,7 +307,7 @@ fn endpoints_and_slices() {
         expect![[r#"
             Name | Endpoints | Age
             e | 10.0.0.1:80,[fd00::2]:80,10.0.0.1:443 + 2 more... | 5m
-            e | <none> | 5m
+            e |  | 5m
             e | <none> | 5m"#]],
     );
     check(
@@ -343,6 +420,15 @@ fn the_whole_table() {
         }
     "#]]
     .assert_eq(&String::from_utf8(crate::encode::indent(&json)).unwrap());
+
+    // Nobody can tell a Pod that runs no more by its cells alone.
+    for (phase, message) in [("Succeeded", "The pod has completed successfully."), ("Failed", "The pod failed.")] {
+        let pods = Table { resource: Resource::Pods, include: Include::None, ..table };
+        let objects = [object(Resource::Pods, pod(json!({}), json!({}), json!({"phase": phase})))];
+        let value: Value = serde_json::from_slice(&pods.render(None, &objects, false, now())).unwrap();
+        let condition = json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]);
+        assert_eq!(value["rows"][0]["conditions"], condition);
+    }
 
     for (include, expected) in
         [(Include::None, "\"object\":null}]}"), (Include::Object, "\"status\":{\"phase\":\"Active\"}}}]}")]

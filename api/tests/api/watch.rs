@@ -11,15 +11,18 @@ use serde_json::{Value, json};
 use crate::app::{App, SERVICES};
 
 /// The lines of a watch.
-struct Lines {
+pub struct Lines {
     body: Body,
     buffer: BytesMut,
 }
 
 impl Lines {
     async fn open(app: &App, query: &str, accept: &str) -> Self {
-        let request =
-            App::request("GET", &format!("{SERVICES}?watch=true&{query}")).header("Accept", accept).body(Body::empty());
+        Self::open_at(app, &format!("{SERVICES}?watch=true&{query}"), accept).await
+    }
+
+    pub async fn open_at(app: &App, path: &str, accept: &str) -> Self {
+        let request = App::request("GET", path).header("Accept", accept).body(Body::empty());
         let response = app.start(request.unwrap()).await;
         let (parts, body) = response.into_parts();
         assert_eq!(parts.status, 200);
@@ -28,7 +31,7 @@ impl Lines {
     }
 
     /// The next event; None at the end of the stream.
-    async fn next(&mut self) -> Option<Value> {
+    pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 let line = self.buffer.split_to(end + 1);

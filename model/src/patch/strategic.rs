@@ -3,12 +3,13 @@
 //! Objects merge field by field and `null` deletes, as in a merge patch. The schema says for each list whether
 //! it is replaced, united, or merged by a key. Directives, which the patch carries among its fields:
 //!
-//! - `$patch: replace | delete | merge` in an object or in an item of a list;
+//! - `$patch: replace | delete | merge` in an object or in an item of a list; as an item of its own, `replace` is for
+//!   the whole list;
 //! - `$retainKeys: [a, b]`: other fields of this object go;
 //! - `$deleteFromPrimitiveList/<list>: [x]`: these scalars go;
 //! - `$setElementOrder/<list>: [{key: x}, …]`: the order of the merged list.
 //!
-//! One deliberate difference: where several items share the merge key (Service ports 53/TCP and 53/UDP merge by
+//! Two deliberate differences. `merge`, which upstream names and then refuses, is taken for what it says. And where several items share the merge key (Service ports 53/TCP and 53/UDP merge by
 //! `port`), items are told apart by the keys that server-side apply uses, if the patch names them. Upstream folds
 //! the two into one.
 
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::PatchError;
+use super::go::Go;
 use crate::resource::Resource;
 use crate::schema::{self, Shape, Struct};
 use list::{ListChange, merge_list};
@@ -135,7 +137,10 @@ fn directive(patch: &Map<String, Value>) -> Result<Option<Directive>, PatchError
         Some(Value::String(text)) if text == "replace" => Ok(Some(Directive::Replace)),
         Some(Value::String(text)) if text == "delete" => Ok(Some(Directive::Delete)),
         Some(Value::String(text)) if text == "merge" => Ok(Some(Directive::Merge)),
-        Some(other) => Err(PatchError::malformed(format!("unknown patch type: {other}"))),
+        Some(other) => {
+            let map = Go(&Value::Object(patch.clone())).to_string();
+            Err(PatchError::malformed(format!("unknown patch type: {} in map: {map}", Go(other))))
+        }
     }
 }
 
@@ -148,14 +153,14 @@ fn list_directive<'a>(
         None | Some(Value::Null) => Ok(None),
         Some(Value::Array(items)) => Ok(Some(items)),
         Some(_) => {
-            let directive = prefix.trim_end_matches('/');
-            Err(PatchError::malformed(format!("invalid patch format of {directive} list")))
+            let list = if prefix == SET_ORDER { "setElementOrder" } else { "primitive" };
+            Err(PatchError::malformed(format!("invalid patch format of {list} list")))
         }
     }
 }
 
 fn retain_keys(current: &mut Map<String, Value>, patch: &Map<String, Value>, list: &Value) -> Result<(), PatchError> {
-    let malformed = || PatchError::malformed("invalid patch format of $retainKeys");
+    let malformed = || PatchError::malformed("invalid patch format of retainKeys");
     let retained = list
         .as_array()
         .ok_or_else(malformed)?

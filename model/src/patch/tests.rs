@@ -122,6 +122,63 @@ fn strategic_merges_by_key() {
             json!({ "status": { "conditions": [{ "type": "A", "status": "False" }, { "type": "B" }] } }),
         ),
         (
+            "an empty order says nothing",
+            ports(json!([{ "port": 80 }])),
+            json!({ "spec": { "$setElementOrder/ports": [], "ports": [{ "port": 81 }] } }),
+            ports(json!([{ "port": 80 }, { "port": 81 }])),
+        ),
+        (
+            "a replacing marker is for the list, and no item of it",
+            ports(json!([{ "port": 80 }])),
+            ports(json!([{ "port": 90 }, { "$patch": "replace", "port": 91 }])),
+            ports(json!([{ "port": 90 }])),
+        ),
+        (
+            "merge is what happens anyhow",
+            json!({ "spec": { "selector": { "a": "1" }, "ports": [{ "port": 80 }] } }),
+            json!({ "spec": {
+                "selector": { "$patch": "merge", "b": "2" },
+                "ports": [{ "$patch": "merge", "port": 80, "name": "x" }],
+            } }),
+            json!({ "spec": { "selector": { "a": "1", "b": "2" }, "ports": [{ "port": 80, "name": "x" }] } }),
+        ),
+        (
+            "a map goes",
+            json!({ "spec": { "selector": { "a": "1" } } }),
+            json!({ "spec": { "selector": { "$patch": "delete" } } }),
+            json!({ "spec": { "selector": {} } }),
+        ),
+        (
+            "a delete takes every item of its key, and one that is not there takes none",
+            ports(json!([{ "port": 53, "protocol": "TCP" }, { "port": 53, "protocol": "UDP" }, { "port": 80 }])),
+            ports(json!([{ "$patch": "delete", "port": 53 }, { "$patch": "delete", "port": 99 }])),
+            ports(json!([{ "port": 80 }])),
+        ),
+        (
+            "a delete that names the protocol takes that one",
+            ports(json!([{ "port": 53, "protocol": "TCP" }, { "port": 53, "protocol": "UDP" }])),
+            ports(json!([{ "$patch": "delete", "port": 53, "protocol": "UDP" }])),
+            ports(json!([{ "port": 53, "protocol": "TCP" }])),
+        ),
+        (
+            "finalizers are put in order",
+            json!({ "metadata": { "finalizers": ["a/a", "b/b", "c/c"] } }),
+            json!({ "metadata": { "$setElementOrder/finalizers": ["c/c", "a/a"] } }),
+            json!({ "metadata": { "finalizers": ["b/b", "c/c", "a/a"] } }),
+        ),
+        (
+            "other fields of the object go, and the null ones",
+            json!({ "spec": { "type": "ExternalName", "externalName": "x", "clusterIP": "1", "sessionAffinity": "None" } }),
+            json!({ "spec": { "$retainKeys": ["type", "sessionAffinity"], "type": "ClusterIP", "externalName": null } }),
+            json!({ "spec": { "type": "ClusterIP", "sessionAffinity": "None" } }),
+        ),
+        (
+            "a new item comes first, those that the patch does not name keep their places",
+            ports(json!([{ "port": 1 }, { "port": 2 }, { "port": 3 }])),
+            ports(json!([{ "port": 3, "name": "c" }, { "port": 9 }, { "port": 1, "name": "a" }])),
+            ports(json!([{ "port": 2 }, { "port": 3, "name": "c" }, { "port": 9 }, { "port": 1, "name": "a" }])),
+        ),
+        (
             "directives for a list that is not there",
             json!({ "spec": {} }),
             json!({ "spec": { "$setElementOrder/ports": [{ "port": 80 }] } }),
@@ -186,6 +243,14 @@ fn strategic_refusals() {
         json!({ "spec": { "$patch": "other" } }),
         json!({ "spec": { "$setElementOrder/ports": { "port": 80 } } }),
         json!({ "spec": { "$setElementOrder/ports": [{ "port": 81 }], "ports": [{ "port": 80 }] } }),
+        json!({ "spec": {
+            "$setElementOrder/ports": [{ "port": 80 }, { "port": 81 }], "ports": [{ "port": 81 }, { "port": 80 }],
+        } }),
+        json!({ "metadata": { "$setElementOrder/finalizers": ["a/b"], "finalizers": ["c/d"] } }),
+        json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": "a/b" } }),
+        json!({ "spec": { "$retainKeys": "type" } }),
+        json!({ "spec": { "ports": [{ "$patch": "delete" }] } }),
+        json!({ "spec": { "ports": [{ "$patch": "twist", "port": 80 }] } }),
         json!({ "spec": { "$retainKeys": ["type"], "externalName": "x" } }),
         json!({ "spec": { "ports": [{ "name": "x" }] } }),
         json!({ "spec": { "ports": [80] } }),
@@ -203,12 +268,30 @@ fn strategic_refusals() {
         out.push('\n');
     }
     expect![[r#"
-        400 unknown patch type: "other"
-        400 invalid patch format of $setElementOrder list
-        400 the item with port 80 in the patch is not in its $setElementOrder list
-        400 invalid patch format of $retainKeys
-        422 map: {"name":"x"} does not contain declared merge key: port
-        422 80 is not an object with the merge key port
+        400 unknown patch type: other in map: map[$patch:other]
+        400 invalid patch format of setElementOrder list
+        400 The order in patch list:
+        [map[port:80]]
+         doesn't match $setElementOrder list:
+        [map[port:81]]
+
+        400 The order in patch list:
+        [map[port:81] map[port:80]]
+         doesn't match $setElementOrder list:
+        [map[port:80] map[port:81]]
+
+        400 The order in patch list:
+        [c/d]
+         doesn't match $setElementOrder list:
+        [a/b]
+
+        400 invalid patch format of primitive list
+        400 invalid patch format of retainKeys
+        422 map: map[$patch:delete] does not contain declared merge key: port
+        400 unknown patch type: twist in map: map[$patch:twist port:80]
+        400 invalid patch format of retainKeys
+        422 map: map[name:x] does not contain declared merge key: port
+        422 80 is not a map with the merge key port
         400 Invalid JSON document: a merge patch is an object
     "#]]
     .assert_eq(&out);
@@ -324,7 +407,8 @@ proptest! {
         let mut expected: std::collections::BTreeMap<u8, u8> = current.iter().copied().filter(|(port, _)| !delete.contains(port)).collect();
         expected.extend(update.iter().copied());
         let order: Vec<u8> = expected.keys().rev().copied().collect();
-        let mut items = port_list(&update);
+        // The patch's items stand in the order that it sets.
+        let mut items = port_list(&order.iter().filter_map(|port| update.iter().find(|(p, _)| p == port)).copied().collect::<Vec<_>>());
         items.extend(delete.iter().map(|port| json!({ "$patch": "delete", "port": port })));
         let patch = json!({ "spec": {
             "$setElementOrder/ports": order.iter().map(|port| json!({ "port": port })).collect::<Vec<_>>(),

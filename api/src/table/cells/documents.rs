@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::super::age;
 use super::{NONE, Row, first_three, items, text};
 
-/// Ready addresses with each port; a subset without ports shows its addresses alone.
+/// Ready addresses with each port; a subset without ports shows its addresses alone. Nothing stands where there are
+/// subsets and no address in them is ready.
 pub fn endpoints(name: Value, endpoints: &Value, age: Value) -> Row {
     let list = items(endpoints, "/subsets").iter().flat_map(|subset| {
         let addresses = items(subset, "/addresses").iter().map(|a| text(a, "/ip"));
@@ -18,7 +19,8 @@ pub fn endpoints(name: Value, endpoints: &Value, age: Value) -> Row {
         let numbers = ports.iter().map(|port| port["port"].as_i64().unwrap_or(0));
         numbers.flat_map(|number| addresses.iter().map(move |ip| host_port(ip, number))).collect()
     });
-    vec![name, first_three(list, NONE).into(), age]
+    let placeholder = if items(endpoints, "/subsets").is_empty() { NONE } else { "" };
+    vec![name, first_three(list, placeholder).into(), age]
 }
 
 fn host_port(ip: &str, port: i64) -> String {

@@ -12,15 +12,32 @@ struct Summary {
     reason: String,
     ready: usize,
     total: usize,
-    restarts: i64,
-    last_restart: Option<String>,
+    restarts: Restarts,
+}
+
+/// How often containers were started again, and when one of them last ended.
+#[derive(Default)]
+struct Restarts {
+    count: i64,
+    last: Option<String>,
+}
+
+impl Restarts {
+    fn add(&mut self, status: &Value) {
+        self.count += status["restartCount"].as_i64().unwrap_or(0);
+        // RFC 3339 in UTC sorts as text.
+        let ended = status.pointer("/lastState/terminated/finishedAt").and_then(Value::as_str).map(str::to_owned);
+        self.last = self.last.take().max(ended);
+    }
 }
 
 pub fn row(name: Value, pod: &Pod, document: &Value, age: Value, now: Timestamp) -> Row {
     let summary = summarize(pod, document);
-    let restarts = match &summary.last_restart {
-        Some(moment) if summary.restarts > 0 => format!("{} ({} ago)", summary.restarts, age::since(Some(moment), now)),
-        _ => summary.restarts.to_string(),
+    let restarts = match summary.restarts {
+        Restarts { count, last: Some(moment) } if count != 0 => {
+            format!("{count} ({} ago)", age::since(Some(&moment), now))
+        }
+        Restarts { count, .. } => count.to_string(),
     };
     let ip = pod.status.pod_ips.first().map_or_else(|| pod.status.pod_ip.clone(), |ip| ip.ip.clone());
     vec![
@@ -42,16 +59,17 @@ fn summarize(pod: &Pod, document: &Value) -> Summary {
         reason: or(status_reason.clone(), &pod.status.phase),
         ready: 0,
         total: pod.spec.containers.len(),
-        restarts: 0,
-        last_restart: None,
+        restarts: Restarts::default(),
     };
     let gated = |c: &Value| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated";
     if items(document, "/status/conditions").iter().any(gated) {
         summary.reason = "SchedulingGated".to_owned();
     }
     let initialized = pod.status.conditions.iter().any(|c| c.type_ == "Initialized" && c.status == "True");
-    let initializing = init_containers(pod, document, &mut summary);
+    let (initializing, sidecars) = init_containers(pod, document, &mut summary);
     if !initializing || initialized {
+        // Once the pod is past its initialization only what still runs counts: sidecars and containers.
+        summary.restarts = sidecars;
         containers(pod, document, &mut summary);
     }
     if pod.metadata.terminating() {
@@ -64,24 +82,30 @@ fn summarize(pod: &Pod, document: &Value) -> Summary {
     summary
 }
 
-/// Walks the init containers; true while one of them holds the pod up.
-fn init_containers(pod: &Pod, document: &Value, summary: &mut Summary) -> bool {
+/// Walks the init containers. Returns whether one of them holds the pod up, and the restarts of the sidecars so far.
+fn init_containers(pod: &Pod, document: &Value, summary: &mut Summary) -> (bool, Restarts) {
     let sidecar = |name: &str| {
         pod.spec.init_containers.iter().any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
     };
     summary.total += pod.spec.init_containers.iter().filter(|c| sidecar(&c.name)).count();
+    let mut sidecars = Restarts::default();
     for (index, status) in items(document, "/status/initContainerStatuses").iter().enumerate() {
-        restarted(status, summary);
+        summary.restarts.add(status);
         let is_sidecar = sidecar(&text(status, "/name"));
+        if is_sidecar {
+            sidecars.add(status);
+        }
         let state = &status["state"];
-        if let Some(terminated) = state.get("terminated") {
-            if terminated["exitCode"].as_i64().unwrap_or(0) == 0 {
-                continue;
-            }
-            summary.reason = format!("Init:{}", ended(terminated));
-        } else if is_sidecar && status["started"] == true {
+        let terminated = state.get("terminated").filter(|terminated| !terminated.is_null());
+        if terminated.is_some_and(|terminated| terminated["exitCode"].as_i64().unwrap_or(0) == 0) {
+            continue;
+        }
+        if is_sidecar && status["started"] == true {
             summary.ready += usize::from(status["ready"] == true);
             continue;
+        }
+        if let Some(terminated) = terminated {
+            summary.reason = format!("Init:{}", ended(terminated));
         } else {
             let waiting = text(state, "/waiting/reason");
             summary.reason = if waiting.is_empty() || waiting == "PodInitializing" {
@@ -90,23 +114,23 @@ fn init_containers(pod: &Pod, document: &Value, summary: &mut Summary) -> bool {
                 format!("Init:{waiting}")
             };
         }
-        return true;
+        return (true, sidecars);
     }
-    false
+    (false, sidecars)
 }
 
 fn containers(pod: &Pod, document: &Value, summary: &mut Summary) {
     let mut running = false;
     // The first container has the last word.
     for status in items(document, "/status/containerStatuses").iter().rev() {
-        restarted(status, summary);
+        summary.restarts.add(status);
         let state = &status["state"];
         let waiting = text(state, "/waiting/reason");
         if !waiting.is_empty() {
             summary.reason = waiting;
-        } else if let Some(terminated) = state.get("terminated") {
+        } else if let Some(terminated) = state.get("terminated").filter(|terminated| !terminated.is_null()) {
             summary.reason = ended(terminated);
-        } else if status["ready"] == true && state.get("running").is_some() {
+        } else if status["ready"] == true && state.get("running").is_some_and(|running| !running.is_null()) {
             running = true;
             summary.ready += 1;
         }
@@ -125,15 +149,6 @@ fn ended(terminated: &Value) -> String {
     match terminated["signal"].as_i64() {
         Some(signal) if signal != 0 => format!("Signal:{signal}"),
         _ => format!("ExitCode:{}", terminated["exitCode"].as_i64().unwrap_or(0)),
-    }
-}
-
-fn restarted(status: &Value, summary: &mut Summary) {
-    summary.restarts += status["restartCount"].as_i64().unwrap_or(0);
-    // RFC 3339 in UTC sorts as text.
-    let ended = status.pointer("/lastState/terminated/finishedAt").and_then(Value::as_str).map(str::to_owned);
-    if ended > summary.last_restart {
-        summary.last_restart = ended;
     }
 }
 

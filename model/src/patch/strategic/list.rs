@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
-use super::{Directive, Fields, PATCH, directive, merge_object, strip_directives, without_directives};
+use super::{Directive, Fields, PATCH, SET_ORDER, directive, merge_object, strip_directives, without_directives};
 use crate::patch::PatchError;
+use crate::patch::go::{Go, GoList};
 use crate::patch::order::arrange;
 use crate::schema::{Merge, Shape};
 
@@ -37,7 +38,7 @@ pub(super) fn merge_list(
             delete_scalars(&mut current, change);
             Ok(change.items.map_or(current, |items| items.iter().map(strip_directives).collect()))
         }
-        Merge::Union => Ok(unite(current, change)),
+        Merge::Union => unite(current, change),
         Merge::Key { key, identity } => ByKey { fields: Fields::of(item), key, identity }.merge(current, change),
     }
 }
@@ -49,7 +50,7 @@ fn delete_scalars(current: &mut Vec<Value>, change: &ListChange<'_>) {
     }
 }
 
-fn unite(mut current: Vec<Value>, change: &ListChange<'_>) -> Vec<Value> {
+fn unite(mut current: Vec<Value>, change: &ListChange<'_>) -> Result<Vec<Value>, PatchError> {
     let texts = |items: &[Value]| items.iter().map(Value::to_string).collect::<Vec<_>>();
     let server = texts(&current);
     delete_scalars(&mut current, change);
@@ -57,7 +58,24 @@ fn unite(mut current: Vec<Value>, change: &ListChange<'_>) -> Vec<Value> {
     let items = change.items.map(Vec::as_slice).unwrap_or_default();
     current.extend(items.iter().filter(|item| present.insert(item.to_string())).cloned());
     let wanted = texts(change.order.map_or(items, Vec::as_slice));
-    arrange(current.into_iter().map(|item| (item.to_string(), item)).collect(), &wanted, &server)
+    check_order(&texts(items), &wanted, change)?;
+    Ok(arrange(current.into_iter().map(|item| (item.to_string(), item)).collect(), &wanted, &server))
+}
+
+/// Refuses a patch whose items are missing from its own `$setElementOrder`, or stand there in another order. `items`
+/// and `wanted` are the two lists' keys.
+fn check_order(items: &[String], wanted: &[String], change: &ListChange<'_>) -> Result<(), PatchError> {
+    let (Some(patch), Some(order)) = (change.items, change.order) else { return Ok(()) };
+    let mut rest = wanted.iter();
+    if wanted.is_empty() || items.iter().all(|item| rest.any(|other| other == item)) {
+        return Ok(());
+    }
+    let directive = SET_ORDER.trim_end_matches('/');
+    Err(PatchError::malformed(format!(
+        "The order in patch list:\n{}\n doesn't match {directive} list:\n{}\n",
+        GoList(patch),
+        GoList(order)
+    )))
 }
 
 /// How the items of a list are told apart.
@@ -97,17 +115,16 @@ impl ByKey {
         let mut read = Items::default();
         for item in change.items.into_iter().flatten() {
             let Value::Object(object) = item else {
-                return Err(PatchError::unprocessable(format!("{item} is not an object with the merge key {key}")));
+                return Err(PatchError::unprocessable(format!("{} is not a map with the merge key {key}", Go(item))));
             };
             let what = directive(object)?;
             if matches!(what, Some(Directive::Replace)) {
+                // A marker, whatever else it says: it is for the list, and no item of it.
                 read.replace_all = true;
-                if object.len() == 1 {
-                    continue;
-                }
+                continue;
             }
             let Some(text) = self.key_of(item) else {
-                let text = format!("map: {item} does not contain declared merge key: {key}");
+                let text = format!("map: {} does not contain declared merge key: {key}", Go(item));
                 return Err(PatchError::unprocessable(text));
             };
             if matches!(what, Some(Directive::Delete)) {
@@ -121,18 +138,10 @@ impl ByKey {
 
     /// The keys in the order that the patch gives: by its directive, or by its items.
     fn order(self, items: &Items<'_>, change: &ListChange<'_>) -> Result<Vec<String>, PatchError> {
-        let updated = items.updates.iter().map(|(text, _)| text);
-        let Some(list) = change.order else { return Ok(updated.cloned().collect()) };
+        let updated: Vec<String> = items.updates.iter().map(|(text, _)| text.clone()).collect();
+        let Some(list) = change.order else { return Ok(updated) };
         let wanted: Vec<String> = list.iter().filter_map(|item| self.key_of(item)).collect();
-        let listed: BTreeSet<&String> = wanted.iter().collect();
-        for text in updated {
-            if !listed.contains(text) {
-                let key = self.key;
-                return Err(PatchError::malformed(format!(
-                    "the item with {key} {text} in the patch is not in its $setElementOrder list"
-                )));
-            }
-        }
+        check_order(&updated, &wanted, change)?;
         Ok(wanted)
     }
 

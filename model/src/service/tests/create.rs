@@ -211,6 +211,24 @@ fn odd_spellings_are_taken_with_a_warning_and_kept_in_canonical_form() {
         spec.SessionAffinity is ignored for headless services
     "#]]
     .assert_eq(&lines(&prepare_create(&mut headless, &dual()).unwrap()));
+    let warnings = |spec: Value| lines(&prepare_create(&mut super::service(spec), &dual()).unwrap());
+    // A headless Service without affinity deserves no word about it (Kubernetes 1.34.1 has one).
+    assert_eq!(warnings(json!({"clusterIP": "None", "selector": {"a": "b"}})), "");
+    expect![[r#"
+        spec.clusterIPs[1]: IPv6 address "fd00:10:96:0::9" should be in RFC 5952 canonical format ("fd00:10:96::9")
+        spec.loadBalancerIP: non-standard IP address "192.0.02.7" will be considered invalid in a future Kubernetes release: use "192.0.2.7"
+        spec.loadBalancerSourceRanges[0]: IPv6 CIDR value "2001:db8:0::/48" should be in RFC 5952 canonical format ("2001:db8::/48")
+    "#]]
+    .assert_eq(&warnings(json!({
+        "type": "LoadBalancer", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "fd00:10:96:0::9"],
+        "loadBalancerIP": "192.0.02.7", "loadBalancerSourceRanges": ["2001:db8:0::/48"], "ports": [{"port": 80}],
+    })));
+    expect![[r#"
+        spec.externalIPs is ignored when spec.type is "ExternalName"
+    "#]]
+    .assert_eq(&warnings(json!({
+        "type": "ExternalName", "externalName": "a.example.com", "externalIPs": ["192.0.2.1"],
+    })));
 }
 
 #[test]

@@ -222,6 +222,42 @@ fn annotations() {
     .assert_eq(&text);
 }
 
+/// Rules that no request can break, because defaulting comes first; they hold for whatever is validated without it.
+#[test]
+fn what_defaulting_prevents_is_refused_all_the_same() {
+    let wrong = |fields: Value| {
+        let mut service = created(with(json!({"type": "LoadBalancer"})));
+        let mut spec = serde_json::to_value(&service.spec).unwrap();
+        for (key, value) in fields.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        service.spec = serde_json::from_value(spec).unwrap();
+        let mut errors = Vec::new();
+        validate::service(&service, &mut errors);
+        lines(&errors)
+    };
+    let mut text = wrong(json!({"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}));
+    text += &wrong(json!({"sessionAffinity": "ClientIP"}));
+    text += &wrong(json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {}}));
+    text += &wrong(json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {}}}));
+    let old = created(with(json!({})));
+    let mut unset = old.clone();
+    unset.spec.cluster_ips.clear();
+    unset.spec.ip_families.clear();
+    let mut errors = Vec::new();
+    validate::change(&old, &unset, true, &mut errors);
+    text += &lines(&errors);
+    expect![[r#"
+        spec.sessionAffinityConfig: Forbidden: must not be set when session affinity is None
+        spec.sessionAffinityConfig: Required value: when session affinity type is ClientIP
+        spec.sessionAffinityConfig.clientIP: Required value: when session affinity type is ClientIP
+        spec.sessionAffinityConfig.clientIP.timeoutSeconds: Required value: when session affinity type is ClientIP
+        spec.clusterIPs[0]: Invalid value: []: primary clusterIP can not be unset
+        spec.ipFamilies[0]: Invalid value: []: primary ipFamily can not be unset
+    "#]]
+    .assert_eq(&text);
+}
+
 #[test]
 fn several_wrong_fields_are_named_at_once() {
     let case = json!({
