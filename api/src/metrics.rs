@@ -59,7 +59,7 @@ impl Metrics {
 
     /// A watch begins; it ends when the guard is dropped.
     pub fn watcher(self: &Arc<Self>, resource: Resource) -> WatchGuard {
-        self.watchers[resource as usize].fetch_add(1, Ordering::Relaxed);
+        self.watchers[resource.stored() as usize].fetch_add(1, Ordering::Relaxed);
         WatchGuard { metrics: self.clone(), resource }
     }
 
@@ -85,7 +85,7 @@ impl Metrics {
             page.histogram(&[("verb", verb), ("resource", resource)], &BOUNDS, &cumulative, entry.count, entry.seconds);
         }
         page.family("portolan_api_watchers", Kind::Gauge, "Watches that are open.");
-        for resource in Resource::ALL {
+        for resource in Resource::all_stored() {
             let open = self.watchers[resource as usize].load(Ordering::Relaxed);
             page.sample("", &[("resource", resource.info().plural)], open as f64);
         }
@@ -100,7 +100,7 @@ pub struct WatchGuard {
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
-        self.metrics.watchers[self.resource as usize].fetch_sub(1, Ordering::Relaxed);
+        self.metrics.watchers[self.resource.stored() as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -115,7 +115,7 @@ pub async fn get(State(app): State<Arc<App>>) -> Response {
 fn write_store(page: &mut Page, app: &App) {
     let store = app.store.metrics();
     page.family("portolan_resource_revision", Kind::Gauge, "Revision of the newest change of each resource.");
-    for resource in Resource::ALL {
+    for resource in Resource::all_stored() {
         page.sample("", &[("resource", resource.info().plural)], app.store.last_change(resource) as f64);
     }
     page.family("portolan_objects", Kind::Gauge, "Objects of each resource.");

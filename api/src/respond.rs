@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use list_body::ListBody;
-use model::{Object, Resource, Revision};
+use model::{Object, Resource, Revision, events};
 
 use crate::call::Call;
 use crate::encode::{self, Spelling};
@@ -36,7 +36,7 @@ const WARNING: HeaderName = header::WARNING;
 pub fn object(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Response, Status> {
     let spelling = spelling(call);
     let json = match call.accepted.shape {
-        Shape::Plain | Shape::Discovery(_) => object.bytes.clone(),
+        Shape::Plain | Shape::Discovery(_) => events::shown(call.resource, object).bytes.clone(),
         Shape::Metadata(version) => {
             let mut out = Vec::with_capacity(512);
             table::partial_metadata(&mut out, object, version);
@@ -59,6 +59,7 @@ pub fn list(call: &Call, revision: Revision, objects: Vec<Arc<Object>>) -> Resul
     let plain = Spelling { format: Format::Json, pretty: false };
     let json = match call.accepted.shape {
         Shape::Plain | Shape::Discovery(_) => {
+            let objects = shown(call.resource, objects);
             let body = ListBody::new(head(call.resource, revision), objects);
             if spelling == plain {
                 return Ok(stream(body));
@@ -89,6 +90,14 @@ pub fn list(call: &Call, revision: Revision, objects: Vec<Arc<Object>>) -> Resul
         }
     };
     Ok(encode::response(StatusCode::OK, json, spelling))
+}
+
+/// The objects as clients of `resource` read them.
+fn shown(resource: Resource, objects: Vec<Arc<Object>>) -> Vec<Arc<Object>> {
+    if resource.info().stored_as.is_none() {
+        return objects;
+    }
+    objects.iter().map(|object| events::shown(resource, object).into_owned()).collect()
 }
 
 /// How this call's answer is spelled.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{FieldError, Object, Resource, Revision, View};
+use model::{FieldError, Object, Resource, Revision, View, events};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -114,7 +114,7 @@ impl Table {
             match self.include {
                 Include::None => put(out, "null"),
                 Include::Metadata => partial_metadata(out, object, self.version),
-                Include::Object => out.extend_from_slice(&object.bytes),
+                Include::Object => out.extend_from_slice(&events::shown(self.resource, object).bytes),
             }
             out.push(b'}');
         }

@@ -1,6 +1,6 @@
 //! The definitions: the closure of the served kinds, with lists of each kind and the types of the machinery.
 
-use k8s_openapi::api::{authentication, authorization, coordination, core, discovery, networking};
+use k8s_openapi::api::{authentication, authorization, coordination, core, discovery, events, networking};
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use k8s_openapi::apimachinery::pkg::runtime;
 use schemars::SchemaGenerator;
@@ -16,6 +16,9 @@ type Error = Box<dyn std::error::Error>;
 /// Where references point in an OpenAPI 3 document.
 const REFERENCE: &str = "#/components/schemas/";
 
+/// What is posted to `…/pods/{name}/binding`, and never stored.
+pub const BINDING: &str = "io.k8s.api.core.v1.Binding";
+
 /// Every definition by its name (`io.k8s.api.core.v1.Service`).
 pub fn definitions() -> Result<Map<String, Value>, Error> {
     let mut generator = SchemaSettings::openapi3().into_generator();
@@ -29,6 +32,7 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
         reviews.push((review, name_of(&reference_to_review(&mut generator, review))?));
     }
     for machinery in [
+        generator.subschema_for::<core::v1::Binding>(),
         generator.subschema_for::<meta::v1::DeleteOptions>(),
         generator.subschema_for::<meta::v1::Status>(),
         generator.subschema_for::<meta::v1::ListMeta>(),
@@ -58,6 +62,8 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
         definition(&mut definitions, &format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"))?
             .insert("x-kubernetes-group-version-kind".into(), kinds);
     }
+    let binding = json!([{ "group": "", "version": "v1", "kind": "Binding" }]);
+    definition(&mut definitions, BINDING)?.insert("x-kubernetes-group-version-kind".into(), binding);
     mark_lists(&mut definitions)?;
     mark_atomic_maps(&mut definitions)?;
     Ok(definitions)
@@ -76,6 +82,7 @@ fn reference_to_kind(generator: &mut SchemaGenerator, resource: Resource) -> Str
         Resource::ServiceCidrs => generator.subschema_for::<networking::v1::ServiceCIDR>(),
         Resource::IpAddresses => generator.subschema_for::<networking::v1::IPAddress>(),
         Resource::Leases => generator.subschema_for::<coordination::v1::Lease>(),
+        Resource::EventsV1 => generator.subschema_for::<events::v1::Event>(),
     };
     schema.get("$ref").and_then(Value::as_str).unwrap_or_default().to_owned()
 }

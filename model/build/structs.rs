@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use crate::definitions::BINDING;
 use crate::resource::Resource;
 use crate::review::Review;
 
@@ -43,7 +44,8 @@ pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
         let info = review.info();
         writeln!(out, "{},", root(info.group, info.version, info.kind, definitions, &index)?)?;
     }
-    writeln!(out, "];")?;
+    let binding = index.get(BINDING).ok_or_else(|| format!("no definition {BINDING}"))?;
+    writeln!(out, "];\nconst BINDING: u16 = {binding};")?;
     Ok(out)
 }
 

@@ -77,6 +77,8 @@ pub struct Cluster {
 /// subresource (a Node keeps it: the kubelet registers a Node together with its status). The name may be missing
 /// when there is a `generateName`. After an error the object is left half-prepared.
 ///
+/// `resource` is the one that was asked; the object has the form that it is stored in ([`Resource::stored`]).
+///
 /// # Errors
 /// Every field that is wrong, in the order of the object.
 pub fn prepare_create(
@@ -84,7 +86,7 @@ pub fn prepare_create(
     object: &mut Value,
     cluster: &Cluster,
 ) -> Result<Vec<String>, Vec<FieldError>> {
-    let document = document(resource, object)?;
+    let document = document(resource.stored(), object)?;
     let mut errors = Errors::default();
     if let Some(metadata) = object_mut(document, "metadata") {
         metadata::wipe(resource, metadata);
@@ -107,17 +109,19 @@ pub fn prepare_create(
 /// `status`, the status path writes metadata and `status`. `old_value` is `old` as a value, which a caller that has
 /// patched it has parsed already. After an error the object is left half-prepared.
 ///
+/// `resource` is the one that was asked; both objects have the form that they are stored in ([`Resource::stored`]).
+///
 /// # Errors
 /// Every field that is wrong or may not change.
 pub fn prepare_update(
+    resource: Resource,
     sub: Subresource,
     old: &Object,
     old_value: &Value,
     new: &mut Value,
     cluster: &Cluster,
 ) -> Result<Vec<String>, Vec<FieldError>> {
-    let resource = old.resource;
-    let document = document(resource, new)?;
+    let document = document(old.resource, new)?;
     let nothing = Document::new();
     let old_document = old_value.as_object().unwrap_or(&nothing);
     let old_metadata = old_document.get("metadata").and_then(Value::as_object).unwrap_or(&nothing);

@@ -34,7 +34,7 @@ pub(crate) fn create(resource: Resource, object: &mut Document) {
         Resource::Nodes => node::default(object),
         Resource::Endpoints => endpoints::default(object),
         Resource::EndpointSlices => endpoint_slice::default(object),
-        Resource::Events | Resource::Leases | Resource::IpAddresses | Resource::Services => {}
+        Resource::Events | Resource::EventsV1 | Resource::Leases | Resource::IpAddresses | Resource::Services => {}
     }
 }
 
@@ -47,11 +47,17 @@ pub(crate) fn update(resource: Resource, sub: Subresource, old: &Document, new: 
         Resource::Nodes => node::default(new),
         Resource::Endpoints => endpoints::default(new),
         Resource::EndpointSlices => endpoint_slice::default(new),
-        Resource::Events | Resource::Leases | Resource::IpAddresses | Resource::Services | Resource::ServiceCidrs => {}
+        Resource::Events
+        | Resource::EventsV1
+        | Resource::Leases
+        | Resource::IpAddresses
+        | Resource::Services
+        | Resource::ServiceCidrs => {}
     }
 }
 
-/// Validates all but the metadata; `old` is what a changed object replaces.
+/// Validates all but the metadata; `old` is what a changed object replaces. The object has the form that it is stored in,
+/// whatever form the client wrote: `resource` says by whose rules.
 pub(crate) fn validate(
     resource: Resource,
     sub: Subresource,
@@ -65,6 +71,7 @@ pub(crate) fn validate(
         Resource::Nodes => node::validate(old, object, errors),
         Resource::Endpoints => endpoints::validate(object, errors),
         Resource::Events => event::validate(object, errors),
+        Resource::EventsV1 => event::validate_strictly(old, object, errors),
         Resource::EndpointSlices => endpoint_slice::validate(old, object, errors),
         Resource::ServiceCidrs => service_cidr::validate(old, object, errors),
         Resource::IpAddresses => ip_address::validate(old, object, errors),

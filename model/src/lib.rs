@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod endpoints;
+pub mod events;
 pub mod field;
 mod kinds;
 mod metadata;

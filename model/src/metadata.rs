@@ -114,6 +114,7 @@ pub(crate) fn name_problems(resource: Resource, name: &str) -> Vec<String> {
         | Resource::Pods
         | Resource::Endpoints
         | Resource::Events
+        | Resource::EventsV1
         | Resource::EndpointSlices
         | Resource::ServiceCidrs
         | Resource::Leases => syntax::dns1123_subdomain(name),

@@ -123,7 +123,7 @@ impl View {
             Resource::EndpointSlices => View::EndpointSlice(serde_json::from_slice(bytes)?),
             Resource::ServiceCidrs => View::ServiceCidr(serde_json::from_slice(bytes)?),
             Resource::IpAddresses => View::IpAddress(serde_json::from_slice(bytes)?),
-            Resource::Namespaces | Resource::Endpoints | Resource::Events | Resource::Leases => {
+            Resource::Namespaces | Resource::Endpoints | Resource::Events | Resource::EventsV1 | Resource::Leases => {
                 View::Document(Box::new(serde_json::from_slice::<OnlyMeta>(bytes)?.metadata))
             }
         })

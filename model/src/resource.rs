@@ -17,6 +17,8 @@ pub enum Resource {
     ServiceCidrs,
     IpAddresses,
     Leases,
+    /// `events.k8s.io/v1`: the objects of [`Events`](Resource::Events) in another form.
+    EventsV1,
 }
 
 /// One row of the table.
@@ -39,11 +41,13 @@ pub struct ResourceInfo {
     pub create_on_update: bool,
     /// Whether PUT needs `metadata.resourceVersion` (no unconditional update).
     pub update_needs_revision: bool,
+    /// The resource whose objects these are, where this row is another form of them and nothing is stored under it.
+    pub stored_as: Option<Resource>,
 }
 
 const NO_NAMES: &[&str] = &[];
 
-static TABLE: [ResourceInfo; 10] = [
+static TABLE: [ResourceInfo; 11] = [
     row(Resource::Namespaces, "", "Namespace", "namespaces", "namespace", &["ns"], NO_NAMES, false, true, false, false),
     row(Resource::Nodes, "", "Node", "nodes", "node", &["no"], NO_NAMES, false, true, false, false),
     row(Resource::Pods, "", "Pod", "pods", "pod", &["po"], &["all"], true, true, false, false),
@@ -102,6 +106,22 @@ static TABLE: [ResourceInfo; 10] = [
         true,
         true,
     ),
+    ResourceInfo {
+        stored_as: Some(Resource::Events),
+        ..row(
+            Resource::EventsV1,
+            "events.k8s.io",
+            "Event",
+            "events",
+            "event",
+            &["ev"],
+            NO_NAMES,
+            true,
+            false,
+            true,
+            false,
+        )
+    },
 ];
 
 #[allow(clippy::too_many_arguments, reason = "a table reads better as columns than as 120 lines of field names")]
@@ -131,12 +151,13 @@ const fn row(
         status,
         create_on_update,
         update_needs_revision,
+        stored_as: None,
     }
 }
 
 impl Resource {
     /// Every served resource, in the order of the enum.
-    pub const ALL: [Resource; 10] = [
+    pub const ALL: [Resource; 11] = [
         Resource::Namespaces,
         Resource::Nodes,
         Resource::Pods,
@@ -147,11 +168,22 @@ impl Resource {
         Resource::ServiceCidrs,
         Resource::IpAddresses,
         Resource::Leases,
+        Resource::EventsV1,
     ];
 
     /// This resource's row.
     pub fn info(self) -> &'static ResourceInfo {
         &TABLE[self as usize]
+    }
+
+    /// The resource under which the objects of this one are stored: itself, but for another form of the same objects.
+    pub fn stored(self) -> Resource {
+        self.info().stored_as.unwrap_or(self)
+    }
+
+    /// The resources that have objects of their own, in the order of the enum.
+    pub fn all_stored() -> impl Iterator<Item = Resource> {
+        Self::ALL.into_iter().filter(|resource| resource.info().stored_as.is_none())
     }
 
     /// Finds a resource by API group (empty for core), version and plural name.
@@ -188,6 +220,7 @@ mod tests {
             assert_eq!(resource.info().resource, resource);
             let i = resource.info();
             assert_eq!(Resource::find(i.group, i.version, i.plural), Some(resource));
+            assert_eq!(resource.stored().info().stored_as, None);
         }
     }
 }

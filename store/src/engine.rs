@@ -88,7 +88,7 @@ impl Engine {
             Verb::Update { object, subresource } => self.update(resource, &namespace, &name, object, subresource),
             Verb::Patch { kind, patch, subresource, strict } => {
                 let old = self.existing(resource, &namespace, &name)?;
-                self.patch(&old, kind, &patch, subresource, strict)
+                self.patch(resource, &old, kind, &patch, subresource, strict)
             }
             Verb::Apply { .. } => Err(Refusal::BadRequest("server-side apply is not served yet".to_owned())),
             Verb::Delete { options } => {
@@ -142,7 +142,7 @@ impl Engine {
 
     fn existing(&self, resource: Resource, namespace: &str, name: &str) -> Result<Arc<Object>, Refusal> {
         self.state
-            .get(resource, namespace, name)
+            .get(resource.stored(), namespace, name)
             .cloned()
             .ok_or_else(|| Refusal::NotFound { resource, name: name.to_owned() })
     }

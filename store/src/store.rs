@@ -14,7 +14,8 @@ use crate::request::{Write, Written};
 use crate::watch::Watch;
 use crate::writer::{self, Message, Request};
 
-/// The store. Clones are handles of the same one; the writer ends when the last is dropped, or with [`close`](Self::close).
+/// The store. A resource that is another form of the objects of a second one is read and watched as that one: objects come
+/// in the form that they are stored in. Clones are handles of the same one; the writer ends when the last is dropped, or with [`close`](Self::close).
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -49,18 +50,18 @@ impl Store {
 
     /// The revision of the newest change of one resource; 0 or the start of the history when there was none.
     pub fn last_change(&self, resource: Resource) -> Revision {
-        self.shared.read().last_change(resource)
+        self.shared.read().last_change(resource.stored())
     }
 
     /// One object; `namespace` is empty for cluster-scoped resources.
     pub fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        self.shared.read().shelf(resource).get(namespace, name).cloned()
+        self.shared.read().shelf(resource.stored()).get(namespace, name).cloned()
     }
 
     /// Every object of a resource, or of one namespace, in key order, with the revision at which this was so.
     pub fn list(&self, resource: Resource, namespace: Option<&str>) -> (Revision, Vec<Arc<Object>>) {
         let published = self.shared.read();
-        (published.revision, published.shelf(resource).collect(namespace))
+        (published.revision, published.shelf(resource.stored()).collect(namespace))
     }
 
     /// The changes of a resource, or of one namespace, strictly after `from`.
@@ -68,7 +69,7 @@ impl Store {
     /// # Errors
     /// When changes after `from` have been forgotten: the client must list again.
     pub fn watch(&self, resource: Resource, namespace: Option<&str>, from: Revision) -> Result<Watch, Expired> {
-        Watch::new(&self.shared, resource, namespace, from)
+        Watch::new(&self.shared, resource.stored(), namespace, from)
     }
 
     /// Does one write; returns when it is on the disk and visible to readers.
@@ -108,7 +109,7 @@ impl Store {
         Metrics {
             revision: published.revision,
             compacted: get(&counters.compacted),
-            objects: Resource::ALL.iter().map(|r| (*r, published.shelf(*r).len() as u64)).collect(),
+            objects: Resource::all_stored().map(|r| (r, published.shelf(r).len() as u64)).collect(),
             history_events: published.history_events() as u64,
             history_bytes: published.history_bytes() as u64,
             database_bytes: get(&counters.database_bytes),

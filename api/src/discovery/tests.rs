@@ -26,51 +26,64 @@ fn legacy_roots() {
     check(
         &discovery.groups.legacy,
         expect![[r#"
-        {
-          "apiVersion": "v1",
-          "groups": [
             {
-              "name": "coordination.k8s.io",
-              "preferredVersion": {
-                "groupVersion": "coordination.k8s.io/v1",
-                "version": "v1"
-              },
-              "versions": [
+              "apiVersion": "v1",
+              "groups": [
                 {
-                  "groupVersion": "coordination.k8s.io/v1",
-                  "version": "v1"
-                }
-              ]
-            },
-            {
-              "name": "discovery.k8s.io",
-              "preferredVersion": {
-                "groupVersion": "discovery.k8s.io/v1",
-                "version": "v1"
-              },
-              "versions": [
+                  "name": "coordination.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "coordination.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "coordination.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
+                },
                 {
-                  "groupVersion": "discovery.k8s.io/v1",
-                  "version": "v1"
-                }
-              ]
-            },
-            {
-              "name": "networking.k8s.io",
-              "preferredVersion": {
-                "groupVersion": "networking.k8s.io/v1",
-                "version": "v1"
-              },
-              "versions": [
+                  "name": "discovery.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "discovery.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "discovery.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
+                },
                 {
-                  "groupVersion": "networking.k8s.io/v1",
-                  "version": "v1"
+                  "name": "events.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "events.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "events.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
+                },
+                {
+                  "name": "networking.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "networking.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "networking.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
                 }
-              ]
-            }
-          ],
-          "kind": "APIGroupList"
-        }"#]],
+              ],
+              "kind": "APIGroupList"
+            }"#]],
     );
 }
 
@@ -187,153 +200,190 @@ fn aggregated() {
     check(
         &discovery.groups.v2,
         expect![[r#"
-        {
-          "apiVersion": "apidiscovery.k8s.io/v2",
-          "items": [
             {
-              "metadata": {
-                "creationTimestamp": null,
-                "name": "coordination.k8s.io"
-              },
-              "versions": [
+              "apiVersion": "apidiscovery.k8s.io/v2",
+              "items": [
                 {
-                  "freshness": "Current",
-                  "resources": [
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "coordination.k8s.io"
+                  },
+                  "versions": [
                     {
-                      "resource": "leases",
-                      "responseKind": {
-                        "group": "coordination.k8s.io",
-                        "kind": "Lease",
-                        "version": "v1"
-                      },
-                      "scope": "Namespaced",
-                      "singularResource": "lease",
-                      "verbs": [
-                        "create",
-                        "delete",
-                        "deletecollection",
-                        "get",
-                        "list",
-                        "patch",
-                        "update",
-                        "watch"
-                      ]
-                    }
-                  ],
-                  "version": "v1"
-                }
-              ]
-            },
-            {
-              "metadata": {
-                "creationTimestamp": null,
-                "name": "discovery.k8s.io"
-              },
-              "versions": [
-                {
-                  "freshness": "Current",
-                  "resources": [
-                    {
-                      "resource": "endpointslices",
-                      "responseKind": {
-                        "group": "discovery.k8s.io",
-                        "kind": "EndpointSlice",
-                        "version": "v1"
-                      },
-                      "scope": "Namespaced",
-                      "singularResource": "endpointslice",
-                      "verbs": [
-                        "create",
-                        "delete",
-                        "deletecollection",
-                        "get",
-                        "list",
-                        "patch",
-                        "update",
-                        "watch"
-                      ]
-                    }
-                  ],
-                  "version": "v1"
-                }
-              ]
-            },
-            {
-              "metadata": {
-                "creationTimestamp": null,
-                "name": "networking.k8s.io"
-              },
-              "versions": [
-                {
-                  "freshness": "Current",
-                  "resources": [
-                    {
-                      "resource": "servicecidrs",
-                      "responseKind": {
-                        "group": "networking.k8s.io",
-                        "kind": "ServiceCIDR",
-                        "version": "v1"
-                      },
-                      "scope": "Cluster",
-                      "singularResource": "servicecidr",
-                      "subresources": [
+                      "freshness": "Current",
+                      "resources": [
                         {
+                          "resource": "leases",
+                          "responseKind": {
+                            "group": "coordination.k8s.io",
+                            "kind": "Lease",
+                            "version": "v1"
+                          },
+                          "scope": "Namespaced",
+                          "singularResource": "lease",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        }
+                      ],
+                      "version": "v1"
+                    }
+                  ]
+                },
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "discovery.k8s.io"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "endpointslices",
+                          "responseKind": {
+                            "group": "discovery.k8s.io",
+                            "kind": "EndpointSlice",
+                            "version": "v1"
+                          },
+                          "scope": "Namespaced",
+                          "singularResource": "endpointslice",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        }
+                      ],
+                      "version": "v1"
+                    }
+                  ]
+                },
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "events.k8s.io"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "events",
+                          "responseKind": {
+                            "group": "events.k8s.io",
+                            "kind": "Event",
+                            "version": "v1"
+                          },
+                          "scope": "Namespaced",
+                          "shortNames": [
+                            "ev"
+                          ],
+                          "singularResource": "event",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        }
+                      ],
+                      "version": "v1"
+                    }
+                  ]
+                },
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "networking.k8s.io"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "servicecidrs",
                           "responseKind": {
                             "group": "networking.k8s.io",
                             "kind": "ServiceCIDR",
                             "version": "v1"
                           },
-                          "subresource": "status",
+                          "scope": "Cluster",
+                          "singularResource": "servicecidr",
+                          "subresources": [
+                            {
+                              "responseKind": {
+                                "group": "networking.k8s.io",
+                                "kind": "ServiceCIDR",
+                                "version": "v1"
+                              },
+                              "subresource": "status",
+                              "verbs": [
+                                "get",
+                                "patch",
+                                "update"
+                              ]
+                            }
+                          ],
                           "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
                             "get",
+                            "list",
                             "patch",
-                            "update"
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "ipaddresses",
+                          "responseKind": {
+                            "group": "networking.k8s.io",
+                            "kind": "IPAddress",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "shortNames": [
+                            "ip"
+                          ],
+                          "singularResource": "ipaddress",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
                           ]
                         }
                       ],
-                      "verbs": [
-                        "create",
-                        "delete",
-                        "deletecollection",
-                        "get",
-                        "list",
-                        "patch",
-                        "update",
-                        "watch"
-                      ]
-                    },
-                    {
-                      "resource": "ipaddresses",
-                      "responseKind": {
-                        "group": "networking.k8s.io",
-                        "kind": "IPAddress",
-                        "version": "v1"
-                      },
-                      "scope": "Cluster",
-                      "shortNames": [
-                        "ip"
-                      ],
-                      "singularResource": "ipaddress",
-                      "verbs": [
-                        "create",
-                        "delete",
-                        "deletecollection",
-                        "get",
-                        "list",
-                        "patch",
-                        "update",
-                        "watch"
-                      ]
+                      "version": "v1"
                     }
-                  ],
-                  "version": "v1"
+                  ]
                 }
-              ]
-            }
-          ],
-          "kind": "APIGroupDiscoveryList",
-          "metadata": {}
-        }"#]],
+              ],
+              "kind": "APIGroupDiscoveryList",
+              "metadata": {}
+            }"#]],
     );
     let text = |document: &Document| String::from_utf8(document.json.to_vec()).unwrap();
     assert_eq!(
@@ -393,28 +443,31 @@ fn root_lists_what_is_served() {
     check(
         &Discovery::new().paths,
         expect![[r#"
-        {
-          "paths": [
-            "/api",
-            "/api/v1",
-            "/apis",
-            "/apis/coordination.k8s.io",
-            "/apis/coordination.k8s.io/v1",
-            "/apis/discovery.k8s.io",
-            "/apis/discovery.k8s.io/v1",
-            "/apis/networking.k8s.io",
-            "/apis/networking.k8s.io/v1",
-            "/healthz",
-            "/livez",
-            "/metrics",
-            "/openapi/v3",
-            "/openapi/v3/api/v1",
-            "/openapi/v3/apis/coordination.k8s.io/v1",
-            "/openapi/v3/apis/discovery.k8s.io/v1",
-            "/openapi/v3/apis/networking.k8s.io/v1",
-            "/readyz",
-            "/version"
-          ]
-        }"#]],
+            {
+              "paths": [
+                "/api",
+                "/api/v1",
+                "/apis",
+                "/apis/coordination.k8s.io",
+                "/apis/coordination.k8s.io/v1",
+                "/apis/discovery.k8s.io",
+                "/apis/discovery.k8s.io/v1",
+                "/apis/events.k8s.io",
+                "/apis/events.k8s.io/v1",
+                "/apis/networking.k8s.io",
+                "/apis/networking.k8s.io/v1",
+                "/healthz",
+                "/livez",
+                "/metrics",
+                "/openapi/v3",
+                "/openapi/v3/api/v1",
+                "/openapi/v3/apis/coordination.k8s.io/v1",
+                "/openapi/v3/apis/discovery.k8s.io/v1",
+                "/openapi/v3/apis/events.k8s.io/v1",
+                "/openapi/v3/apis/networking.k8s.io/v1",
+                "/readyz",
+                "/version"
+              ]
+            }"#]],
     );
 }

@@ -91,7 +91,7 @@ pub fn of(resource: Resource) -> &'static [Column] {
         Resource::Pods => &PODS,
         Resource::Services => &SERVICES,
         Resource::Endpoints => &ENDPOINTS,
-        Resource::Events => &EVENTS,
+        Resource::Events | Resource::EventsV1 => &EVENTS,
         Resource::EndpointSlices => &ENDPOINT_SLICES,
         Resource::ServiceCidrs => &SERVICE_CIDRS,
         Resource::IpAddresses => &IP_ADDRESSES,

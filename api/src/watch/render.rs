@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use model::{Object, Resource, Revision};
+use model::{Object, Resource, Revision, events};
 use serde_json::{Value, json};
 use store::EventKind;
 
@@ -36,14 +36,14 @@ impl Renderer {
 
     /// Whether an event's line is the one that the store has made.
     pub fn is_plain(&self) -> bool {
-        matches!(self.render, Render::Plain)
+        matches!(self.render, Render::Plain) && self.resource.info().stored_as.is_none()
     }
 
     /// One event.
     pub fn event(&mut self, out: &mut BytesMut, kind: EventKind, object: &Arc<Object>) {
         begin(out, kind.as_str());
         match self.render {
-            Render::Plain => out.extend_from_slice(&object.bytes),
+            Render::Plain => out.extend_from_slice(&events::shown(self.resource, object).bytes),
             Render::Metadata(version) => {
                 let mut text = Vec::with_capacity(512);
                 table::partial_metadata(&mut text, object, version);

@@ -176,7 +176,7 @@ async fn every_advertised_resource_is_served() {
         assert_eq!(app.get(&format!("/apis/{name}")).await.json()["kind"], "APIGroup");
         roots.push(format!("/apis/{}", group["preferredVersion"]["groupVersion"].as_str().unwrap()));
     }
-    assert_eq!(roots.len(), 4);
+    assert_eq!(roots.len(), 5);
     for root in roots {
         let list = app.get(&root).await.json();
         assert_eq!(list["kind"], "APIResourceList");

@@ -12,7 +12,13 @@ async fn the_index_leads_to_documents_that_may_be_kept() {
     let names: Vec<&String> = paths.keys().collect();
     assert_eq!(
         names,
-        ["api/v1", "apis/coordination.k8s.io/v1", "apis/discovery.k8s.io/v1", "apis/networking.k8s.io/v1"]
+        [
+            "api/v1",
+            "apis/coordination.k8s.io/v1",
+            "apis/discovery.k8s.io/v1",
+            "apis/events.k8s.io/v1",
+            "apis/networking.k8s.io/v1"
+        ]
     );
     for (name, entry) in paths {
         let url = entry["serverRelativeURL"].as_str().unwrap();

@@ -7,15 +7,17 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::events;
 use crate::schema::tests::any_document;
 
 pub(crate) fn cluster() -> Cluster {
     Cluster { families: vec![Family::V4, Family::V6] }
 }
 
-/// What is stored, or the errors, a line each.
+/// What is stored, in the form in which it is, or the errors, a line each.
 pub(crate) fn create(resource: Resource, mut object: Value) -> Result<Value, String> {
     identify(resource, &mut object);
+    events::to_stored(resource, &mut object);
     match prepare_create(resource, &mut object, &cluster()) {
         Ok(_) => Ok(object),
         Err(errors) => Err(lines(&errors)),
@@ -25,8 +27,9 @@ pub(crate) fn create(resource: Resource, mut object: Value) -> Result<Value, Str
 /// As [`create`], of an object that replaces `old`.
 pub(crate) fn update(resource: Resource, sub: Subresource, old: &Value, mut new: Value) -> Result<Value, String> {
     identify(resource, &mut new);
-    let old = Object::decode(resource, Bytes::from(old.to_string())).expect("an object");
-    match prepare_update(sub, &old, &old.value().unwrap(), &mut new, &cluster()) {
+    events::to_stored(resource, &mut new);
+    let old = Object::decode(resource.stored(), Bytes::from(old.to_string())).expect("an object");
+    match prepare_update(resource, sub, &old, &old.value().unwrap(), &mut new, &cluster()) {
         Ok(_) => Ok(new),
         Err(errors) => Err(lines(&errors)),
     }
@@ -267,6 +270,14 @@ fn samples() -> Vec<(Resource, Value)> {
             json!({ "metadata": { "name": "10.0.0.1" }, "spec": { "parentRef": { "resource": "services", "name": "a" } } }),
         ),
         (Resource::Leases, named(json!({ "holderIdentity": "a" }))),
+        (
+            Resource::EventsV1,
+            json!({
+                "metadata": { "name": "a" }, "regarding": { "namespace": "default" }, "reason": "r", "note": "n",
+                "type": "Normal", "action": "a", "eventTime": "2026-01-01T00:00:00.000000Z",
+                "reportingController": "example.com/c", "reportingInstance": "i",
+            }),
+        ),
     ]
 }
 
@@ -313,6 +324,7 @@ proptest! {
 }
 
 fn stores(resource: Resource, object: &Value) {
+    let resource = resource.stored();
     assert_eq!(schema::check(resource, object).mismatched, Vec::<String>::new());
     Object::decode(resource, Bytes::from(object.to_string())).expect("a stored object");
 }

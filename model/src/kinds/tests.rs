@@ -265,6 +265,67 @@ fn event() {
 }
 
 #[test]
+fn event_of_the_new_api() {
+    let event = |fields: Value| {
+        let mut event = json!({
+            "metadata": { "name": "e" }, "regarding": { "namespace": "default" }, "reason": "r", "note": "n",
+            "type": "Normal", "action": "a", "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "example.com/c", "reportingInstance": "i",
+        });
+        for (name, value) in fields.as_object().expect("an object") {
+            event[name] = value.clone();
+        }
+        event
+    };
+    let resource = Resource::EventsV1;
+    let wrong: String = [
+        json!({ "eventTime": null, "type": "Odd", "series": { "count": 1 } }),
+        json!({ "reportingController": "", "reportingInstance": "", "action": "" }),
+        json!({ "deprecatedCount": 1, "deprecatedSource": { "component": "c" },
+            "deprecatedFirstTimestamp": "2026-01-01T00:00:00Z", "deprecatedLastTimestamp": "2026-01-01T00:00:00Z" }),
+    ]
+    .into_iter()
+    .map(|fields| refused(resource, event(fields)) + "\n")
+    .collect();
+    expect![[r#"
+        series.count: Invalid value: "": should be at least 2
+        series.lastObservedTime: Required value
+        eventTime: Required value
+        type: Invalid value: "": has invalid value: Odd
+
+        reportingController: Required value
+        reportingController: Invalid value: "": name part must be non-empty
+        reportingController: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        reportingInstance: Required value
+        action: Required value
+
+        firstTimestamp: Invalid value: "": needs to be unset
+        lastTimestamp: Invalid value: "": needs to be unset
+        count: Invalid value: "": needs to be unset
+        source: Invalid value: "": needs to be unset
+
+    "#]].assert_eq(&wrong);
+
+    let stored = create(resource, event(json!({ "deprecatedCount": 0, "deprecatedSource": {} }))).expect("an event");
+    assert_eq!(stored["message"], "n");
+    let main = Subresource::None;
+    let series = json!({ "series": { "count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z" } });
+    assert!(update(resource, main, &stored, event(series)).is_ok());
+    let changed = json!({ "note": "other", "series": { "count": 1 }, "reportingController": "example.com/d" });
+    expect![[r#"
+        series.count: Invalid value: "": should be at least 2
+        series.lastObservedTime: Required value
+        message: Invalid value: "other": field is immutable
+        reportingController: Invalid value: "example.com/d": field is immutable
+    "#]]
+    .assert_eq(&update(resource, main, &stored, event(changed.clone())).unwrap_err());
+    // The old API lets a recorder say something else later.
+    let mut lenient = stored.clone();
+    lenient["message"] = "other".into();
+    assert!(update(Resource::Events, main, &stored, lenient).is_ok());
+}
+
+#[test]
 fn namespace() {
     let created = create(
         Resource::Namespaces,

@@ -9,6 +9,8 @@ use crate::review::Review;
 pub enum Kind {
     Resource(Resource),
     Review(Review),
+    /// core/v1 Binding, the body of `…/pods/{name}/binding`.
+    Binding,
 }
 
 impl From<Resource> for Kind {
@@ -26,7 +28,7 @@ impl From<Review> for Kind {
 impl Kind {
     /// Every one.
     pub fn all() -> impl Iterator<Item = Kind> {
-        Resource::ALL.into_iter().map(Kind::from).chain(Review::ALL.into_iter().map(Kind::from))
+        Resource::ALL.into_iter().map(Kind::from).chain(Review::ALL.into_iter().map(Kind::from)).chain([Kind::Binding])
     }
 
     /// API group; empty for core.
@@ -34,6 +36,7 @@ impl Kind {
         match self {
             Self::Resource(resource) => resource.info().group,
             Self::Review(review) => review.info().group,
+            Self::Binding => "",
         }
     }
 
@@ -41,6 +44,7 @@ impl Kind {
         match self {
             Self::Resource(resource) => resource.info().version,
             Self::Review(review) => review.info().version,
+            Self::Binding => "v1",
         }
     }
 
@@ -55,6 +59,7 @@ impl Kind {
         match self {
             Self::Resource(resource) => resource.info().kind,
             Self::Review(review) => review.info().kind,
+            Self::Binding => "Binding",
         }
     }
 
@@ -67,6 +72,7 @@ impl Kind {
         struct_at(match self {
             Self::Resource(resource) => super::ROOTS[resource as usize],
             Self::Review(review) => super::REVIEW_ROOTS[review as usize],
+            Self::Binding => super::BINDING,
         })
     }
 }

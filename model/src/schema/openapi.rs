@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::Kind;
+use crate::resource::Resource;
 
 static OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
@@ -23,7 +24,11 @@ pub fn openapi_schemas<K: Into<Kind>>(kinds: impl IntoIterator<Item = K>) -> Map
         return Map::new();
     };
     // A list of a kind that is never stored has no schema, and is passed over below.
-    let names = kinds.into_iter().map(|kind| kind.into().schema_name());
+    let names = kinds.into_iter().map(Into::into).flat_map(|kind| match kind {
+        Kind::Resource(Resource::Pods) => vec![kind, Kind::Binding],
+        _ => vec![kind],
+    });
+    let names = names.map(Kind::schema_name);
     let mut open: Vec<String> = names.flat_map(|name| [name.to_owned(), format!("{name}List")]).collect();
     open.extend(MACHINERY.iter().map(|name| format!("{MACHINERY_PREFIX}{name}")));
     let mut closure = BTreeSet::new();

@@ -40,7 +40,8 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
-    /// Whether the object, which is of the kind that the selector was parsed for, is selected.
+    /// Whether the object, which is of the kind that the selector was parsed for, in the form that it is stored in, is
+    /// selected.
     pub fn matches(&self, object: &Object) -> bool {
         self.requirements.iter().all(|requirement| {
             let found = if requirement.field == "status.podIPs" {
@@ -150,6 +151,18 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
             "source",
             "type",
         ],
+        Resource::EventsV1 => &[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingController",
+            "type",
+        ],
         Resource::Endpoints
         | Resource::EndpointSlices
         | Resource::ServiceCidrs
@@ -229,15 +242,15 @@ fn document_field(bytes: &[u8], field: &str) -> String {
     let document: Document = serde_json::from_slice(bytes).unwrap_or_default();
     let involved = document.involved_object;
     match field {
-        "involvedObject.kind" => involved.kind,
-        "involvedObject.namespace" => involved.namespace,
-        "involvedObject.name" => involved.name,
-        "involvedObject.uid" => involved.uid,
-        "involvedObject.apiVersion" => involved.api_version,
-        "involvedObject.resourceVersion" => involved.resource_version,
-        "involvedObject.fieldPath" => involved.field_path,
+        "involvedObject.kind" | "regarding.kind" => involved.kind,
+        "involvedObject.namespace" | "regarding.namespace" => involved.namespace,
+        "involvedObject.name" | "regarding.name" => involved.name,
+        "involvedObject.uid" | "regarding.uid" => involved.uid,
+        "involvedObject.apiVersion" | "regarding.apiVersion" => involved.api_version,
+        "involvedObject.resourceVersion" | "regarding.resourceVersion" => involved.resource_version,
+        "involvedObject.fieldPath" | "regarding.fieldPath" => involved.field_path,
         "reason" => document.reason,
-        "reportingComponent" => document.reporting_component,
+        "reportingComponent" | "reportingController" => document.reporting_component,
         // Newer recorders name the component in the second place.
         "source" => document
             .source

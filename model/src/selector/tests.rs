@@ -172,6 +172,14 @@ fn fields_of_each_kind() {
         (&namespace, "status.phase=Active", true),
         (&namespace, "", true),
     ];
+    for (selector, expected) in [
+        ("regarding.name=p,regarding.kind=Pod,regarding.namespace=", true),
+        ("reportingController=kubelet,reason=Started,type=Normal,metadata.namespace=n", true),
+        ("regarding.uid!=1", false),
+    ] {
+        let parsed = FieldSelector::parse(Resource::EventsV1, selector).unwrap_or_else(|e| panic!("{selector}: {e}"));
+        assert_eq!(parsed.matches(&event), expected, "{selector}");
+    }
     for (object, selector, expected) in cases {
         let parsed = FieldSelector::parse(object.resource, selector).unwrap_or_else(|e| panic!("{selector}: {e}"));
         assert_eq!(parsed.matches(object), expected, "{selector}");
@@ -186,6 +194,7 @@ fn field_selector_errors() {
     let mut out = String::new();
     for (resource, text) in [
         (Resource::Services, "spec.nope=1"),
+        (Resource::EventsV1, "involvedObject.name=p"),
         (Resource::Leases, "spec.holderIdentity=1"),
         (Resource::Pods, "status.phase"),
         (Resource::Pods, "metadata.name=a=b"),
@@ -201,6 +210,7 @@ fn field_selector_errors() {
     }
     expect![[r#"
         services spec.nope=1  ->  field label not supported: spec.nope
+        events involvedObject.name=p  ->  field label not supported: involvedObject.name
         leases spec.holderIdentity=1  ->  "spec.holderIdentity" is not a known field selector: only "metadata.name", "metadata.namespace"
         pods status.phase  ->  invalid selector: 'status.phase'; can't understand 'status.phase'
         pods metadata.name=a=b  ->  invalid field selector: unescaped character in value: 61

@@ -76,8 +76,7 @@ impl Loaded {
         value: &[u8],
     ) -> Result<(), OpenError> {
         let failed = |source| OpenError::Row { path: path.to_owned(), revision, source };
-        let resource = Resource::ALL
-            .into_iter()
+        let resource = Resource::all_stored()
             .find(|r| r.info().plural == resource)
             .ok_or_else(|| failed(RowError::Resource(resource.to_owned())))?;
         let kind = kind_of(kind).ok_or_else(|| failed(RowError::Kind(kind)))?;

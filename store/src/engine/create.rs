@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::admission::prepare_create;
 use model::types::{Service, ServiceCidr};
-use model::{Object, Resource};
+use model::{Object, Resource, events};
 use serde_json::Value;
 
 use super::stamp::{cannot_handle, edit_metadata, metadata_text};
@@ -29,11 +29,13 @@ impl Engine {
         if metadata_text(&object, "resourceVersion").is_some_and(|version| version != "0") {
             return Err(Refusal::BadRequest("resourceVersion should not be set on objects to be created".to_owned()));
         }
+        events::to_stored(resource, &mut object);
+        let stored = resource.stored();
         let generated = self.settle_name(resource, namespace, name, &mut object)?;
         let name = metadata_text(&object, "name").unwrap_or_default().to_owned();
         self.check_namespace(resource, namespace, &name)?;
         let warnings = prepare_create(resource, &mut object, &self.cluster).map_err(Refusal::Invalid)?;
-        if let Some(existing) = self.state.get(resource, namespace, &name) {
+        if let Some(existing) = self.state.get(stored, namespace, &name) {
             let existing = match (generated, existing.meta().terminating()) {
                 (true, _) => Existing::Generated,
                 (false, true) => Existing::Terminating,
@@ -41,8 +43,8 @@ impl Engine {
             };
             return Err(Refusal::AlreadyExists { resource, name, existing });
         }
-        self.stamp_new(resource, &mut object);
-        let object = self.put_new(resource, object)?;
+        self.stamp_new(stored, &mut object);
+        let object = self.put_new(stored, object)?;
         Ok(written(object, Outcome::Created, warnings))
     }
 
@@ -94,7 +96,7 @@ impl Engine {
         let mut name = String::new();
         for _ in 0..NAME_ATTEMPTS {
             name = format!("{base}{}", self.chance.suffix());
-            if self.state.get(resource, namespace, &name).is_none() {
+            if self.state.get(resource.stored(), namespace, &name).is_none() {
                 break;
             }
         }

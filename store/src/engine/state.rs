@@ -180,7 +180,12 @@ impl State {
             Resource::EndpointSlices => self.place_slice(key, old, new),
             Resource::IpAddresses => self.place_address(key, old.is_some(), new.is_some()),
             Resource::ServiceCidrs => self.place_cidr(key, old, new),
-            Resource::Namespaces | Resource::Nodes | Resource::Endpoints | Resource::Events | Resource::Leases => {}
+            Resource::Namespaces
+            | Resource::Nodes
+            | Resource::Endpoints
+            | Resource::Events
+            | Resource::EventsV1
+            | Resource::Leases => {}
         }
         before
     }

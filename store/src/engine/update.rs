@@ -1,11 +1,12 @@
 //! Replacing and patching (research B.4: preconditions, no-op writes, finalizers).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::admission::{Subresource, prepare_update};
 use model::patch::{self, PatchError, PatchKind};
 use model::types::{Service, ServiceCidr};
-use model::{FieldError, Object, Resource, schema};
+use model::{FieldError, Object, Resource, events, schema};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,10 +24,10 @@ impl Engine {
         resource: Resource,
         namespace: &str,
         name: &str,
-        object: Value,
+        mut object: Value,
         subresource: Subresource,
     ) -> Result<Written, Refusal> {
-        let Some(old) = self.state.get(resource, namespace, name).cloned() else {
+        let Some(old) = self.state.get(resource.stored(), namespace, name).cloned() else {
             // A client that names a version or a uid means an object that it has seen, and that is gone.
             let knew = version(&object).is_some() || metadata_text(&object, "uid").is_some();
             if resource.info().create_on_update && subresource == Subresource::None && !knew {
@@ -35,11 +36,14 @@ impl Engine {
             return Err(Refusal::NotFound { resource, name: name.to_owned() });
         };
         let current = old.value().map_err(broken)?;
-        self.replace(&old, &current, object, subresource)
+        events::to_stored(resource, &mut object);
+        self.replace(resource, &old, &current, object, subresource)
     }
 
+    /// A patch speaks of the form that clients of `resource` see.
     pub(super) fn patch(
         &mut self,
+        resource: Resource,
         old: &Arc<Object>,
         kind: PatchKind,
         patch: &Value,
@@ -48,12 +52,13 @@ impl Engine {
     ) -> Result<Written, Refusal> {
         let refused = |detail: String| Refusal::Invalid(vec![FieldError::invalid("patch", patch.to_string(), detail)]);
         let current = old.value().map_err(broken)?;
-        let mut new = patch::apply(kind, old.resource, &current, patch).map_err(|error| match error {
+        let shown = shown(resource, &current);
+        let mut new = patch::apply(kind, resource, &shown, patch).map_err(|error| match error {
             PatchError::TooManyOperations { .. } => Refusal::TooLarge(error.to_string()),
             PatchError::Malformed { .. } => Refusal::BadRequest(error.to_string()),
             PatchError::Unprocessable { .. } => refused(error.to_string()),
         })?;
-        let checked = schema::check(old.resource, &new);
+        let checked = schema::check(resource, &new);
         if let Some(first) = checked.mismatched.first() {
             return Err(refused(first.clone()));
         }
@@ -62,14 +67,15 @@ impl Engine {
             if strict {
                 return Err(refused(format!("strict decoding error: {}", unknown.join(", "))));
             }
-            schema::prune(old.resource, &mut new);
+            schema::prune(resource, &mut new);
         }
         for field in ["name", "namespace"] {
             if metadata_text(&new, field) != metadata_text(&current, field) {
                 return Err(Refusal::BadRequest(format!("the {field} of the object cannot be changed by a patch")));
             }
         }
-        let mut answer = self.replace(old, &current, new, subresource)?;
+        events::to_stored(resource, &mut new);
+        let mut answer = self.replace(resource, old, &current, new, subresource)?;
         answer.warnings.splice(0..0, unknown);
         Ok(answer)
     }
@@ -77,13 +83,15 @@ impl Engine {
     /// Makes `new` the state of an object that is there; `current` is that object as a value.
     fn replace(
         &mut self,
+        resource: Resource,
         old: &Arc<Object>,
         current: &Value,
         mut new: Value,
         subresource: Subresource,
     ) -> Result<Written, Refusal> {
-        check_preconditions(old, &new)?;
-        let warnings = prepare_update(subresource, old, current, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
+        check_preconditions(resource, old, &new)?;
+        let warnings =
+            prepare_update(resource, subresource, old, current, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
         let changed = match old.resource {
             Resource::Services => {
                 let service: Service = serde_json::from_value(new).map_err(|e| cannot_handle(old.resource, &e))?;
@@ -105,14 +113,23 @@ impl Engine {
     }
 }
 
+/// The object as clients of `resource` see it.
+fn shown(resource: Resource, current: &Value) -> Cow<'_, Value> {
+    if resource.info().stored_as.is_none() {
+        return Cow::Borrowed(current);
+    }
+    let mut shown = current.clone();
+    events::to_shown(resource, &mut shown);
+    Cow::Owned(shown)
+}
+
 /// The version that a client wrote; "0" means any, as in Kubernetes.
 fn version(object: &Value) -> Option<&str> {
     metadata_text(object, "resourceVersion").filter(|version| *version != "0")
 }
 
-fn check_preconditions(old: &Object, new: &Value) -> Result<(), Refusal> {
-    let conflict =
-        |detail: String| Err(Refusal::Conflict { resource: old.resource, name: old.key.name.to_string(), detail });
+fn check_preconditions(resource: Resource, old: &Object, new: &Value) -> Result<(), Refusal> {
+    let conflict = |detail: String| Err(Refusal::Conflict { resource, name: old.key.name.to_string(), detail });
     if let Some(uid) = metadata_text(new, "uid")
         && uid != old.meta().uid()
     {
