@@ -1,11 +1,12 @@
 //! One request to a resource, as its action sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
-use model::Resource;
+use model::{Resource, Revision};
 use store::{DeleteOptions, Verb, Write, Written};
 
 use crate::app::App;
@@ -16,6 +17,9 @@ use crate::query::Query;
 use crate::routes::Action;
 use crate::serve::Draining;
 use crate::status::Status;
+
+/// How long a revision that is not there yet is waited for, as in Kubernetes' watch cache.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Everything an action needs but the body, which is not `Sync` and so travels beside it; made by the router.
 pub struct Call {
@@ -40,6 +44,20 @@ impl Call {
     /// The namespace as a key's part.
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("")
+    }
+
+    /// The namespace that a list is of; None over all namespaces and for cluster-scoped resources.
+    pub fn within(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
+    /// Waits a little for a revision that another replica of the client may have seen before this server has shown it.
+    ///
+    /// # Errors
+    /// 504 when it does not come.
+    pub async fn reach(&self, revision: Revision) -> Result<(), Status> {
+        let current = self.app.store.reach(revision, PATIENCE).await;
+        if revision > current { Err(Status::future_revision(revision, current)) } else { Ok(()) }
     }
 
     pub fn pretty(&self) -> bool {

@@ -14,6 +14,7 @@ mod app;
 mod auth;
 mod body;
 mod call;
+mod compress;
 mod discovery;
 mod encode;
 mod health;

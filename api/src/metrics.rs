@@ -98,6 +98,13 @@ pub struct WatchGuard {
     resource: Resource,
 }
 
+impl WatchGuard {
+    /// How many watches of this resource are open, this one included.
+    pub fn count(&self) -> usize {
+        usize::try_from(self.metrics.watchers[self.resource as usize].load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
+
 impl Drop for WatchGuard {
     fn drop(&mut self) {
         self.metrics.watchers[self.resource.stored() as usize].fetch_sub(1, Ordering::Relaxed);

@@ -2,14 +2,15 @@
 //!
 //! A wrong one is answered as Kubernetes answers it: 422 Invalid on the options kind of `meta.k8s.io`.
 
+mod continuation;
 mod delete;
 mod list;
 
+pub use continuation::Continuation;
+pub use delete::delete_options;
 use http::HeaderMap;
 use http::header::USER_AGENT;
-
-pub use delete::delete_options;
-pub use list::{Bounds, ListOptions, at_least, revision};
+pub use list::{ListOptions, Selectors, State, revision};
 use model::FieldError;
 
 use crate::query::Query;

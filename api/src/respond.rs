@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use list_body::ListBody;
+use list_body::{Item, ListBody};
 use model::{Object, Resource, Revision, events};
 
 use crate::call::Call;
@@ -44,52 +44,81 @@ pub fn object(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Res
         }
         Shape::Table(version) => {
             let table = table::Table { resource: call.resource, version, include: Include::read(&call.query)? };
-            table.render(Some(object.revision), std::slice::from_ref(object), true, (call.app.clock)())
+            table.render(
+                &ListMeta::whole(object.revision).json(),
+                std::slice::from_ref(object),
+                true,
+                (call.app.clock)(),
+            )
         }
     };
     Ok(encode::response(code, json, spelling))
 }
 
-/// A list at a revision.
+/// What a list says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListMeta {
+    pub revision: Revision,
+    /// The token of the next page; None at the end.
+    pub continuation: Option<String>,
+    /// How many objects the pages after this one have, where that is known.
+    pub remaining: Option<usize>,
+}
+
+impl ListMeta {
+    /// A list that is whole.
+    pub fn whole(revision: Revision) -> Self {
+        Self { revision, ..Self::default() }
+    }
+
+    /// As JSON, in braces. A token is base64url, and so needs no escapes.
+    pub fn json(&self) -> String {
+        let mut json = format!("{{\"resourceVersion\":\"{}\"", self.revision);
+        if let Some(token) = &self.continuation {
+            json.push_str(",\"continue\":\"");
+            json.push_str(token);
+            json.push('"');
+        }
+        if let Some(remaining) = self.remaining {
+            json.push_str(&format!(",\"remainingItemCount\":{remaining}"));
+        }
+        json.push('}');
+        json
+    }
+}
+
+/// A list, or a page of one.
 ///
 /// # Errors
 /// As [`object`].
-pub fn list(call: &Call, revision: Revision, objects: Vec<Arc<Object>>) -> Result<Response, Status> {
-    let spelling = spelling(call);
-    let plain = Spelling { format: Format::Json, pretty: false };
-    let json = match call.accepted.shape {
+pub fn list(call: &Call, meta: &ListMeta, objects: Vec<Arc<Object>>) -> Result<Response, Status> {
+    let metadata = meta.json();
+    let mut objects = objects;
+    let (head, item) = match call.accepted.shape {
         Shape::Plain | Shape::Discovery(_) => {
-            let objects = shown(call.resource, objects);
-            let body = ListBody::new(head(call.resource, revision), objects);
-            if spelling == plain {
-                return Ok(stream(body));
-            }
-            body.gather()
+            objects = shown(call.resource, objects);
+            (head(call.resource, &metadata), Item::Object)
         }
         Shape::Metadata(version) => {
-            let mut out = Vec::with_capacity(256 * objects.len() + 128);
-            out.extend_from_slice(
-                format!(
-                    "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\
-                     \"metadata\":{{\"resourceVersion\":\"{revision}\"}},\"items\":["
-                )
-                .as_bytes(),
+            let head = format!(
+                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\
+                 \"metadata\":{metadata},\"items\":["
             );
-            for (index, object) in objects.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                table::partial_metadata(&mut out, object, version);
-            }
-            out.extend_from_slice(b"]}");
-            Bytes::from(out)
+            (head.into_bytes(), Item::Metadata(version))
         }
         Shape::Table(version) => {
             let table = table::Table { resource: call.resource, version, include: Include::read(&call.query)? };
-            table.render(Some(revision), &objects, true, (call.app.clock)())
+            let mut head = Vec::with_capacity(2048);
+            table.head(&mut head, &metadata, true);
+            (head, Item::Row(table, (call.app.clock)()))
         }
     };
-    Ok(encode::response(StatusCode::OK, json, spelling))
+    let body = ListBody::new(head, item, objects);
+    let spelling = spelling(call);
+    if spelling == (Spelling { format: Format::Json, pretty: false }) {
+        return Ok(stream(body));
+    }
+    Ok(encode::response(StatusCode::OK, body.gather(), spelling))
 }
 
 /// The objects as clients of `resource` read them.
@@ -106,15 +135,10 @@ pub fn spelling(call: &Call) -> Spelling {
 }
 
 /// A list before its first item.
-fn head(resource: Resource, revision: Revision) -> Bytes {
+fn head(resource: Resource, metadata: &str) -> Vec<u8> {
     let info = resource.info();
-    let mut head = BytesMut::with_capacity(128);
-    head.put_slice(b"{\"kind\":\"");
-    head.put_slice(info.kind.as_bytes());
-    head.put_slice(b"List\",\"apiVersion\":\"");
-    head.put_slice(info.api_version().as_bytes());
-    head.put_slice(format!("\",\"metadata\":{{\"resourceVersion\":\"{revision}\"}},\"items\":[").as_bytes());
-    head.freeze()
+    let (kind, version) = (info.kind, info.api_version());
+    format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[").into_bytes()
 }
 
 fn stream(body: ListBody) -> Response {

@@ -20,7 +20,7 @@ use crate::rim::Label;
 use crate::routes::{self, Action, Route, Scope};
 use crate::serve::Draining;
 use crate::status::Status;
-use crate::{Config, actions, discovery, health, metrics, openapi, rim, version};
+use crate::{Config, actions, compress, discovery, health, metrics, openapi, rim, version};
 
 /// Builds the router for this configuration.
 pub fn build(config: &Config) -> Router {
@@ -123,6 +123,7 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
         Scope::AllNamespaces => None,
     };
     let name = values.next().unwrap_or_default();
+    let gzip = compress::accepted(&parts.headers);
     let endpoint = if watch { Endpoint::Watch } else { Endpoint::Objects };
     let answer = match negotiate::accept(&parts.headers, endpoint) {
         Err(status) => Err(status),
@@ -146,6 +147,9 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
         }
     };
     let mut response = answer.into_response();
+    if matches!(route.action, Action::Get | Action::List) && !watch {
+        response = compress::respond(response, gzip);
+    }
     response.extensions_mut().insert(label);
     response
 }
@@ -155,9 +159,9 @@ async fn run(call: Call, body: Body, watch: bool) -> Result<Response, Status> {
         Action::Create => actions::create(call, body).await,
         Action::Delete => actions::delete(call, body).await,
         Action::DeleteCollection => actions::delete_collection(call, body).await,
-        Action::Get => actions::get(call),
-        Action::List if watch => actions::watch(call),
-        Action::List => actions::list(call),
+        Action::Get => actions::get(call).await,
+        Action::List if watch => actions::watch(call).await,
+        Action::List => actions::list(call).await,
         Action::Patch => actions::patch(call, body).await,
         Action::Update => actions::update(call, body).await,
     }

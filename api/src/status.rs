@@ -25,6 +25,8 @@ pub struct Status {
     details: Box<Details>,
     /// What is to be told besides, as `Warning` headers.
     warnings: Vec<String>,
+    /// `metadata.continue`: how a list that has expired may go on; else empty.
+    continuation: String,
 }
 
 /// `details` of a `Status`.
@@ -63,7 +65,7 @@ pub struct Cause {
 struct Wire<'a> {
     kind: &'static str,
     api_version: &'static str,
-    metadata: serde_json::Map<String, serde_json::Value>,
+    metadata: Metadata<'a>,
     status: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     message: &'a str,
@@ -74,9 +76,23 @@ struct Wire<'a> {
     code: u16,
 }
 
+/// `ListMeta`, as far as a `Status` has any.
+#[derive(Serialize)]
+struct Metadata<'a> {
+    #[serde(rename = "continue", skip_serializing_if = "str::is_empty")]
+    continuation: &'a str,
+}
+
 impl Status {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Box::default(), warnings: Vec::new() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Box::default(),
+            warnings: Vec::new(),
+            continuation: String::new(),
+        }
     }
 
     fn about(mut self, resource: Resource, name: &str) -> Self {
@@ -166,6 +182,16 @@ impl Status {
         Self::new(StatusCode::GONE, "Expired", "The resourceVersion for the provided list is too old.")
     }
 
+    /// A further page at a revision that memory no longer has; the token goes on with what there is now.
+    pub fn expired_page(token: String) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                       list without the continue parameter, or use the continue token in this response to retrieve the \
+                       remainder of the results. Continuing with the provided token results in an inconsistent list - \
+                       objects that were created, modified, or deleted between the time the first chunk was returned \
+                       and now may show up in the list.";
+        Self { continuation: token, ..Self::new(StatusCode::GONE, "Expired", message) }
+    }
+
     /// A revision that was not handed out yet: the client speaks of another store, or of a later one.
     pub fn future_revision(requested: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {requested}, current: {current}");
@@ -231,7 +257,7 @@ impl Status {
         let wire = Wire {
             kind: "Status",
             api_version: "v1",
-            metadata: serde_json::Map::new(),
+            metadata: Metadata { continuation: &self.continuation },
             status: if self.code.is_success() { "Success" } else { "Failure" },
             message: &self.message,
             reason: self.reason,

@@ -6,6 +6,7 @@
 mod age;
 mod cells;
 mod columns;
+mod metadata;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{FieldError, Object, Resource, Revision, View, events};
+use model::{FieldError, Object, Resource, View, events};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -68,57 +69,59 @@ pub struct Table {
 }
 
 impl Table {
-    /// A `Table` as JSON; `headers` says whether it carries the column definitions (a watch sends them once).
-    pub fn render(&self, revision: Option<Revision>, objects: &[Arc<Object>], headers: bool, now: Timestamp) -> Bytes {
+    /// A `Table` as JSON, with this metadata; `headers` says whether it carries the column definitions (a watch sends
+    /// them once).
+    pub fn render(&self, metadata: &str, objects: &[Arc<Object>], headers: bool, now: Timestamp) -> Bytes {
         let mut out = Vec::with_capacity(1024 + 512 * objects.len());
-        self.write(&mut out, revision, objects, headers, now);
+        self.write(&mut out, metadata, objects, headers, now);
         Bytes::from(out)
     }
 
     /// As [`Table::render`], into a buffer.
-    pub fn write(
-        &self,
-        out: &mut Vec<u8>,
-        revision: Option<Revision>,
-        objects: &[Arc<Object>],
-        headers: bool,
-        now: Timestamp,
-    ) {
+    pub fn write(&self, out: &mut Vec<u8>, metadata: &str, objects: &[Arc<Object>], headers: bool, now: Timestamp) {
+        self.head(out, metadata, headers);
+        for (index, object) in objects.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            self.row(out, object, now);
+        }
+        put(out, "]}");
+    }
+
+    /// Everything before the first row.
+    pub fn head(&self, out: &mut Vec<u8>, metadata: &str, headers: bool) {
         put(out, "{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/");
         put(out, self.version);
-        put(out, "\",\"metadata\":{");
-        if let Some(revision) = revision {
-            put(out, &format!("\"resourceVersion\":\"{revision}\""));
-        }
-        put(out, "},\"columnDefinitions\":");
+        put(out, "\",\"metadata\":");
+        put(out, metadata);
+        put(out, ",\"columnDefinitions\":");
         if headers {
             put_json(out, columns::of(self.resource));
         } else {
             put(out, "null");
         }
         put(out, ",\"rows\":[");
-        for (index, object) in objects.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            put(out, "{\"cells\":");
-            put_json(out, &cells::of(object, now));
-            if let Some((reason, message)) = completed(object) {
-                put(out, ",\"conditions\":[{\"type\":\"Completed\",\"status\":\"True\",\"reason\":\"");
-                put(out, reason);
-                put(out, "\",\"message\":\"");
-                put(out, message);
-                put(out, "\"}]");
-            }
-            put(out, ",\"object\":");
-            match self.include {
-                Include::None => put(out, "null"),
-                Include::Metadata => partial_metadata(out, object, self.version),
-                Include::Object => out.extend_from_slice(&events::shown(self.resource, object).bytes),
-            }
-            out.push(b'}');
+    }
+
+    /// One row.
+    pub fn row(&self, out: &mut Vec<u8>, object: &Arc<Object>, now: Timestamp) {
+        put(out, "{\"cells\":");
+        put_json(out, &cells::of(object, now));
+        if let Some((reason, message)) = completed(object) {
+            put(out, ",\"conditions\":[{\"type\":\"Completed\",\"status\":\"True\",\"reason\":\"");
+            put(out, reason);
+            put(out, "\",\"message\":\"");
+            put(out, message);
+            put(out, "\"}]");
         }
-        put(out, "]}");
+        put(out, ",\"object\":");
+        match self.include {
+            Include::None => put(out, "null"),
+            Include::Metadata => partial_metadata(out, object, self.version),
+            Include::Object => out.extend_from_slice(&events::shown(self.resource, object).bytes),
+        }
+        out.push(b'}');
     }
 }
 
@@ -138,7 +141,10 @@ pub fn partial_metadata(out: &mut Vec<u8>, object: &Object, version: &str) {
     put(out, "{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/");
     put(out, version);
     put(out, "\",\"metadata\":");
-    put_json(out, object.meta());
+    match metadata::member(&object.bytes, "metadata") {
+        Some(metadata) => out.extend_from_slice(metadata),
+        None => put_json(out, object.meta()),
+    }
     out.push(b'}');
 }
 

@@ -17,7 +17,7 @@ pub type Revision = u64;
 
 /// Namespace and name; the namespace is empty for cluster-scoped resources.
 ///
-/// The order is the order of lists: by namespace, then by name, in bytes.
+/// The order is by namespace, then by name, in bytes. (Lists put the namespace `a-b` before `a`: see `store`'s shelf.)
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub namespace: Box<str>,

@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod event;
 mod metrics;
+mod past;
 mod published;
 mod request;
 mod ring;
@@ -29,7 +30,9 @@ pub use config::{Config, Environment, History};
 pub use error::{Existing, Expired, Lagged, OpenError, Refusal};
 pub use event::{Event, EventKind};
 pub use metrics::{Histogram, Metrics};
+pub use past::Page;
 pub use request::{DeleteOptions, Outcome, Preconditions, Verb, Write, Written};
+pub use shelf::Place;
 pub use store::Store;
 pub use watch::Watch;
 

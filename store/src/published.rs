@@ -100,13 +100,16 @@ pub(crate) struct Shared {
     published: RwLock<Published>,
     /// One per resource: the revision of its newest change, and whether the store still runs.
     wakes: [watch::Sender<Revision>; RESOURCES],
+    /// The newest revision of all, for those who wait for one.
+    newest: watch::Sender<Revision>,
     pub(crate) counters: Counters,
 }
 
 impl Shared {
     pub(crate) fn new(published: Published) -> Self {
         let wakes = std::array::from_fn(|_| watch::Sender::new(published.revision));
-        Self { published: RwLock::new(published), wakes, counters: Counters::default() }
+        let newest = watch::Sender::new(published.revision);
+        Self { published: RwLock::new(published), wakes, newest, counters: Counters::default() }
     }
 
     /// A panic of another thread cannot leave half a group: `publish` only moves values that are complete.
@@ -122,10 +125,18 @@ impl Shared {
         self.wakes[resource as usize].subscribe()
     }
 
-    /// Wakes the watchers of the resources that changed after `since`.
+    pub(crate) fn newest(&self) -> watch::Receiver<Revision> {
+        self.newest.subscribe()
+    }
+
+    /// Wakes the watchers of the resources that changed after `since`, and who waits for a revision.
     pub(crate) fn wake_after(&self, since: Revision) {
-        let newest: [Revision; RESOURCES] = self.read().last_change;
-        for (wake, revision) in self.wakes.iter().zip(newest) {
+        let (newest, last_change) = {
+            let published = self.read();
+            (published.revision, published.last_change)
+        };
+        self.newest.send_replace(newest);
+        for (wake, revision) in self.wakes.iter().zip(last_change) {
             if revision > since {
                 wake.send_replace(revision);
             }

@@ -2,17 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use model::{Object, Resource, Revision};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::{Config, Environment};
 use crate::error::{Expired, OpenError, Refusal};
 use crate::metrics::Metrics;
+use crate::past::{self, Page};
 use crate::published::Shared;
 use crate::request::{Write, Written};
+use crate::shelf::Place;
 use crate::watch::Watch;
 use crate::writer::{self, Message, Request};
+
+/// Requests that may wait for a revision at a time.
+const WAITERS_MOST: usize = 64;
+
+/// More than the writer has ever done: what is further ahead than this is no matter of waiting.
+const WRITES_PER_MILLISECOND: u64 = 20;
 
 /// The store. A resource that is another form of the objects of a second one is read and watched as that one: objects come
 /// in the form that they are stored in. Clones are handles of the same one; the writer ends when the last is dropped, or with [`close`](Self::close).
@@ -20,6 +29,8 @@ use crate::writer::{self, Message, Request};
 pub struct Store {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Message>,
+    /// Room for those who wait for a revision: each is woken by every commit.
+    waiters: Arc<Semaphore>,
 }
 
 impl Store {
@@ -40,7 +51,7 @@ impl Store {
     /// As [`open`](Self::open).
     pub async fn open_in(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let (shared, queue) = writer::start(config, environment).await?;
-        Ok(Self { shared, queue })
+        Ok(Self { shared, queue, waiters: Arc::new(Semaphore::new(WAITERS_MOST)) })
     }
 
     /// The revision of the newest published change.
@@ -62,6 +73,45 @@ impl Store {
     pub fn list(&self, resource: Resource, namespace: Option<&str>) -> (Revision, Vec<Arc<Object>>) {
         let published = self.shared.read();
         (published.revision, published.shelf(resource.stored()).collect(namespace))
+    }
+
+    /// As [`list`](Self::list), from a place on, as it was at revision `at` (None: the newest; one that has not come yet
+    /// counts as that), and with about `most` objects.
+    ///
+    /// # Errors
+    /// When changes after `at` have been forgotten.
+    pub fn page(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        at: Option<Revision>,
+        from: &Place,
+        most: usize,
+    ) -> Result<Page, Expired> {
+        past::page(&self.shared, resource.stored(), namespace, at, from, most)
+    }
+
+    /// How many objects there were at revision `at` from a place on; None when changes since then have been forgotten.
+    pub fn count(&self, resource: Resource, namespace: Option<&str>, at: Revision, from: &Place) -> Option<usize> {
+        past::count(&self.shared, resource.stored(), namespace, at, from)
+    }
+
+    /// Waits until a revision is there, at most so long; returns the newest one, which may be less.
+    ///
+    /// A revision so far ahead that the writer could not come to it in that time is not waited for, and neither is
+    /// any while [`WAITERS_MOST`] others wait. Cancel-safe.
+    pub async fn reach(&self, revision: Revision, longest: Duration) -> Revision {
+        let current = self.revision();
+        let in_reach =
+            revision.saturating_sub(current) <= (longest.as_millis() as u64).saturating_mul(WRITES_PER_MILLISECOND);
+        if revision <= current || !in_reach {
+            return current;
+        }
+        let Ok(_permit) = self.waiters.try_acquire() else { return current };
+        let mut newest = self.shared.newest();
+        // Either way the newest revision tells what became of it.
+        let _ = tokio::time::timeout(longest, newest.wait_for(|newest| *newest >= revision)).await;
+        self.revision()
     }
 
     /// The changes of a resource, or of one namespace, strictly after `from`.

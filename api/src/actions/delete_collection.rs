@@ -10,13 +10,13 @@ use crate::options::ListOptions;
 use crate::respond;
 use crate::status::Status;
 
-/// `DELETE` of a collection: every object that the selectors match, each in a write of its own, as Kubernetes does;
+/// `DELETE` of a collection: every object that a list with the same options shows (with a limit, the first ones), each in a write of its own, as Kubernetes does;
 /// the answer is the list of what was deleted. An object that went in the meantime is passed over; another refusal
 /// ends it, and what was deleted before stays deleted.
 pub async fn delete_collection(call: Call, body: Body) -> Result<Response, Status> {
     let selection = ListOptions::read(call.resource, &call.query)?;
     let (options, dry_run) = call.delete_options(body).await?;
-    let (revision, objects) = list::select(&call, &selection)?;
+    let (meta, objects) = list::select(&call, &selection).await?;
 
     let mut deleted = Vec::with_capacity(objects.len());
     for object in objects {
@@ -35,5 +35,5 @@ pub async fn delete_collection(call: Call, body: Body) -> Result<Response, Statu
             Err(refusal) => return Err(Status::refused(call.resource, &object.key.name, &refusal)),
         }
     }
-    respond::list(&call, revision, deleted)
+    respond::list(&call, &meta, deleted)
 }

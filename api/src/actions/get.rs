@@ -9,10 +9,8 @@ use crate::respond;
 use crate::status::Status;
 
 /// `GET` of one object (or of its status, which is the object too).
-pub fn get(call: Call) -> Result<Response, Status> {
-    if let Some(requested) = options::revision(&call.query)? {
-        options::at_least(requested, call.app.store.revision())?;
-    }
+pub async fn get(call: Call) -> Result<Response, Status> {
+    call.reach(options::revision(&call.query)?.unwrap_or(0)).await?;
     let object = call.app.store.get(call.resource, call.namespace(), &call.name);
     match object {
         Some(object) => respond::object(&call, StatusCode::OK, &object),

@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, header};
+use store::Place;
 use tokio::time::Instant;
 
 use super::list;
 use crate::call::Call;
 use crate::negotiate::{JSON, Shape};
-use crate::options::{self, ListOptions};
+use crate::options::ListOptions;
 use crate::status::Status;
 use crate::table::{Include, Table};
 use crate::watch::{Frames, Render, Stream};
@@ -22,20 +23,22 @@ const SHORTEST: Duration = Duration::from_secs(30 * 60);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// `GET` of a collection with `watch=true`: a stream of events that begins at once.
-pub fn watch(call: Call) -> Result<Response, Status> {
+pub async fn watch(call: Call) -> Result<Response, Status> {
     let options = ListOptions::read(call.resource, &call.query)?;
     let store = &call.app.store;
-    let namespace = call.namespace.as_deref().filter(|ns| !ns.is_empty());
-    options::at_least(options.revision, store.revision())?;
 
-    // Revision 0 asks for everything there is, and then for what comes.
-    let (from, initial) = if options.revision == 0 || options.send_initial_events {
-        let (revision, objects) = list::select(&call, &options)?;
-        (revision, objects)
+    let begins_with_state = options.begins_with_state();
+    let (from, initial) = if begins_with_state {
+        list::gather(&call, &options, Place::default(), usize::MAX).await?
     } else {
-        (options.revision, Vec::new())
+        let revision = options.revision.unwrap_or(0);
+        call.reach(revision).await?;
+        // No revision and no state: from now on.
+        (if revision == 0 { store.revision() } else { revision }, Vec::new())
     };
-    let watch = store.watch(call.resource, namespace, from)?;
+    // Changes of other namespaces are not even looked at.
+    let within = call.within().or_else(|| options.selectors.fields.exact("metadata.namespace"));
+    let watch = store.watch(call.resource, within, from)?;
     let render = match call.accepted.shape {
         Shape::Plain | Shape::Discovery(_) => Render::Plain,
         Shape::Metadata(version) => Render::Metadata(version),
@@ -52,12 +55,12 @@ pub fn watch(call: Call) -> Result<Response, Status> {
             resource: call.resource,
             render,
             bookmarks: options.bookmarks,
-            mark_initial_end: options.send_initial_events && options.bookmarks,
+            mark_initial_end: begins_with_state && options.bookmarks,
             deadline: now + options.timeout.unwrap_or_else(|| lifetime(chance())),
             clock: call.app.clock,
             draining: call.draining,
             guard: call.app.metrics.watcher(call.resource),
-            options,
+            selectors: options.selectors,
         },
     );
 

@@ -24,9 +24,12 @@ fn write(query: &str) -> String {
 
 fn list(query: &str) -> String {
     let options = ListOptions::read(Resource::Services, &Query::parse(Some(query)));
-    outcome(options.and_then(|o| {
-        o.admit(Bounds { current: 100, last_change: 50 })?;
-        Ok((o.watch, o.revision, o.timeout, o.send_initial_events))
+    outcome(options.map(|o| {
+        if Query::parse(Some(query)).flag("watch") {
+            let begins = if o.begins_with_state() { "what is there" } else { "what comes" };
+            return format!("watch from {:?}, begins with {begins}, timeout {:?}", o.revision, o.timeout);
+        }
+        format!("{:?}, limit {:?}", o.state(), o.limit)
     }))
 }
 
@@ -92,31 +95,31 @@ fn list_options() {
         ],
         expect![[r#"
 
-                (false, 0, None, false)
+                "AtLeast(0), limit None"
             limit=500&resourceVersion=0
-                (false, 0, None, false)
+                "AtLeast(0), limit Some(500)"
             watch=1&timeoutSeconds=30&resourceVersion=7
-                (true, 7, Some(30s), false)
+                "watch from Some(7), begins with what comes, timeout Some(30s)"
             watch=true&timeoutSeconds=99999999
-                (true, 0, Some(86400s), false)
+                "watch from None, begins with what is there, timeout Some(86400s)"
             resourceVersion=101
-                504 Timeout: Too large resource version: 101, current: 100
+                "AtLeast(101), limit None"
             resourceVersion=x
-                400 resourceVersion: Invalid value: "x": must be a number
+                400 invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax
             limit=many
-                400 limit: Invalid value: "many": must be a number
+                400 strconv.ParseInt: parsing "many": invalid syntax
             continue=abc
-                400 continue key is not valid: paging is not served yet, every list is whole and hands out no continue token
+                400 invalid continue token: continue key is not valid: expected value at line 1 column 1
             resourceVersionMatch=Exact
                 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided
             resourceVersion=0&resourceVersionMatch=Exact
                 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"
             resourceVersion=49&resourceVersionMatch=Exact
-                410 The resourceVersion for the provided list is too old.
+                "At(49), limit None"
             resourceVersion=50&resourceVersionMatch=Exact
-                (false, 50, None, false)
+                "At(50), limit None"
             resourceVersion=1&resourceVersionMatch=Roughly
-                422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: "Roughly": supported values: "Exact", "NotOlderThan"
+                422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: "Roughly": supported values: "Exact", "NotOlderThan", ""
             resourceVersion=1&resourceVersionMatch=NotOlderThan&continue=x
                 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided
             sendInitialEvents=true
@@ -124,7 +127,7 @@ fn list_options() {
             watch=1&sendInitialEvents=true
                 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan
             watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true
-                (true, 0, None, true)
+                "watch from None, begins with what is there, timeout None"
             watch=1&resourceVersionMatch=NotOlderThan
                 422 ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"#]],
     );

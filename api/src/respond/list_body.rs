@@ -1,7 +1,9 @@
-//! A list on its way out: the objects' own bytes, joined chunk by chunk while the client takes them.
+//! A list on its way out: the objects' own bytes, or what is made of them, joined chunk by chunk while the client takes
+//! them.
 //!
-//! Nothing is held but a reference to each object, so a list of 100 MiB costs one chunk of memory, and its length
-//! is known before the first byte leaves.
+//! Nothing is held but a reference to each object, so a list of 100 MiB costs one chunk of memory. The length of a list of
+//! objects is known before the first byte leaves; other shapes are made as they go, the first chunk beforehand, so that
+//! a short list has a length, and a long one is known to be long.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,56 +11,98 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::HttpBody;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use jiff::Timestamp;
 use model::Object;
+
+use crate::table::{self, Table};
 
 /// How much of the list one frame carries, in bytes; an object longer than that makes a longer frame.
 const CHUNK: usize = 128 * 1024;
 
 const TAIL: &[u8] = b"]}";
 
+/// What becomes of an object in a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Item {
+    Object,
+    /// `PartialObjectMetadata`, in this version.
+    Metadata(&'static str),
+    Row(Table, Timestamp),
+}
+
+impl Item {
+    fn write(self, out: &mut Vec<u8>, object: &Arc<Object>) {
+        match self {
+            Self::Object => out.extend_from_slice(&object.bytes),
+            Self::Metadata(version) => table::partial_metadata(out, object, version),
+            Self::Row(table, now) => table.row(out, object, now),
+        }
+    }
+}
+
 /// A list that has not been sent yet, or the rest of one.
 pub struct ListBody {
-    head: Bytes,
+    item: Item,
     objects: std::vec::IntoIter<Arc<Object>>,
     first: bool,
-    /// Bytes still to come.
-    left: usize,
+    /// What has been made already.
+    ready: Vec<u8>,
+    /// Whether `ready` is all that is left.
+    ended: bool,
+    /// Bytes still to come, where that is known.
+    left: Option<usize>,
 }
 
 impl ListBody {
     /// `head` is everything before the first item, `[` included.
-    pub fn new(head: Bytes, objects: Vec<Arc<Object>>) -> Self {
-        let items: usize = objects.iter().map(|o| o.bytes.len()).sum();
-        let left = head.len() + items + objects.len().saturating_sub(1) + TAIL.len();
-        Self { head, objects: objects.into_iter(), first: true, left }
+    pub fn new(head: Vec<u8>, item: Item, objects: Vec<Arc<Object>>) -> Self {
+        let left = matches!(item, Item::Object).then(|| {
+            let items: usize = objects.iter().map(|o| o.bytes.len()).sum();
+            head.len() + items + objects.len().saturating_sub(1) + TAIL.len()
+        });
+        let mut body = Self { item, objects: objects.into_iter(), first: true, ready: head, ended: false, left };
+        if body.left.is_none() {
+            body.make(CHUNK);
+            body.left = body.ended.then_some(body.ready.len());
+        }
+        body
     }
 
     /// The whole list at once.
     pub fn gather(mut self) -> Bytes {
-        self.chunk(usize::MAX)
+        self.make(usize::MAX);
+        Bytes::from(self.ready)
     }
 
-    fn chunk(&mut self, most: usize) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.left.min(most));
-        out.put(std::mem::take(&mut self.head));
-        loop {
-            let next = self.objects.as_slice().first().map_or(0, |o| o.bytes.len() + 1);
-            if !out.is_empty() && out.len() + next + TAIL.len() > most {
-                break;
+    /// Makes more of the list, until there is `most`, or all of it.
+    fn make(&mut self, most: usize) {
+        let room = self.left.map_or(most, |left| left.min(most));
+        if room < usize::MAX {
+            self.ready.reserve(room.saturating_sub(self.ready.len()));
+        }
+        while !self.ended && self.ready.len() < most {
+            // An object that would make a chunk grow is left to the next one.
+            let next = self.objects.as_slice().first().map_or(0, |object| object.bytes.len());
+            let fits = self.ready.len().saturating_add(next + 1 + TAIL.len()) <= most;
+            if matches!(self.item, Item::Object) && !fits && !self.ready.is_empty() {
+                return;
             }
             let Some(object) = self.objects.next() else {
-                out.put_slice(TAIL);
-                break;
+                self.ready.extend_from_slice(TAIL);
+                self.ended = true;
+                return;
             };
             if !std::mem::take(&mut self.first) {
-                out.put_u8(b',');
+                self.ready.push(b',');
             }
-            out.put_slice(&object.bytes);
+            self.item.write(&mut self.ready, &object);
         }
-        self.left -= out.len();
-        out.freeze()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ended && self.ready.is_empty()
     }
 }
 
@@ -67,18 +111,28 @@ impl HttpBody for ListBody {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left == 0 {
+        if self.is_empty() {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(Ok(Frame::data(self.chunk(CHUNK)))))
+        self.make(CHUNK);
+        let chunk = Bytes::from(std::mem::take(&mut self.ready));
+        self.left = self.left.map(|left| left.saturating_sub(chunk.len()));
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left as u64)
+        match self.left {
+            Some(left) => SizeHint::with_exact(left as u64),
+            None => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(self.ready.len() as u64);
+                hint
+            }
+        }
     }
 }
 
@@ -98,23 +152,51 @@ mod tests {
             .collect()
     }
 
+    async fn read(mut body: ListBody, longest: usize) -> Vec<u8> {
+        let mut joined = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let data = frame.unwrap().into_data().unwrap();
+            assert!(!data.is_empty() && data.len() <= longest, "{}", data.len());
+            joined.extend_from_slice(&data);
+        }
+        assert!(body.is_end_stream());
+        joined
+    }
+
+    fn items(json: &[u8]) -> usize {
+        let value: serde_json::Value = serde_json::from_slice(json).unwrap();
+        value["items"].as_array().unwrap().len()
+    }
+
+    const HEAD: &[u8] = b"{\"items\":[";
+
     #[tokio::test]
     async fn length_is_told_beforehand_and_frames_are_bounded() {
         for (count, padding) in [(0, 0), (1, 0), (3, 10), (2_000, 500), (3, 200_000)] {
-            let body = ListBody::new(Bytes::from_static(b"{\"items\":["), objects(count, padding));
+            let body = ListBody::new(HEAD.to_vec(), Item::Object, objects(count, padding));
             let told = body.size_hint().exact().unwrap();
-            let whole = ListBody::new(Bytes::from_static(b"{\"items\":["), objects(count, padding)).gather();
-            let mut body = body;
-            let mut joined = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let data = frame.unwrap().into_data().unwrap();
-                assert!(data.len() <= CHUNK.max(padding + 200));
-                joined.extend_from_slice(&data);
-            }
+            let whole = ListBody::new(HEAD.to_vec(), Item::Object, objects(count, padding)).gather();
+            let joined = read(body, CHUNK.max(padding + 200)).await;
             assert_eq!(joined.len() as u64, told);
             assert_eq!(joined, whole);
-            let value: serde_json::Value = serde_json::from_slice(&joined).unwrap();
-            assert_eq!(value["items"].as_array().unwrap().len(), count);
+            assert_eq!(items(&joined), count);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_on_the_way_is_known_to_be_long_or_short() {
+        for (count, padding) in [(0, 0), (1, 0), (3, 10), (2_000, 500), (3, 200_000)] {
+            let body = ListBody::new(HEAD.to_vec(), Item::Metadata("v1"), objects(count, padding));
+            let hint = body.size_hint();
+            let whole = ListBody::new(HEAD.to_vec(), Item::Metadata("v1"), objects(count, padding)).gather();
+            let joined = read(body, CHUNK + padding + 300).await;
+            assert_eq!(joined, whole);
+            assert_eq!(items(&joined), count);
+            if joined.len() < CHUNK {
+                assert_eq!(hint.exact(), Some(joined.len() as u64));
+            } else {
+                assert!(hint.lower() >= CHUNK as u64 && hint.lower() <= joined.len() as u64);
+            }
         }
     }
 }

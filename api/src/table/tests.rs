@@ -368,7 +368,7 @@ fn events() {
 fn the_whole_table() {
     let table = Table { resource: Resource::Namespaces, version: "v1", include: Include::Metadata };
     let objects = [object(Resource::Namespaces, json!({"metadata": {"name": "a"}, "status": {"phase": "Active"}}))];
-    let json = table.render(Some(9), &objects, true, now());
+    let json = table.render(r#"{"resourceVersion":"9"}"#, &objects, true, now());
     expect![[r#"
         {
           "kind": "Table",
@@ -425,7 +425,7 @@ fn the_whole_table() {
     for (phase, message) in [("Succeeded", "The pod has completed successfully."), ("Failed", "The pod failed.")] {
         let pods = Table { resource: Resource::Pods, include: Include::None, ..table };
         let objects = [object(Resource::Pods, pod(json!({}), json!({}), json!({"phase": phase})))];
-        let value: Value = serde_json::from_slice(&pods.render(None, &objects, false, now())).unwrap();
+        let value: Value = serde_json::from_slice(&pods.render("{}", &objects, false, now())).unwrap();
         let condition = json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]);
         assert_eq!(value["rows"][0]["conditions"], condition);
     }
@@ -433,7 +433,7 @@ fn the_whole_table() {
     for (include, expected) in
         [(Include::None, "\"object\":null}]}"), (Include::Object, "\"status\":{\"phase\":\"Active\"}}}]}")]
     {
-        let json = Table { include, ..table }.render(None, &objects, false, now());
+        let json = Table { include, ..table }.render("{}", &objects, false, now());
         let text = String::from_utf8(json.to_vec()).unwrap();
         assert!(
             text.starts_with(r#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":null"#)

@@ -8,6 +8,7 @@ use model::{Object, Resource, Revision, events};
 use serde_json::{Value, json};
 use store::EventKind;
 
+use crate::respond::ListMeta;
 use crate::status::Status;
 use crate::table::{self, Table};
 
@@ -52,7 +53,8 @@ impl Renderer {
             Render::Table(table) => {
                 let mut text = Vec::with_capacity(1024);
                 let headers = std::mem::take(&mut self.headers);
-                table.write(&mut text, Some(object.revision), std::slice::from_ref(object), headers, (self.clock)());
+                let metadata = ListMeta::whole(object.revision).json();
+                table.write(&mut text, &metadata, std::slice::from_ref(object), headers, (self.clock)());
                 out.extend_from_slice(&text);
             }
         }

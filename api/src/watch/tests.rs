@@ -5,6 +5,7 @@ use store::{Config, History, Store, Verb, Write};
 
 use super::*;
 use crate::metrics::Metrics;
+use crate::options::ListOptions;
 use crate::query::Query;
 
 struct Fixture {
@@ -52,7 +53,7 @@ impl Fixture {
                 clock: Timestamp::now,
                 draining,
                 guard: Arc::new(Metrics::new()).watcher(Resource::Nodes),
-                options,
+                selectors: options.selectors,
             },
         )
     }
@@ -137,6 +138,51 @@ async fn a_watcher_that_fell_behind_is_told_and_cut_off() {
         (&json!("ERROR"), &json!(410), &json!("Expired"))
     );
     assert_eq!(stream.next().await, None);
+}
+
+#[test]
+fn edges_of_a_selection() {
+    use EventKind::{Added, Deleted, Modified};
+    for (kind, before, now, expected) in [
+        (Added, false, false, None),
+        (Added, false, true, Some(Seen::As(Added))),
+        (Modified, false, false, None),
+        (Modified, false, true, Some(Seen::As(Added))),
+        (Modified, true, false, Some(Seen::Left)),
+        (Modified, true, true, Some(Seen::As(Modified))),
+        (Deleted, false, false, None),
+        // Its last write made it match, and was its end: nobody who watches has heard of it.
+        (Deleted, false, true, None),
+        (Deleted, true, false, Some(Seen::Left)),
+        (Deleted, true, true, Some(Seen::As(Deleted))),
+    ] {
+        assert_eq!(seen(kind, before, now), expected, "{kind:?} {before} {now}");
+    }
+}
+
+#[test]
+fn the_more_watch_the_longer_each_rests() {
+    let rests = [0, 1, 49, 50, 1_000, 5_000, 20_000].map(|watchers| rest(watchers).as_millis());
+    assert_eq!(rests, [0, 0, 0, 1, 20, 100, 100]);
+}
+
+#[tokio::test]
+async fn one_of_many_watchers_gathers_what_comes_while_it_rests() {
+    let fixture = Fixture::new(History::default()).await;
+    let metrics = Arc::new(Metrics::new());
+    let _others: Vec<WatchGuard> = (0..5_000).map(|_| metrics.watcher(Resource::Nodes)).collect();
+    let mut stream = fixture.watch("", Duration::from_secs(600), None);
+    stream.guard = metrics.watcher(Resource::Nodes);
+    // The first is not kept back.
+    fixture.node("a", 0).await;
+    let begun = Instant::now();
+    assert_eq!(events(&stream.next().await.unwrap()).len(), 1);
+    assert!(begun.elapsed() < REST_LONGEST);
+    for name in ["b", "c", "d"] {
+        fixture.node(name, 0).await;
+    }
+    assert_eq!(events(&stream.next().await.unwrap()).len(), 3);
+    assert!(begun.elapsed() >= REST_LONGEST);
 }
 
 #[tokio::test]

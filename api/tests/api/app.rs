@@ -28,10 +28,15 @@ pub struct Answer {
 
 impl App {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let environment =
             Environment { clock: Box::new(|| "2024-05-01T12:00:00Z".parse().unwrap()), seed: [1, 2, 3, 4] };
-        let config = Config::new(directory.path().join("portolan.db"));
+        let mut config = Config::new(directory.path().join("portolan.db"));
+        configure(&mut config);
         let store = Store::open_in(config, environment).await.unwrap();
         let router =
             api::router(&api::Config { store: store.clone(), token: TOKEN.to_owned(), version: "v0.1.0".to_owned() });

@@ -161,6 +161,7 @@ async fn resources_and_verbs() {
         /v1 events (ev; ) Event event Namespaced: create delete deletecollection get list patch update watch
         coordination.k8s.io/v1 leases (; ) Lease lease Namespaced: create delete deletecollection get list patch update watch
         discovery.k8s.io/v1 endpointslices (; ) EndpointSlice endpointslice Namespaced: create delete deletecollection get list patch update watch
+        events.k8s.io/v1 events (ev; ) Event event Namespaced: create delete deletecollection get list patch update watch
         networking.k8s.io/v1 servicecidrs (; ) ServiceCIDR servicecidr Cluster: create delete deletecollection get list patch update watch
             /status ServiceCIDR: get patch update
         networking.k8s.io/v1 ipaddresses (ip; ) IPAddress ipaddress Cluster: create delete deletecollection get list patch update watch

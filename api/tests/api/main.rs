@@ -10,6 +10,7 @@ mod discovery;
 mod field_validation;
 mod get_and_list;
 mod openapi;
+mod paging;
 mod patch;
 mod rim;
 mod table;

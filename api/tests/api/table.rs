@@ -117,6 +117,7 @@ async fn every_resource_has_its_columns() {
         servicecidrs: Name:name, CIDRs, Age
         ipaddresses: Name:name, ParentRef
         leases: Name:name, Holder, Age
+        events: Last Seen, Type, Reason, Object, [Subobject], [Source], Message, [First Seen], [Count], [Name:name]
     "#]].assert_eq(&text);
 }
 

@@ -145,7 +145,8 @@ async fn a_watch_list_marks_the_end_of_what_was_there() {
 #[tokio::test]
 async fn a_watch_ends_when_its_time_is_up_with_a_last_bookmark() {
     let app = App::new().await;
-    let mut lines = Lines::open(&app, "timeoutSeconds=1&allowWatchBookmarks=true", "").await;
+    let query = format!("timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={}", app.store.revision());
+    let mut lines = Lines::open(&app, &query, "").await;
     let bookmark = lines.next().await.unwrap();
     assert_eq!(bookmark["type"], "BOOKMARK");
     assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], app.store.revision().to_string());
@@ -156,8 +157,15 @@ async fn a_watch_ends_when_its_time_is_up_with_a_last_bookmark() {
 async fn watches_that_cannot_begin() {
     let app = App::new().await;
     let mut out = Vec::new();
-    for query in ["resourceVersion=99999", "resourceVersion=x", "sendInitialEvents=true", "resourceVersionMatch=Exact"]
-    {
+    for query in [
+        "resourceVersion=9999999",
+        "resourceVersion=x",
+        "sendInitialEvents=true",
+        "sendInitialEvents=true&resourceVersionMatch=Exact",
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&continue=x",
+        "resourceVersionMatch=NotOlderThan",
+        "resourceVersionMatch=Exact",
+    ] {
         out.push(app.get(&format!("{SERVICES}?watch=1&{query}")).await.status());
     }
     // There is no stream of YAML documents; the refusal is YAML all the same.
@@ -165,10 +173,118 @@ async fn watches_that_cannot_begin() {
     assert_eq!(yaml.code, 406);
     assert!(yaml.text().contains("reason: NotAcceptable\n"), "{}", yaml.text());
     expect![[r#"
-        504 Timeout: Timeout: Too large resource version: 99999, current: 5
-        400 BadRequest: resourceVersion: Invalid value: "x": must be a number
+        504 Timeout: Timeout: Too large resource version: 9999999, current: 5
+        400 BadRequest: invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax
         422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan
-        422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"#]].assert_eq(&out.join("\n"));
+        422 Invalid: ListOptions.meta.k8s.io "" is invalid: [resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan, resourceVersionMatch: Unsupported value: "Exact": supported values: "NotOlderThan"]
+        422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided
+        422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided
+        422 Invalid: ListOptions.meta.k8s.io "" is invalid: [resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided, resourceVersionMatch: Unsupported value: "Exact": supported values: "NotOlderThan"]"#]].assert_eq(&out.join("\n"));
+}
+
+#[tokio::test]
+async fn without_a_revision_bookmarks_tell_when_everything_was_sent() {
+    // As newer servers do for clients that know nothing of sendInitialEvents.
+    let app = App::new().await;
+    app.service("a", json!({})).await;
+    for query in ["", "resourceVersion=0&"] {
+        let mut lines = Lines::open(&app, &format!("{query}allowWatchBookmarks=true"), "").await;
+        assert_eq!(lines.brief().await, "ADDED a");
+        let bookmark = lines.next().await.unwrap();
+        assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_may_begin_without_what_is_there() {
+    let app = App::new().await;
+    app.service("a", json!({})).await;
+    for query in ["", "&resourceVersion=0"] {
+        let query = format!("sendInitialEvents=false&resourceVersionMatch=NotOlderThan{query}");
+        let mut lines = Lines::open(&app, &query, "").await;
+        label(&app, "a", query.len().to_string().as_str()).await;
+        assert_eq!(lines.brief().await, "MODIFIED a");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_list_from_a_revision_begins_with_a_state_as_new() {
+    let app = App::new().await;
+    app.service("a", json!({})).await;
+    let revision = app.store.revision();
+    app.service("b", json!({})).await;
+    let query = format!(
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&resourceVersion={revision}"
+    );
+    let mut lines = Lines::open(&app, &query, "").await;
+    assert_eq!(lines.brief().await, "ADDED a");
+    assert_eq!(lines.brief().await, "ADDED b");
+    let bookmark = lines.next().await.unwrap();
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], app.store.revision().to_string());
+}
+
+#[tokio::test]
+async fn a_deletion_is_told_to_those_who_had_seen_the_object() {
+    let app = App::new().await;
+    for (name, tier) in [("a", "x"), ("b", "y"), ("c", "x")] {
+        app.service(name, json!({"tier": tier})).await;
+    }
+    let query = format!("labelSelector=tier%3Dx&resourceVersion={}", app.store.revision());
+    let mut lines = Lines::open(&app, &query, "").await;
+    app.delete(&format!("{SERVICES}/b")).await;
+    label(&app, "a", "y").await;
+    assert_eq!(lines.brief().await, "DELETED a");
+    app.delete(&format!("{SERVICES}/a")).await;
+    app.delete(&format!("{SERVICES}/c")).await;
+    let deleted = lines.next().await.unwrap();
+    assert_eq!((&deleted["type"], &deleted["object"]["metadata"]["name"]), (&json!("DELETED"), &json!("c")));
+    let revision = app.store.last_change(model::Resource::Services).to_string();
+    assert_eq!(deleted["object"]["metadata"]["resourceVersion"], revision);
+}
+
+#[tokio::test]
+async fn fields_and_namespaces_have_edges_too() {
+    let app = App::new().await;
+    app.service("a", json!({})).await;
+    let revision = app.store.revision();
+    let mut types =
+        Lines::open(&app, &format!("fieldSelector=spec.type%3DNodePort&resourceVersion={revision}"), "").await;
+    for kind in ["NodePort", "ClusterIP"] {
+        let patch = json!({"spec": {"type": kind}}).to_string();
+        app.with_body("PATCH", &format!("{SERVICES}/a"), "application/merge-patch+json", patch).await;
+    }
+    assert_eq!(types.brief().await, "ADDED a");
+    let left = types.next().await.unwrap();
+    assert_eq!((&left["type"], &left["object"]["spec"]["type"]), (&json!("DELETED"), &json!("NodePort")));
+
+    let path =
+        format!("/api/v1/services?watch=1&fieldSelector=metadata.namespace%3Dkube-system&resourceVersion={revision}");
+    let mut elsewhere = Lines::open_at(&app, &path, "").await;
+    app.service("b", json!({})).await;
+    app.post("/api/v1/namespaces/kube-system/services", &crate::app::service("c", json!({}))).await;
+    assert_eq!(elsewhere.brief().await, "ADDED c");
+}
+
+#[tokio::test]
+async fn tables_are_watched_in_both_versions() {
+    let app = App::new().await;
+    app.service("a", json!({})).await;
+    for version in ["v1", "v1beta1"] {
+        let accept = format!("application/json;as=Table;v={version};g=meta.k8s.io");
+        let mut lines = Lines::open(&app, "allowWatchBookmarks=true&timeoutSeconds=1", &accept).await;
+        let mut seen = Vec::new();
+        while let Some(event) = lines.next().await {
+            let object = &event["object"];
+            assert_eq!(
+                (&object["kind"], &object["apiVersion"]),
+                (&json!("Table"), &json!(format!("meta.k8s.io/{version}")))
+            );
+            let row = &object["rows"][0]["object"];
+            assert!(row.is_null() || row["apiVersion"] == object["apiVersion"]);
+            seen.push(format!("{} {}", event["type"].as_str().unwrap(), object["rows"].as_array().unwrap().len()));
+        }
+        assert_eq!(seen, ["ADDED 1", "BOOKMARK 1", "BOOKMARK 0"]);
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod durability;
 mod endpoints;
 mod history;
 mod load;
+mod past;
 mod random;
 mod repair;
 mod services;
