@@ -1,34 +1,41 @@
-//! Who may ask: whoever shows the server's bearer token. Health and version are open to all, as a load balancer's
-//! probe and a client's first question carry no token.
+//! Who may ask: whoever shows the server's bearer token. Which pages are open to all, the table of pages says.
 
 use std::hint::black_box;
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
+use crate::routes::Page;
+
 /// The token of the server; has no `Debug`, so that no log can show it.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token {
+    token: String,
+    /// Paths that need none.
+    open: Vec<String>,
+}
 
 impl Token {
     pub fn new(token: &str) -> Self {
-        Self(token.to_owned())
+        let open = Page::all().into_iter().filter(|page| page.open());
+        Self { token: token.to_owned(), open: open.map(Page::path).collect() }
     }
 
-    /// Whether the request may pass.
+    /// Whether the request may pass. A slash at the end of a path changes nothing, here as in the router.
     pub fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
-        open(path) || presented(headers).is_some_and(|token| self.is(token))
+        presented(headers).is_some_and(|token| self.is(token)) || self.is_open(path)
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        let path = path.trim_end_matches('/');
+        self.open.iter().any(|open| open == path)
     }
 
     /// Compares in a time that depends on the lengths alone.
     fn is(&self, presented: &[u8]) -> bool {
-        let token = self.0.as_bytes();
+        let token = self.token.as_bytes();
         let differing = token.iter().zip(presented).fold(0u8, |acc, (a, b)| black_box(acc | (a ^ b)));
         !token.is_empty() && token.len() == presented.len() && differing == 0
     }
-}
-
-fn open(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz" | "/healthz" | "/version" | "/version/")
 }
 
 /// The credentials of `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110, 11.1).
@@ -60,12 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn health_and_version_are_open() {
+    fn health_version_and_the_page_for_people_are_open() {
         let token = Token::new("sesame");
-        for path in ["/livez", "/readyz", "/healthz", "/version", "/version/"] {
+        for path in
+            ["/livez", "/readyz", "/healthz", "/version", "/version/", "/openapi.json", "/docs", "/docs/page.js"]
+        {
             assert!(token.admits(path, &HeaderMap::new()), "{path}");
         }
-        for path in ["/", "/metrics", "/livezz", "/version/x", "/openapi/v3"] {
+        for path in ["/", "/metrics", "/livezz", "/version/x", "/openapi/v3", "/docs/x", "/api"] {
             assert!(!token.admits(path, &HeaderMap::new()), "{path}");
         }
     }

@@ -7,37 +7,57 @@ mod legacy;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use model::Resource;
+use model::schema::Kind;
+use model::{Resource, Review};
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::encode::{self, Spelling};
 use crate::negotiate::{self, Accepted, Endpoint, Shape};
-use crate::path::PathValues;
 use crate::query::Query;
-use crate::routes;
+use crate::routes::{self, Page};
 use crate::status::Status;
 
 /// A finished document and its hash.
 #[derive(Clone, Debug)]
 pub struct Document {
-    pub json: Bytes,
+    /// JSON, unless it was made by [`Document::of_bytes`].
+    pub bytes: Bytes,
     /// Quoted, as the `ETag` header has it.
     pub etag: HeaderValue,
 }
 
 impl Document {
     pub fn new(value: &Value) -> Self {
-        let json = Bytes::from(value.to_string());
+        Self::of_bytes(Bytes::from(value.to_string()))
+    }
+
+    pub fn of_bytes(bytes: Bytes) -> Self {
         // Hexadecimal digits between quotes are a header value always.
-        let etag = HeaderValue::from_str(&format!("\"{}\"", hash(&json))).unwrap_or(HeaderValue::from_static("\"\""));
-        Self { json, etag }
+        let etag = HeaderValue::from_str(&format!("\"{}\"", hash(&bytes))).unwrap_or(HeaderValue::from_static("\"\""));
+        Self { bytes, etag }
+    }
+
+    /// Whether the client says that it has the document (`If-None-Match`).
+    pub fn is_known(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+            let text = value.to_str().unwrap_or("");
+            text.split(',')
+                .map(str::trim)
+                .any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == self.etag.as_bytes())
+        })
+    }
+
+    /// The response with what caches need to know.
+    pub fn with_headers(&self, mut response: Response) -> Response {
+        let out = response.headers_mut();
+        out.insert(header::ETAG, self.etag.clone());
+        out.insert(header::VARY, HeaderValue::from_static("Accept"));
+        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        response
     }
 }
 
@@ -56,8 +76,7 @@ pub struct Discovery {
     groups: Roots,
     /// By group.
     group: Vec<(&'static str, Document)>,
-    /// By group and version; the core group is empty.
-    resources: Vec<(&'static str, &'static str, Document)>,
+    resources: Vec<(GroupVersion, Document)>,
     paths: Document,
 }
 
@@ -78,10 +97,8 @@ pub struct GroupVersion {
 impl GroupVersion {
     /// Every one, core first, the others by name.
     pub fn all() -> Vec<GroupVersion> {
-        let mut all: Vec<GroupVersion> = Resource::ALL
-            .into_iter()
-            .map(|r| GroupVersion { group: r.info().group, version: r.info().version })
-            .collect();
+        let mut all: Vec<GroupVersion> =
+            Kind::all().map(|kind| GroupVersion { group: kind.group(), version: kind.version() }).collect();
         all.sort_by_key(|gv| (gv.group, gv.version));
         all.dedup();
         all
@@ -105,6 +122,11 @@ impl GroupVersion {
     pub fn resources(self) -> impl Iterator<Item = Resource> {
         Resource::ALL.into_iter().filter(move |r| r.info().group == self.group && r.info().version == self.version)
     }
+
+    /// Its reviews.
+    pub fn reviews(self) -> impl Iterator<Item = Review> {
+        Review::ALL.into_iter().filter(move |r| r.info().group == self.group && r.info().version == self.version)
+    }
 }
 
 impl Discovery {
@@ -126,84 +148,44 @@ impl Discovery {
             core: roots(&core, legacy::versions(&core)),
             groups: roots(&groups, legacy::groups(&groups)),
             group,
-            resources: all.iter().map(|gv| (gv.group, gv.version, Document::new(&legacy::resources(*gv)))).collect(),
-            paths: Document::new(&json!({ "paths": root_paths(&all) })),
+            resources: all.iter().map(|gv| (*gv, Document::new(&legacy::resources(*gv)))).collect(),
+            paths: Document::new(&json!({ "paths": root_paths() })),
         }
     }
 }
 
 /// What `/` lists.
-fn root_paths(all: &[GroupVersion]) -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
-            .map(str::to_owned)
-            .to_vec();
-    for gv in all {
-        paths.push(format!("/{}", gv.path()));
-        paths.push(format!("/openapi/v3/{}", gv.path()));
-        if !gv.group.is_empty() {
-            paths.push(format!("/apis/{}", gv.group));
-        }
-    }
+fn root_paths() -> Vec<String> {
+    let mut paths: Vec<String> = Page::all().into_iter().filter(|page| *page != Page::Paths).map(Page::path).collect();
     paths.sort();
-    paths.dedup();
     paths
 }
 
 /// `GET /`.
-pub async fn paths(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Status> {
-    answer(&app.discovery.paths, &uri, &headers)
+pub fn paths(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
+    answer(&app.discovery.paths, uri, headers)
 }
 
 /// `GET /api`.
-pub async fn core(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Status> {
-    root(&app.discovery.core, &uri, &headers)
+pub fn core(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
+    root(&app.discovery.core, uri, headers)
 }
 
 /// `GET /apis`.
-pub async fn groups(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Status> {
-    root(&app.discovery.groups, &uri, &headers)
-}
-
-/// `GET /api/v1`.
-pub async fn core_resources(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Status> {
-    resources(&app, "", "v1", &uri, &headers)
+pub fn groups(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
+    root(&app.discovery.groups, uri, headers)
 }
 
 /// `GET /apis/{group}`.
-pub async fn group(
-    State(app): State<Arc<App>>,
-    parameters: PathValues,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Status> {
-    let name = parameters.iter().next().unwrap_or("");
-    match app.discovery.group.iter().find(|(group, _)| *group == name) {
-        Some((_, document)) => answer(document, &uri, &headers),
-        None => Err(Status::no_such_path()),
-    }
+pub fn group(app: &App, name: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
+    let document = app.discovery.group.iter().find(|(group, _)| *group == name).map(|(_, document)| document);
+    answer(document.ok_or_else(Status::no_such_path)?, uri, headers)
 }
 
-/// `GET /apis/{group}/{version}`.
-pub async fn group_resources(
-    State(app): State<Arc<App>>,
-    parameters: PathValues,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Status> {
-    let mut values = parameters.iter();
-    let (group, version) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
-    if group.is_empty() {
-        return Err(Status::no_such_path());
-    }
-    resources(&app, group, version, &uri, &headers)
-}
-
-fn resources(app: &App, group: &str, version: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
-    match app.discovery.resources.iter().find(|(g, v, _)| *g == group && *v == version) {
-        Some((_, _, document)) => answer(document, uri, headers),
-        None => Err(Status::no_such_path()),
-    }
+/// `GET /api/v1` and `GET /apis/{group}/{version}`.
+pub fn resources(app: &App, gv: GroupVersion, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
+    let document = app.discovery.resources.iter().find(|(known, _)| *known == gv).map(|(_, document)| document);
+    answer(document.ok_or_else(Status::no_such_path)?, uri, headers)
 }
 
 fn root(roots: &Roots, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
@@ -233,24 +215,14 @@ pub fn answer(document: &Document, uri: &Uri, headers: &HeaderMap) -> Result<Res
 
 /// 304 for a client that has the document, otherwise the document with its `ETag`.
 fn cached(document: &Document, accepted: Accepted, uri: &Uri, headers: &HeaderMap) -> Response {
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-        let text = value.to_str().unwrap_or("");
-        text.split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == document.etag.as_bytes())
-    });
-    let mut response = if known {
+    let response = if document.is_known(headers) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let spelling =
             Spelling { format: accepted.format, pretty: negotiate::pretty(headers, &Query::parse(uri.query())) };
-        encode::response(StatusCode::OK, document.json.clone(), spelling)
+        encode::response(StatusCode::OK, document.bytes.clone(), spelling)
     };
-    let out = response.headers_mut();
-    out.insert(header::ETAG, document.etag.clone());
-    out.insert(header::VARY, HeaderValue::from_static("Accept"));
-    out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
-    response
+    document.with_headers(response)
 }
 
 /// The verbs of a resource's main path and of its status.

@@ -5,10 +5,6 @@
 
 use std::fmt::Write;
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 
@@ -16,25 +12,25 @@ use crate::app::App;
 use crate::query::Query;
 use crate::serve::Draining;
 
-pub async fn livez(uri: Uri) -> Response {
-    report("livez", &[("ping", true)], &uri)
+pub fn livez(uri: &Uri) -> Response {
+    report("livez", &[("ping", true)], uri)
 }
 
-pub async fn readyz(State(app): State<Arc<App>>, uri: Uri, draining: Option<Extension<Draining>>) -> Response {
-    ready("readyz", app.store.is_open(), &uri, draining)
+pub fn readyz(app: &App, uri: &Uri, draining: Option<&Draining>) -> Response {
+    ready("readyz", app.store.is_open(), uri, draining)
 }
 
 /// What probes asked before there were the other two; the same as ready.
-pub async fn healthz(State(app): State<Arc<App>>, uri: Uri, draining: Option<Extension<Draining>>) -> Response {
-    ready("healthz", app.store.is_open(), &uri, draining)
+pub fn healthz(app: &App, uri: &Uri, draining: Option<&Draining>) -> Response {
+    ready("healthz", app.store.is_open(), uri, draining)
 }
 
-fn ready(name: &str, store: bool, uri: &Uri, draining: Option<Extension<Draining>>) -> Response {
+fn ready(name: &str, store: bool, uri: &Uri, draining: Option<&Draining>) -> Response {
     report(name, &[("ping", true), ("store", store), ("shutdown", !stopping(draining))], uri)
 }
 
-fn stopping(draining: Option<Extension<Draining>>) -> bool {
-    draining.is_some_and(|Extension(draining)| draining.is_on())
+fn stopping(draining: Option<&Draining>) -> bool {
+    draining.is_some_and(Draining::is_on)
 }
 
 fn report(name: &str, checks: &[(&str, bool)], uri: &Uri) -> Response {
@@ -60,15 +56,14 @@ fn report(name: &str, checks: &[(&str, bool)], uri: &Uri) -> Response {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_server_that_stops_or_has_lost_its_store_is_alive_and_not_ready() {
+    #[test]
+    fn a_server_that_stops_or_has_lost_its_store_is_alive_and_not_ready() {
         let (switch, draining) = Draining::pair();
-        let extension = Some(Extension(draining));
         let uri = Uri::from_static("/readyz");
-        assert_eq!(ready("readyz", true, &uri, extension.clone()).status(), StatusCode::OK);
-        assert_eq!(ready("readyz", false, &uri, extension.clone()).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready("readyz", true, &uri, Some(&draining)).status(), StatusCode::OK);
+        assert_eq!(ready("readyz", false, &uri, Some(&draining)).status(), StatusCode::SERVICE_UNAVAILABLE);
         switch.send_replace(true);
-        assert_eq!(ready("readyz", true, &uri, extension).status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(livez(Uri::from_static("/livez")).await.status(), StatusCode::OK);
+        assert_eq!(ready("readyz", true, &uri, Some(&draining)).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(livez(&Uri::from_static("/livez")).status(), StatusCode::OK);
     }
 }

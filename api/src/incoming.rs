@@ -3,7 +3,7 @@
 //! The texts are those of apiserver `pkg/endpoints/handlers` (create.go, rest.go). What the fields may hold is not
 //! asked here; that is admission's part, in the store's writer.
 
-use model::{Resource, ResourceInfo, schema};
+use model::schema::{self, Kind};
 use serde_json::{Map, Value};
 
 use crate::body::Document;
@@ -22,7 +22,7 @@ pub struct Incoming {
 /// Where the request's path says the object belongs.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    pub resource: Resource,
+    pub kind: Kind,
     /// Empty for cluster-scoped resources.
     pub namespace: &'a str,
     /// Empty for a create.
@@ -35,23 +35,23 @@ pub struct Target<'a> {
 /// 400 with Kubernetes' sentence: malformed, another kind, another namespace or name than the path's, a field of the
 /// wrong type, or (if `Strict`) an unknown or duplicate field.
 pub fn read(bytes: &[u8], format: Format, target: Target<'_>, validation: FieldValidation) -> Result<Incoming, Status> {
-    let info = target.resource.info();
+    let kind = target.kind;
     let Document { value, duplicates } = crate::body::decode(bytes, format)
-        .map_err(|e| unrecognized(info, &format!("{} parse error: {e}", name_of(format)), bytes))?;
+        .map_err(|e| unrecognized(kind, &format!("{} parse error: {e}", name_of(format)), bytes))?;
     let Value::Object(mut object) = value else {
         let problem = format!(
             "cannot unmarshal {} into Go value of type {}.{}",
             schema::json_kind(&value),
-            info.version,
-            info.kind
+            kind.version(),
+            kind.name()
         );
-        return Err(unrecognized(info, &problem, bytes));
+        return Err(unrecognized(kind, &problem, bytes));
     };
-    identify(&mut object, info)?;
+    identify(&mut object, kind)?;
     let mut value = Value::Object(object);
-    let checked = schema::check(target.resource, &value);
+    let checked = schema::check(kind, &value);
     if let Some(mismatch) = checked.mismatched.first() {
-        return Err(cannot_be_handled(info, mismatch));
+        return Err(cannot_be_handled(kind, mismatch));
     }
     place(&mut value, target)?;
 
@@ -59,19 +59,19 @@ pub fn read(bytes: &[u8], format: Format, target: Target<'_>, validation: FieldV
         .chain(checked.unknown.iter().map(|f| format!("unknown field {}", crate::status::quoted(f))));
     let found: Vec<String> = fields.collect();
     if !found.is_empty() && validation == FieldValidation::Strict {
-        return Err(cannot_be_handled(info, &format!("strict decoding error: {}", found.join(", "))));
+        return Err(cannot_be_handled(kind, &format!("strict decoding error: {}", found.join(", "))));
     }
     if !checked.unknown.is_empty() {
-        schema::prune(target.resource, &mut value);
+        schema::prune(kind, &mut value);
     }
     let warnings = if validation == FieldValidation::Warn { found } else { Vec::new() };
     Ok(Incoming { value, warnings })
 }
 
 /// Sets `kind` and `apiVersion` where the client left them out, and refuses others than the path's.
-fn identify(object: &mut Map<String, Value>, info: &ResourceInfo) -> Result<(), Status> {
-    let api_version = info.api_version();
-    for (field, expected) in [("apiVersion", api_version.as_str()), ("kind", info.kind)] {
+fn identify(object: &mut Map<String, Value>, kind: Kind) -> Result<(), Status> {
+    let api_version = kind.api_version();
+    for (field, expected) in [("apiVersion", api_version.as_str()), ("kind", kind.name())] {
         match object.get(field) {
             None | Some(Value::Null) => {}
             Some(Value::String(text)) if text.is_empty() || text == expected => {}
@@ -84,7 +84,7 @@ fn identify(object: &mut Map<String, Value>, info: &ResourceInfo) -> Result<(), 
                 return Err(Status::bad_request(format!(
                     "{text} in version \"{version}\" cannot be handled as a {expected}: converting ({version}.{text}) \
                      to ({version}.{expected}): unknown conversion",
-                    version = info.version
+                    version = kind.version()
                 )));
             }
             Some(other) => {
@@ -92,7 +92,7 @@ fn identify(object: &mut Map<String, Value>, info: &ResourceInfo) -> Result<(), 
                     "json: cannot unmarshal {} into Go struct field TypeMeta.{field} of type string",
                     schema::json_kind(other)
                 );
-                return Err(cannot_be_handled(info, &problem));
+                return Err(cannot_be_handled(kind, &problem));
             }
         }
         object.insert(field.to_owned(), expected.into());
@@ -137,16 +137,16 @@ fn place(value: &mut Value, target: Target<'_>) -> Result<(), Status> {
 }
 
 /// The body was understood to be of this kind, but its content does not fit.
-fn cannot_be_handled(info: &ResourceInfo, problem: &str) -> Status {
-    let (kind, version) = (info.kind, info.version);
+fn cannot_be_handled(kind: Kind, problem: &str) -> Status {
+    let (kind, version) = (kind.name(), kind.version());
     Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {problem}"))
 }
 
 /// The body could not even be read so far as to tell its kind.
-fn unrecognized(info: &ResourceInfo, problem: &str, bytes: &[u8]) -> Status {
+fn unrecognized(kind: Kind, problem: &str, bytes: &[u8]) -> Status {
     Status::bad_request(format!(
         "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {problem} ({})",
-        info.kind,
+        kind.name(),
         summary(bytes)
     ))
 }

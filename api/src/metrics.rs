@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use model::Resource;
@@ -112,10 +111,10 @@ impl Drop for WatchGuard {
 }
 
 /// `GET /metrics`.
-pub async fn get(State(app): State<Arc<App>>) -> Response {
+pub fn get(app: &App) -> Response {
     let mut page = Page::default();
     app.metrics.write(&mut page);
-    write_store(&mut page, &app);
+    write_store(&mut page, app);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.finish()).into_response()
 }
 

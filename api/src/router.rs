@@ -7,8 +7,9 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, get, on};
+use axum::routing::{MethodFilter, MethodRouter, get, on, post};
 use http::{Method, Uri};
+use model::Review;
 use tower::ServiceExt;
 
 use crate::app::App;
@@ -17,29 +18,27 @@ use crate::negotiate::{self, Endpoint};
 use crate::path::PathValues;
 use crate::query::Query;
 use crate::rim::Label;
-use crate::routes::{self, Action, Route, Scope};
+use crate::routes::{self, Action, Page, Route, Scope};
 use crate::serve::Draining;
 use crate::status::Status;
-use crate::{Config, actions, compress, discovery, health, metrics, openapi, rim, version};
+use crate::{Config, actions, compress, discovery, docs, health, metrics, openapi, reviews, rim, version};
 
 /// Builds the router for this configuration.
 pub fn build(config: &Config) -> Router {
     let app = App::new(config);
-    let mut router = Router::new()
-        .route("/", get(discovery::paths))
-        .route("/api", get(discovery::core))
-        .route("/api/v1", get(discovery::core_resources))
-        .route("/apis", get(discovery::groups))
-        .route("/apis/{group}", get(discovery::group))
-        .route("/apis/{group}/{version}", get(discovery::group_resources))
-        .route("/openapi/v3", get(openapi::index))
-        .route("/openapi/v3/api/{version}", get(openapi::core))
-        .route("/openapi/v3/apis/{group}/{version}", get(openapi::group))
-        .route("/version", get(version::get))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/healthz", get(health::healthz))
-        .route("/metrics", get(metrics::get));
+    let mut router = Router::new();
+    for page in Page::all() {
+        let handler = move |State(app): State<Arc<App>>, request: Request| async move { show(&app, page, &request) };
+        router = router.route(&page.path(), get(handler));
+    }
+    for review in Review::ALL {
+        let path = routes::review_path(review).replace("{namespace}", "{first}");
+        let handler = move |State(app): State<Arc<App>>, parameters: PathValues, request: Request| async move {
+            ask(&app, review, parameters, request).await
+        };
+        let refuse = || async { Status::method_not_allowed() };
+        router = router.route(&path, post(handler).fallback(refuse));
+    }
 
     let mut patterns: BTreeMap<String, Vec<Route>> = BTreeMap::new();
     for route in routes::all() {
@@ -72,6 +71,42 @@ async fn without_slash(exact: Router, mut request: Request) -> Response {
         }
         _ => Status::no_such_path().into_response(),
     }
+}
+
+/// A page that is no resource's.
+fn show(app: &Arc<App>, page: Page, request: &Request) -> Result<Response, Status> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let draining = request.extensions().get::<Draining>();
+    match page {
+        Page::Paths => discovery::paths(app, uri, headers),
+        Page::Core => discovery::core(app, uri, headers),
+        Page::Groups => discovery::groups(app, uri, headers),
+        Page::Group(group) => discovery::group(app, group, uri, headers),
+        Page::Resources(gv) => discovery::resources(app, gv, uri, headers),
+        Page::OpenApiV2 => openapi::v2(app, uri, headers),
+        Page::OpenApiV3 => openapi::index(app, uri, headers),
+        Page::OpenApiV3Of(gv) => openapi::v3(app, gv, uri, headers),
+        Page::OpenApi => openapi::whole(app, uri, headers),
+        Page::Docs => Ok(docs::page()),
+        Page::DocsScript => Ok(docs::script()),
+        Page::DocsStyle => Ok(docs::style()),
+        Page::Version => version::get(app, uri, headers),
+        Page::Livez => Ok(health::livez(uri)),
+        Page::Readyz => Ok(health::readyz(app, uri, draining)),
+        Page::Healthz => Ok(health::healthz(app, uri, draining)),
+        Page::Metrics => Ok(metrics::get(app)),
+    }
+}
+
+/// A review.
+async fn ask(app: &App, review: Review, parameters: PathValues, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query());
+    let namespace = parameters.iter().next().unwrap_or("");
+    let _room = app.room(&body.size_hint()).await;
+    let mut response = reviews::create(review, namespace, &query, &parts.headers, body).await.into_response();
+    response.extensions_mut().insert(Label { verb: "create", resource: review.info().plural });
+    response
 }
 
 /// The methods of one path.

@@ -1,10 +1,14 @@
-//! The table of routes, derived from `model::Resource`: which method on which path does what to which resource.
+//! The table of routes, derived from `model::Resource`: which method on which path does what to which resource. Beside
+//! it stand the reviews, which take one method, and in [`pages`] what is no resource's.
 //!
 //! The router registers it, discovery lists its verbs, OpenAPI describes its paths. A new row in the model's
 //! table is served, listed and described without a line here.
 
+pub mod pages;
+
 use http::Method;
-use model::{Resource, ResourceInfo};
+use model::{Resource, ResourceInfo, Review};
+pub use pages::Page;
 
 /// What a route does. The names are Kubernetes' verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +96,13 @@ pub fn root(info: &ResourceInfo) -> String {
     } else {
         format!("/apis/{}/{}", info.group, info.version)
     }
+}
+
+/// The path on which a review is created.
+pub fn review_path(review: Review) -> String {
+    let info = review.info();
+    let scope = if info.namespaced { "/namespaces/{namespace}" } else { "" };
+    format!("/apis/{}/{}{scope}/{}", info.group, info.version, info.plural)
 }
 
 /// Every route of every resource, in the order of the model's table.

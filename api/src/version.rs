@@ -1,8 +1,5 @@
 //! `/version`: which Kubernetes release the API follows, and which Portolan this is.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
@@ -53,8 +50,8 @@ fn platform() -> &'static str {
 }
 
 /// `GET /version`.
-pub async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Status> {
-    let accepted = negotiate::accept(&headers, Endpoint::Documents)?;
-    let pretty = negotiate::pretty(&headers, &Query::parse(uri.query()));
+pub fn get(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Response, Status> {
+    let accepted = negotiate::accept(headers, Endpoint::Documents)?;
+    let pretty = negotiate::pretty(headers, &Query::parse(uri.query()));
     Ok(encode::response(StatusCode::OK, app.version.0.clone(), Spelling { format: accepted.format, pretty }))
 }

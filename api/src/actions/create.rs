@@ -14,7 +14,7 @@ use crate::status::Status;
 pub async fn create(call: Call, body: Body) -> Result<Response, Status> {
     let options = call.write_options()?;
     let (bytes, format) = call.read_body(body).await?;
-    let target = Target { resource: call.resource, namespace: call.namespace(), name: "" };
+    let target = Target { kind: call.resource.into(), namespace: call.namespace(), name: "" };
     let mut incoming = incoming::read(&bytes, format, target, options.field_validation)?;
     let metadata = |field: &str| incoming.value["metadata"][field].as_str().unwrap_or("").to_owned();
     if !matches!(metadata("resourceVersion").as_str(), "" | "0") {

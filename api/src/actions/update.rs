@@ -14,7 +14,7 @@ use crate::status::Status;
 pub async fn update(call: Call, body: Body) -> Result<Response, Status> {
     let options = call.write_options()?;
     let (bytes, format) = call.read_body(body).await?;
-    let target = Target { resource: call.resource, namespace: call.namespace(), name: &call.name };
+    let target = Target { kind: call.resource.into(), namespace: call.namespace(), name: &call.name };
     let incoming = incoming::read(&bytes, format, target, options.field_validation)?;
     let verb = Verb::Update { object: incoming.value, subresource: call.subresource() };
     let written = call

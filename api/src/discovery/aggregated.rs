@@ -1,6 +1,6 @@
 //! `APIGroupDiscoveryList` of `apidiscovery.k8s.io`, v2 and v2beta1, which differ in their name alone.
 
-use model::Resource;
+use model::{Resource, Review};
 use serde_json::{Map, Value, json};
 
 use super::{GroupVersion, verbs};
@@ -11,7 +11,7 @@ pub fn list(versions: &[GroupVersion], api: &str) -> Value {
     for gv in versions {
         let version = json!({
             "version": gv.version,
-            "resources": gv.resources().map(resource).collect::<Vec<_>>(),
+            "resources": gv.resources().map(resource).chain(gv.reviews().map(review)).collect::<Vec<_>>(),
             "freshness": "Current",
         });
         let last = items.last_mut().filter(|item| item["metadata"]["name"].as_str().unwrap_or("") == gv.group);
@@ -57,4 +57,15 @@ fn resource(resource: Resource) -> Value {
         put("subresources", json!([status]));
     }
     Value::Object(out)
+}
+
+fn review(review: Review) -> Value {
+    let info = review.info();
+    json!({
+        "resource": info.plural,
+        "responseKind": { "group": info.group, "version": info.version, "kind": info.kind },
+        "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": info.singular,
+        "verbs": ["create"],
+    })
 }

@@ -1,6 +1,6 @@
 //! `APIVersions`, `APIGroupList`, `APIGroup` and `APIResourceList`.
 
-use model::{Resource, ResourceInfo};
+use model::{Resource, ResourceInfo, Review};
 use serde_json::{Map, Value, json};
 
 use super::{GroupVersion, verbs};
@@ -49,6 +49,15 @@ pub fn resources(gv: GroupVersion) -> Value {
         if info.status {
             list.push(row(resource, info, format!("{}/status", info.plural), true));
         }
+    }
+    for review in gv.reviews().map(Review::info) {
+        list.push(json!({
+            "name": review.plural,
+            "singularName": review.singular,
+            "namespaced": review.namespaced,
+            "kind": review.kind,
+            "verbs": ["create"],
+        }));
     }
     json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv.api_version(), "resources": list })
 }

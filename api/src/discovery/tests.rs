@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 
 fn check(document: &Document, expected: Expect) {
-    let value: Value = serde_json::from_slice(&document.json).unwrap();
+    let value: Value = serde_json::from_slice(&document.bytes).unwrap();
     expected.assert_eq(&serde_json::to_string_pretty(&value).unwrap());
 }
 
@@ -29,6 +29,32 @@ fn legacy_roots() {
             {
               "apiVersion": "v1",
               "groups": [
+                {
+                  "name": "authentication.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "authentication.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "authentication.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
+                },
+                {
+                  "name": "authorization.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "authorization.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "authorization.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
+                },
                 {
                   "name": "coordination.k8s.io",
                   "preferredVersion": {
@@ -93,23 +119,23 @@ fn legacy_group_and_resources() {
     check(
         &discovery.group[0].1,
         expect![[r#"
-        {
-          "apiVersion": "v1",
-          "kind": "APIGroup",
-          "name": "coordination.k8s.io",
-          "preferredVersion": {
-            "groupVersion": "coordination.k8s.io/v1",
-            "version": "v1"
-          },
-          "versions": [
             {
-              "groupVersion": "coordination.k8s.io/v1",
-              "version": "v1"
-            }
-          ]
-        }"#]],
+              "apiVersion": "v1",
+              "kind": "APIGroup",
+              "name": "authentication.k8s.io",
+              "preferredVersion": {
+                "groupVersion": "authentication.k8s.io/v1",
+                "version": "v1"
+              },
+              "versions": [
+                {
+                  "groupVersion": "authentication.k8s.io/v1",
+                  "version": "v1"
+                }
+              ]
+            }"#]],
     );
-    let (_, _, networking) = discovery.resources.iter().find(|(group, _, _)| *group == "networking.k8s.io").unwrap();
+    let (_, networking) = discovery.resources.iter().find(|(gv, _)| gv.group == "networking.k8s.io").unwrap();
     check(
         networking,
         expect![[r#"
@@ -172,8 +198,8 @@ fn legacy_group_and_resources() {
 #[test]
 fn legacy_core_resources() {
     let discovery = Discovery::new();
-    let (_, _, core) = &discovery.resources[0];
-    let value: Value = serde_json::from_slice(&core.json).unwrap();
+    let (_, core) = &discovery.resources[0];
+    let value: Value = serde_json::from_slice(&core.bytes).unwrap();
     let lines: Vec<String> = value["resources"]
         .as_array()
         .unwrap()
@@ -203,6 +229,99 @@ fn aggregated() {
             {
               "apiVersion": "apidiscovery.k8s.io/v2",
               "items": [
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "authentication.k8s.io"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "selfsubjectreviews",
+                          "responseKind": {
+                            "group": "authentication.k8s.io",
+                            "kind": "SelfSubjectReview",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "selfsubjectreview",
+                          "verbs": [
+                            "create"
+                          ]
+                        }
+                      ],
+                      "version": "v1"
+                    }
+                  ]
+                },
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "authorization.k8s.io"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "localsubjectaccessreviews",
+                          "responseKind": {
+                            "group": "authorization.k8s.io",
+                            "kind": "LocalSubjectAccessReview",
+                            "version": "v1"
+                          },
+                          "scope": "Namespaced",
+                          "singularResource": "localsubjectaccessreview",
+                          "verbs": [
+                            "create"
+                          ]
+                        },
+                        {
+                          "resource": "selfsubjectaccessreviews",
+                          "responseKind": {
+                            "group": "authorization.k8s.io",
+                            "kind": "SelfSubjectAccessReview",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "selfsubjectaccessreview",
+                          "verbs": [
+                            "create"
+                          ]
+                        },
+                        {
+                          "resource": "selfsubjectrulesreviews",
+                          "responseKind": {
+                            "group": "authorization.k8s.io",
+                            "kind": "SelfSubjectRulesReview",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "selfsubjectrulesreview",
+                          "verbs": [
+                            "create"
+                          ]
+                        },
+                        {
+                          "resource": "subjectaccessreviews",
+                          "responseKind": {
+                            "group": "authorization.k8s.io",
+                            "kind": "SubjectAccessReview",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "subjectaccessreview",
+                          "verbs": [
+                            "create"
+                          ]
+                        }
+                      ],
+                      "version": "v1"
+                    }
+                  ]
+                },
                 {
                   "metadata": {
                     "creationTimestamp": null,
@@ -385,12 +504,12 @@ fn aggregated() {
               "metadata": {}
             }"#]],
     );
-    let text = |document: &Document| String::from_utf8(document.json.to_vec()).unwrap();
+    let text = |document: &Document| String::from_utf8(document.bytes.to_vec()).unwrap();
     assert_eq!(
         text(&discovery.groups.v2).replace("apidiscovery.k8s.io/v2", "apidiscovery.k8s.io/v2beta1"),
         text(&discovery.groups.v2beta1)
     );
-    let core: Value = serde_json::from_slice(&discovery.core.v2.json).unwrap();
+    let core: Value = serde_json::from_slice(&discovery.core.v2.bytes).unwrap();
     assert_eq!(core["items"].as_array().unwrap().len(), 1);
     let services = &core["items"][0]["versions"][0]["resources"][3];
     expect![[r#"
@@ -448,6 +567,10 @@ fn root_lists_what_is_served() {
                 "/api",
                 "/api/v1",
                 "/apis",
+                "/apis/authentication.k8s.io",
+                "/apis/authentication.k8s.io/v1",
+                "/apis/authorization.k8s.io",
+                "/apis/authorization.k8s.io/v1",
                 "/apis/coordination.k8s.io",
                 "/apis/coordination.k8s.io/v1",
                 "/apis/discovery.k8s.io",
@@ -456,11 +579,18 @@ fn root_lists_what_is_served() {
                 "/apis/events.k8s.io/v1",
                 "/apis/networking.k8s.io",
                 "/apis/networking.k8s.io/v1",
+                "/docs",
+                "/docs/page.css",
+                "/docs/page.js",
                 "/healthz",
                 "/livez",
                 "/metrics",
+                "/openapi.json",
+                "/openapi/v2",
                 "/openapi/v3",
                 "/openapi/v3/api/v1",
+                "/openapi/v3/apis/authentication.k8s.io/v1",
+                "/openapi/v3/apis/authorization.k8s.io/v1",
                 "/openapi/v3/apis/coordination.k8s.io/v1",
                 "/openapi/v3/apis/discovery.k8s.io/v1",
                 "/openapi/v3/apis/events.k8s.io/v1",
