@@ -58,9 +58,9 @@ fn example(resource: model::Resource) -> Option<Value> {
         "pods" => json!({"metadata": meta, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
         "services" => json!({"metadata": meta, "spec": {"clusterIP": "10.96.7.7", "ports": [{"port": 80}]}}),
         "endpoints" => json!({"metadata": meta, "subsets": [{"addresses": [{"ip": "192.0.2.1"}]}]}),
-        "events" => json!({
+        // Those of the other group are the same ones.
+        "events" if resource.info().group.is_empty() => json!({
             "metadata": meta, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
-            "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
         }),
         "endpointslices" => json!({"metadata": meta, "addressType": "IPv4", "endpoints": []}),
         "leases" => json!({"metadata": meta, "spec": {"holderIdentity": "me"}}),
