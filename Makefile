@@ -14,7 +14,7 @@ test: ## installs what the tests need, runs every test
 
 bench: ## measures and prints ratios; see README
 	@scripts/install-deps test
-	cargo bench --locked -p portolan --bench first_light
+	cargo bench --locked -p portolan --bench first_light --bench api_load
 
 fmt:
 	cargo fmt --all --check

@@ -50,6 +50,9 @@ pub fn respond(mut response: Response, accepted: bool) -> Response {
 
 type Encoder = GzEncoder<Vec<u8>>;
 
+/// What comes of a stretch: the encoder, unless that was the last one, and compressed bytes.
+type Compressed = std::io::Result<(Option<Box<Encoder>>, Vec<u8>)>;
+
 /// A body that is compressed as it is read.
 struct Gzip {
     body: Body,
@@ -61,8 +64,7 @@ struct Gzip {
 
 enum State {
     Reading(Box<Encoder>),
-    /// The encoder comes back, unless that was the last stretch.
-    Compressing(JoinHandle<std::io::Result<(Option<Box<Encoder>>, Vec<u8>)>>),
+    Compressing(JoinHandle<Compressed>),
     Done,
 }
 
@@ -91,11 +93,7 @@ impl Gzip {
     }
 }
 
-fn compress(
-    mut encoder: Box<Encoder>,
-    input: &[Bytes],
-    last: bool,
-) -> std::io::Result<(Option<Box<Encoder>>, Vec<u8>)> {
+fn compress(mut encoder: Box<Encoder>, input: &[Bytes], last: bool) -> Compressed {
     for bytes in input {
         encoder.write_all(bytes)?;
     }

@@ -9,21 +9,20 @@
 //! stdout as a table and to `target/bench/first_light.json`. `PORTOLAN_BENCH_SMALL=1` runs a toy size.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test or benchmark fails by panicking")]
 
+mod support;
+
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::process::Command;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_NETFILTER};
 use proxy_agent::client::{Client, MERGE_PATCH};
 use serde_json::{Value, json};
+use support::{CLIENTS, Server, fdatasync_rate, machine, median, memory, rate, service};
 
-const CLIENTS: usize = 64;
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -58,115 +57,8 @@ fn main() {
     let rates = runtime.block_on(rates(&sizes));
     let programming = runtime.block_on(programming(&sizes));
     let report = json!({"machine": machine(), "rates": rates, "programming": programming});
-    let path = target().join("bench/first_light.json");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, serde_json::to_string_pretty(&report).unwrap()).unwrap();
+    support::save("first_light", &report);
     print_table(&report);
-    eprintln!("written to {}", path.display());
-}
-
-fn target() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
-}
-
-fn machine() -> String {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|l| l.strip_prefix("model name"))
-        .map_or("unknown processor", |l| l.trim_start_matches([' ', '\t', ':']));
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{cores} × {model}, Linux {}", kernel.trim())
-}
-
-struct Server {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Server {
-    async fn start() -> Server {
-        let dir = tempfile::tempdir_in(target()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_portolan"))
-            .args(["server", "--listen", "127.0.0.1:16443", "--data-dir"])
-            .arg(dir.path().join("data"))
-            .stdin(Stdio::null())
-            .stderr(File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let server = Server { child, dir };
-        for _ in 0..600 {
-            if server.kubeconfig().exists() && server.client().get_text("/readyz").await.is_ok() {
-                return server;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the server is not ready: {}", std::fs::read_to_string(server.dir.path().join("log")).unwrap());
-    }
-
-    fn kubeconfig(&self) -> PathBuf {
-        self.dir.path().join("data/admin.kubeconfig")
-    }
-
-    fn client(&self) -> Client {
-        Client::from_kubeconfig(&self.kubeconfig()).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Durable writes of 4 KiB per second that one file takes: what a store with one commit per write could reach.
-fn fdatasync_rate(dir: &Path, writes: u32) -> f64 {
-    let file = File::create(dir.join("fdatasync")).unwrap();
-    let page = [7u8; 4096];
-    let start = Instant::now();
-    for i in 0..writes {
-        file.write_all_at(&page, u64::from(i) * 4096).unwrap();
-        file.sync_data().unwrap();
-    }
-    f64::from(writes) / start.elapsed().as_secs_f64()
-}
-
-/// Runs `count` requests, [`CLIENTS`] at a time, each client on its own connection; returns requests/s.
-async fn rate<F>(server: &Server, count: usize, request: impl Fn(Client, usize) -> F + Send + Sync + 'static) -> f64
-where
-    F: Future<Output = ()> + Send,
-{
-    let next = Arc::new(AtomicUsize::new(0));
-    let request = Arc::new(request);
-    let mut tasks = tokio::task::JoinSet::new();
-    let clients: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
-    for client in &clients {
-        client.get_text("/readyz").await.unwrap();
-    }
-    let start = Instant::now();
-    for client in clients {
-        let (next, request) = (next.clone(), request.clone());
-        tasks.spawn(async move {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= count {
-                    return;
-                }
-                request(client.clone(), i).await;
-            }
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done.unwrap();
-    }
-    count as f64 / start.elapsed().as_secs_f64()
-}
-
-fn service(name: &str, app: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {
-        "selector": {"app": app}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}})
 }
 
 fn pod(name: &str, app: &str) -> Value {
@@ -322,21 +214,6 @@ impl Notifications {
     fn next(&self) -> Instant {
         self.0.recv_timeout(Duration::from_secs(5)).expect("a Pod's change changes the kernel's tables within 5 s")
     }
-}
-
-/// Resident memory in MiB: all of it, and the part that is the process's own (without mapped files).
-fn memory(pid: u32) -> Value {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let mib = |name: &str| -> f64 {
-        let line = status.lines().find(|l| l.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-    };
-    json!({"residentMiB": mib("VmRSS:"), "anonymousMiB": mib("RssAnon:")})
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn print_table(report: &Value) {

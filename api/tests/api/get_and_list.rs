@@ -122,3 +122,30 @@ async fn what_is_not_there() {
             405 MethodNotAllowed: the server does not allow this method on the requested resource"#]]
     .assert_eq(&lines.join("\n"));
 }
+
+#[tokio::test]
+async fn large_lists_are_compressed_on_request() {
+    let app = App::new().await;
+    for n in 0..15 {
+        let annotations = json!({"padding": "0123456789".repeat(1000)});
+        let node = json!({"metadata": {"name": format!("n{n:02}"), "annotations": annotations}});
+        assert_eq!(app.post("/api/v1/nodes", &node).await.code, 201);
+    }
+    let ask = async |path: &str, accept: &str| {
+        let request = App::request("GET", path).header("Accept-Encoding", "gzip").header("Accept", accept);
+        app.send(request.body(axum::body::Body::empty()).unwrap()).await
+    };
+    for accept in ["application/json", "application/yaml", "application/json;as=Table;v=v1;g=meta.k8s.io"] {
+        let plain = app.get_as("/api/v1/nodes", accept).await;
+        assert_eq!((plain.header("Content-Encoding"), plain.header("Vary")), ("", "Accept-Encoding"));
+        let packed = ask("/api/v1/nodes", accept).await;
+        assert_eq!((packed.header("Content-Encoding"), packed.header("Vary")), ("gzip", "Accept-Encoding"));
+        assert_eq!(packed.header("Content-Type"), plain.header("Content-Type"));
+        let mut unpacked = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed.body[..]), &mut unpacked).unwrap();
+        assert!(unpacked == plain.body);
+    }
+    let watch = ask("/api/v1/nodes?watch=1&timeoutSeconds=1", "application/json").await;
+    assert_eq!((watch.header("Content-Encoding"), watch.text().lines().count()), ("", 15));
+    assert_eq!(ask("/api/v1/nodes/n00", "application/json").await.header("Content-Encoding"), "");
+}

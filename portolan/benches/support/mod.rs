@@ -1,0 +1,169 @@
+//! What the benchmarks share: the real server on a free port of loopback, many clients at once, and figures of the
+//! machine to hold the others against.
+#![allow(dead_code, reason = "each benchmark uses its own part of this")]
+
+pub mod wire;
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use proxy_agent::client::Client;
+use serde_json::{Value, json};
+
+/// Clients that write at the same time, each on its own connection.
+pub const CLIENTS: usize = 64;
+
+pub fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
+}
+
+/// Writes a report to `target/bench/NAME.json`.
+pub fn save(name: &str, report: &Value) {
+    let path = target().join("bench").join(name).with_extension("json");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, serde_json::to_string_pretty(report).unwrap()).unwrap();
+    eprintln!("written to {}", path.display());
+}
+
+pub fn machine() -> String {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .map_or("unknown processor", |l| l.trim_start_matches([' ', '\t', ':']));
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} × {model}, Linux {}", kernel.trim())
+}
+
+/// A running `portolan server`, ended when dropped.
+pub struct Server {
+    pub child: Child,
+    pub address: SocketAddr,
+    pub dir: tempfile::TempDir,
+}
+
+impl Server {
+    pub async fn start() -> Server {
+        std::fs::create_dir_all(target()).unwrap();
+        let dir = tempfile::tempdir_in(target()).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_portolan"))
+            .args(["server", "--listen", &address.to_string(), "--data-dir"])
+            .arg(dir.path().join("data"))
+            .stdin(Stdio::null())
+            .stderr(File::create(dir.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let server = Server { child, address, dir };
+        for _ in 0..600 {
+            if server.kubeconfig().exists() && server.client().get_text("/readyz").await.is_ok() {
+                return server;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the server is not ready: {}", std::fs::read_to_string(server.dir.path().join("log")).unwrap());
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("data/admin.kubeconfig")
+    }
+
+    pub fn client(&self) -> Client {
+        Client::from_kubeconfig(&self.kubeconfig()).unwrap()
+    }
+
+    /// The processor time that the server has used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name, in parentheses, may hold anything; user and system time are fields 14 and 15, in hundredths.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+
+    pub fn resident_kib(&self) -> f64 {
+        status_kib(self.child.id(), "VmRSS:")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Durable writes of 4 KiB per second that one file takes: what a store with one commit per write could reach.
+pub fn fdatasync_rate(dir: &Path, writes: u32) -> f64 {
+    let file = File::create(dir.join("fdatasync")).unwrap();
+    let page = [7u8; 4096];
+    let start = Instant::now();
+    for i in 0..writes {
+        file.write_all_at(&page, u64::from(i) * 4096).unwrap();
+        file.sync_data().unwrap();
+    }
+    f64::from(writes) / start.elapsed().as_secs_f64()
+}
+
+/// Runs `count` requests, [`CLIENTS`] at a time, each client on its own connection; returns requests/s.
+pub async fn rate<F>(server: &Server, count: usize, request: impl Fn(Client, usize) -> F + Send + Sync + 'static) -> f64
+where
+    F: Future<Output = ()> + Send,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let request = Arc::new(request);
+    let mut tasks = tokio::task::JoinSet::new();
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
+    for client in &clients {
+        client.get_text("/readyz").await.unwrap();
+    }
+    let start = Instant::now();
+    for client in clients {
+        let (next, request) = (next.clone(), request.clone());
+        tasks.spawn(async move {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    return;
+                }
+                request(client.clone(), i).await;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+pub fn service(name: &str, app: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {
+        "selector": {"app": app}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}})
+}
+
+/// Resident memory in MiB: all of it, and the part that is the process's own (without mapped files).
+pub fn memory(pid: u32) -> Value {
+    json!({"residentMiB": status_kib(pid, "VmRSS:") / 1024.0, "anonymousMiB": status_kib(pid, "RssAnon:") / 1024.0})
+}
+
+fn status_kib(pid: u32, name: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+pub fn median(values: Vec<f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+pub fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * q).round() as usize]
+}
