@@ -1,5 +1,6 @@
 //! One file for each action.
 
+mod apply;
 mod create;
 mod delete;
 mod delete_collection;

@@ -101,7 +101,10 @@ fn identify(object: &mut Map<String, Value>, kind: Kind) -> Result<(), Status> {
 }
 
 /// Sets the namespace (and, for an update, the name) from the path where the body has none.
-fn place(value: &mut Value, target: Target<'_>) -> Result<(), Status> {
+///
+/// # Errors
+/// 400 if the body names another.
+pub fn place(value: &mut Value, target: Target<'_>) -> Result<(), Status> {
     let Some(object) = value.as_object_mut() else { return Ok(()) };
     let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     if metadata.is_null() {

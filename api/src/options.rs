@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 pub use list::{ListOptions, Selectors, State, revision};
 use model::FieldError;
+use model::managed_fields::MANAGER_MAX_BYTES;
 
 use crate::query::Query;
 use crate::status::Status;
@@ -34,9 +35,6 @@ pub struct WriteOptions {
     pub manager: String,
 }
 
-/// The longest `fieldManager`, in bytes.
-const FIELD_MANAGER_LONGEST: usize = 128;
-
 impl WriteOptions {
     /// Reads `dryRun`, `fieldManager` and `fieldValidation`; `kind` names the options in errors.
     ///
@@ -55,8 +53,8 @@ impl WriteOptions {
             }
         };
         let manager = query.get("fieldManager").unwrap_or("");
-        if manager.len() > FIELD_MANAGER_LONGEST {
-            errors.push(FieldError::too_long("fieldManager", FIELD_MANAGER_LONGEST));
+        if manager.len() > MANAGER_MAX_BYTES {
+            errors.push(FieldError::too_long("fieldManager", MANAGER_MAX_BYTES));
         } else if manager.chars().any(char::is_control) {
             errors.push(FieldError::invalid("fieldManager", manager, "should only contain printable characters"));
         }
@@ -73,7 +71,7 @@ fn program(headers: &HeaderMap) -> String {
     let agent = headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
     let mut program = String::new();
     for c in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
-        if program.len() + c.len_utf8() > FIELD_MANAGER_LONGEST {
+        if program.len() + c.len_utf8() > MANAGER_MAX_BYTES {
             break;
         }
         program.push(c);

@@ -66,6 +66,7 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
     definition(&mut definitions, BINDING)?.insert("x-kubernetes-group-version-kind".into(), binding);
     mark_lists(&mut definitions)?;
     mark_atomic_maps(&mut definitions)?;
+    mark_key_defaults(&mut definitions)?;
     Ok(definitions)
 }
 
@@ -187,7 +188,7 @@ fn watch_event() -> Value {
 }
 
 /// Whether `short` (`core.v1.PodSpec`) is the end of the definition's name.
-fn is_named(name: &str, short: &str) -> bool {
+pub fn is_named(name: &str, short: &str) -> bool {
     name.strip_suffix(short).is_some_and(|rest| rest.ends_with('.'))
 }
 
@@ -258,6 +259,19 @@ fn mark_atomic_maps(definitions: &mut Map<String, Value>) -> Result<(), Error> {
                 .ok_or_else(|| format!("build/lists.rs: no property {name}.{property}"))?;
         }
         target.insert("x-kubernetes-map-type".into(), "atomic".into());
+    }
+    Ok(())
+}
+
+fn mark_key_defaults(definitions: &mut Map<String, Value>) -> Result<(), Error> {
+    for (name, property, default) in lists::KEY_DEFAULTS {
+        let full = definitions.keys().find(|key| is_named(key, name)).cloned().unwrap_or_default();
+        definition(definitions, &full)?
+            .get_mut("properties")
+            .and_then(|p| p.get_mut(property))
+            .and_then(Value::as_object_mut)
+            .ok_or_else(|| format!("build/lists.rs: no property {name}.{property}"))?
+            .insert("default".into(), (*default).into());
     }
     Ok(())
 }

@@ -242,3 +242,20 @@ pub const ATOMIC_MAPS: &[(&str, Option<&str>)] = &[
     ("meta.v1.LabelSelector", None),
     ("meta.v1.OwnerReference", None),
 ];
+
+/// Keys of a list that may be left out, and what they are then: the definition of the items, the key, its default.
+pub const KEY_DEFAULTS: &[(&str, &str, &str)] =
+    &[("core.v1.ContainerPort", "protocol", "TCP"), ("core.v1.ServicePort", "protocol", "TCP")];
+
+/// Objects and lists that Kubernetes' own types hold by value and always write: whoever fills such a field changes it, and
+/// does not add it. Beside these, `metadata`, `spec` and `status` of every kind.
+pub const ALWAYS_THERE: &[(&str, &str)] = &[
+    ("core.v1.Container", "resources"),
+    ("core.v1.Event", "involvedObject"),
+    ("core.v1.Event", "source"),
+    ("core.v1.NodeDaemonEndpoints", "kubeletEndpoint"),
+    ("core.v1.NodeStatus", "daemonEndpoints"),
+    ("core.v1.NodeStatus", "nodeInfo"),
+    ("core.v1.PodSpec", "containers"),
+    ("core.v1.ServiceStatus", "loadBalancer"),
+];

@@ -1,11 +1,12 @@
-//! The definitions as Rust statics: what `src/schema.rs` declares as `Struct`, `Field`, `Shape` and `Merge`.
+//! The definitions as Rust statics: what `src/schema.rs` declares as `Struct`, `Field`, `Shape` and `ListRules`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::definitions::BINDING;
+use crate::definitions::{BINDING, is_named};
+use crate::lists;
 use crate::resource::Resource;
 use crate::review::Review;
 
@@ -27,10 +28,12 @@ pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
     for name in index.keys() {
         let mut fields: Vec<_> = properties(definitions, name)?.iter().collect();
         fields.sort_by_key(|(field, _)| *field);
-        writeln!(out, "Struct {{ name: {name:?}, fields: &[")?;
+        let whole = definitions.get(*name).is_some_and(atomic);
+        writeln!(out, "Struct {{ name: {name:?}, atomic: {whole}, fields: &[")?;
         for (field, schema) in fields {
-            let shape = shape(schema, &index).map_err(|e| format!("{name}.{field}: {e}"))?;
-            writeln!(out, "Field {{ name: {field:?}, shape: {shape} }},")?;
+            let shape = shape(schema, definitions, &index).map_err(|e| format!("{name}.{field}: {e}"))?;
+            let (atomic, always) = (atomic(schema), always_there(definitions, name, field));
+            writeln!(out, "Field {{ name: {field:?}, shape: {shape}, atomic: {atomic}, always: {always} }},")?;
         }
         writeln!(out, "] }},")?;
     }
@@ -74,7 +77,7 @@ fn root(
 }
 
 /// A `Shape` expression for a property's schema.
-fn shape(schema: &Value, index: &BTreeMap<&str, usize>) -> Result<String, Error> {
+fn shape(schema: &Value, definitions: &Map<String, Value>, index: &BTreeMap<&str, usize>) -> Result<String, Error> {
     if let Some(reference) = reference(schema) {
         let name = reference.rsplit('/').next().unwrap_or_default();
         return Ok(match name.rsplit('.').next().unwrap_or_default() {
@@ -94,11 +97,16 @@ fn shape(schema: &Value, index: &BTreeMap<&str, usize>) -> Result<String, Error>
         ("number", _) => "Shape::Number".to_owned(),
         ("boolean", _) => "Shape::Bool".to_owned(),
         ("array", _) => {
-            let item = shape(schema.get("items").ok_or("a list without items")?, index)?;
-            format!("Shape::List(&{item}, {})", merge(schema))
+            let items = schema.get("items").ok_or("a list without items")?;
+            let item = shape(items, definitions, index)?;
+            format!(
+                "Shape::List(&{item}, ListRules {{ patch: {}, apply: {} }})",
+                patch(schema),
+                apply(schema, items, definitions)
+            )
         }
         ("object", _) => match schema.get("additionalProperties") {
-            Some(values) => format!("Shape::Map(&{})", shape(values, index)?),
+            Some(values) => format!("Shape::Map(&{})", shape(values, definitions, index)?),
             None => "Shape::Free".to_owned(),
         },
         (kind, format) => return Err(format!("unknown type {kind:?} with format {format:?}").into()),
@@ -111,18 +119,43 @@ pub fn reference(schema: &Value) -> Option<&str> {
     direct.or_else(described).and_then(Value::as_str)
 }
 
+/// Whether an object is marked as one value.
+fn atomic(schema: &Value) -> bool {
+    schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic")
+}
+
+/// Whether Kubernetes' types always have this field.
+fn always_there(definitions: &Map<String, Value>, name: &str, field: &str) -> bool {
+    let kind = definitions.get(name).is_some_and(|schema| schema.get("x-kubernetes-group-version-kind").is_some());
+    (kind && matches!(field, "metadata" | "spec" | "status"))
+        || lists::ALWAYS_THERE.iter().any(|(definition, property)| is_named(name, definition) && field == *property)
+}
+
 /// A `Merge` expression from the marks that `definitions` made.
-fn merge(schema: &Value) -> String {
+fn patch(schema: &Value) -> String {
     if schema.get("x-kubernetes-patch-strategy").is_none() {
         return "Merge::Replace".to_owned();
     }
-    let Some(key) = schema.get("x-kubernetes-patch-merge-key").and_then(Value::as_str) else {
-        return "Merge::Union".to_owned();
-    };
-    let keys: Vec<&str> = schema
-        .get("x-kubernetes-list-map-keys")
-        .and_then(Value::as_array)
-        .map(|keys| keys.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_else(|| vec![key]);
-    format!("Merge::Key {{ key: {key:?}, identity: &{keys:?} }}")
+    match schema.get("x-kubernetes-patch-merge-key").and_then(Value::as_str) {
+        Some(key) => format!("Merge::Key({key:?})"),
+        None => "Merge::Union".to_owned(),
+    }
+}
+
+/// A `ListType` expression from the marks that `definitions` made. Keys carry the defaults that the items' definition has.
+fn apply(schema: &Value, items: &Value, definitions: &Map<String, Value>) -> String {
+    match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
+        Some("set") => "ListType::Set".to_owned(),
+        Some("map") => {
+            let definition = reference(items).and_then(|r| r.rsplit('/').next()).and_then(|name| definitions.get(name));
+            let default = |key: &str| definition?.get("properties")?.get(key)?.get("default")?.as_str();
+            let names = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+            let keys: Vec<String> = names
+                .filter_map(Value::as_str)
+                .map(|name| format!("ListKey {{ name: {name:?}, default: {:?} }}", default(name)))
+                .collect();
+            format!("ListType::Map(&[{}])", keys.join(", "))
+        }
+        _ => "ListType::Atomic".to_owned(),
+    }
 }

@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod events;
 pub mod field;
 mod kinds;
+pub mod managed_fields;
 mod metadata;
 pub mod object;
 pub mod patch;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::managed_fields;
 use crate::resource::Resource;
 use crate::types::{EndpointSlice, IpAddress, Node, ObjectMeta, Pod, Service, ServiceCidr};
 
@@ -90,6 +91,21 @@ impl Object {
     /// Never for bytes that `decode` took; kept as an error because a running server does not panic.
     pub fn value(&self) -> Result<Value, DecodeError> {
         serde_json::from_slice(&self.bytes).map_err(|source| DecodeError { resource: self.resource, source })
+    }
+
+    /// As [`value`](Self::value), but for `metadata.managedFields`, which are given as the text that they are.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub fn value_and_managers(&self) -> Result<(Value, Option<&str>), DecodeError> {
+        let Some((rest, managers)) = managed_fields::split(&self.bytes) else { return Ok((self.value()?, None)) };
+        let value = serde_json::from_slice(&rest).map_err(|source| DecodeError { resource: self.resource, source })?;
+        Ok((value, Some(managers)))
+    }
+
+    /// The text of `metadata.managedFields`, brackets included.
+    pub fn managers(&self) -> Option<&str> {
+        std::str::from_utf8(self.bytes.get(managed_fields::find(&self.bytes)?)?).ok()
     }
 
     pub fn service(&self) -> Option<&Service> {

@@ -70,6 +70,28 @@ pub fn apply(kind: PatchKind, resource: Resource, current: &Value, patch: &Value
     }
 }
 
+/// Whether a patch may read or write `metadata.managedFields`; all others can be applied to an object without them.
+pub fn reaches_managed_fields(kind: PatchKind, patch: &Value) -> bool {
+    let pointer_reaches = |pointer: &Value| {
+        let pointer = pointer.as_str().unwrap_or_default();
+        matches!(pointer, "" | "/metadata") || pointer.starts_with("/metadata/managedFields")
+    };
+    match (kind, patch) {
+        (PatchKind::Json, Value::Array(operations)) => operations
+            .iter()
+            .any(|operation| ["path", "from"].iter().any(|name| operation.get(*name).is_some_and(pointer_reaches))),
+        (PatchKind::Json, _) => false,
+        (PatchKind::Merge | PatchKind::StrategicMerge, patch) => match patch.get("metadata") {
+            // A directive (`$patch: replace`, `$retainKeys`) speaks of every field.
+            Some(Value::Object(metadata)) => {
+                metadata.keys().any(|name| name == "managedFields" || name.starts_with('$'))
+            }
+            Some(_) => true,
+            None => patch.as_object().is_some_and(|patch| patch.keys().any(|name| name.starts_with('$'))),
+        },
+    }
+}
+
 fn object(patch: &Value) -> Result<&Map<String, Value>, PatchError> {
     patch.as_object().ok_or_else(|| PatchError::malformed("Invalid JSON document: a merge patch is an object"))
 }

@@ -25,6 +25,8 @@ pub use scalar::json_kind;
 #[derive(Debug)]
 pub(crate) struct Struct {
     pub name: &'static str,
+    /// Whether server-side apply takes it as one value.
+    pub atomic: bool,
     /// Sorted by name.
     pub fields: &'static [Field],
 }
@@ -33,6 +35,10 @@ pub(crate) struct Struct {
 pub(crate) struct Field {
     pub name: &'static str,
     pub shape: Shape,
+    /// Whether server-side apply takes the object in it as one value.
+    pub atomic: bool,
+    /// Whether Kubernetes' own types always have it, be it empty.
+    pub always: bool,
 }
 
 /// What a value may be. `null` may stand for any of them: it reads as unset.
@@ -55,7 +61,33 @@ pub(crate) enum Shape {
     Struct(u16),
     /// String keys, values of one shape.
     Map(&'static Shape),
-    List(&'static Shape, Merge),
+    List(&'static Shape, ListRules),
+}
+
+/// How a list merges. Both columns come from one row of `build/lists.rs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListRules {
+    pub patch: Merge,
+    pub apply: ListType,
+}
+
+/// What server-side apply takes a list for: `x-kubernetes-list-type`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ListType {
+    /// One value.
+    Atomic,
+    /// Scalars, each an item of its own.
+    Set,
+    /// Objects, told apart by these keys.
+    Map(&'static [ListKey]),
+}
+
+/// A key that items of a list are known by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListKey {
+    pub name: &'static str,
+    /// What it is for an item that leaves it out.
+    pub default: Option<&'static str>,
 }
 
 /// What a strategic merge patch does with a list.
@@ -65,9 +97,8 @@ pub(crate) enum Merge {
     Replace,
     /// What the patch's list has is added.
     Union,
-    /// Items that agree in `key` are one item. `identity` are the keys that server-side apply knows the item by;
-    /// they tell apart what `key` alone cannot.
-    Key { key: &'static str, identity: &'static [&'static str] },
+    /// Items that agree in this key are one item.
+    Key(&'static str),
 }
 
 include!(concat!(env!("OUT_DIR"), "/structs.rs"));

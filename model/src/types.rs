@@ -13,7 +13,7 @@ pub use endpoint_slice::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone, ObjectReference,
 };
 pub use ip::{IpAddress, IpAddressSpec, ParentReference, ServiceCidr, ServiceCidrSpec, ServiceCidrStatus};
-pub use meta::{Condition, ObjectMeta, OwnerReference};
+pub use meta::{Condition, ObjectMeta, Opaque, OwnerReference};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus};
 pub use pod::{Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus};
 pub use service::{

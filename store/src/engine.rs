@@ -4,6 +4,7 @@
 //! to the disk, and one that is being decided on top of it. One file per verb
 //! and per rule; each changes the state through `State::record` alone, so `undo` is one loop.
 
+mod apply;
 mod chance;
 mod cidrs;
 mod create;
@@ -11,6 +12,7 @@ mod delete;
 mod derive;
 mod index;
 mod namespaces;
+mod owners;
 mod repair;
 mod services;
 mod stamp;
@@ -27,6 +29,7 @@ use model::admission::{Cluster, Family};
 use model::{Object, Resource, Revision};
 
 pub(crate) use chance::Chance;
+use owners::Owners;
 pub(crate) use state::State;
 
 use crate::config::Environment;
@@ -82,15 +85,19 @@ impl Engine {
     }
 
     fn dispatch(&mut self, write: Write) -> Result<Written, Refusal> {
-        let Write { resource, namespace, name, verb, .. } = write;
+        let Write { resource, namespace, name, verb, manager, .. } = write;
         match verb {
-            Verb::Create { object } => self.create(resource, &namespace, &name, object),
-            Verb::Update { object, subresource } => self.update(resource, &namespace, &name, object, subresource),
+            Verb::Create { object } => self.create(resource, &namespace, &name, object, Owners::Tracked(manager)),
+            Verb::Update { object, subresource } => {
+                self.update(resource, &namespace, &name, object, subresource, manager)
+            }
             Verb::Patch { kind, patch, subresource, strict } => {
                 let old = self.existing(resource, &namespace, &name)?;
-                self.patch(resource, &old, kind, &patch, subresource, strict)
+                self.patch(resource, &old, kind, &patch, subresource, strict, manager)
             }
-            Verb::Apply { .. } => Err(Refusal::BadRequest("server-side apply is not served yet".to_owned())),
+            Verb::Apply { config, force, subresource } => {
+                self.apply_config(resource, &namespace, &name, config, force, subresource, manager)
+            }
             Verb::Delete { options } => {
                 let old = self.existing(resource, &namespace, &name)?;
                 self.delete(&old, &options)

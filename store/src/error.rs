@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use model::managed_fields::Conflicts;
 use model::{FieldError, Resource, Revision};
 
 /// The store cannot be opened. The message says what to do; the server prints it with its sources and exits.
@@ -106,6 +107,9 @@ pub enum Refusal {
     NamespaceTerminating { resource: Resource, name: String, namespace: String },
     #[error("Operation cannot be fulfilled on {} \"{name}\": {detail}", resource.info().qualified())]
     Conflict { resource: Resource, name: String, detail: String },
+    /// An apply would change what others own: Conflict, with a cause for each field.
+    #[error("{0}")]
+    ApplyConflicts(Conflicts),
     #[error("{} \"{name}\" is forbidden: {detail}", resource.info().qualified())]
     Forbidden { resource: Resource, name: String, detail: String },
     /// Fields of the object; `api` adds kind and name.

@@ -23,15 +23,19 @@ const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// The content types of patches, in the order in which OpenAPI and error messages name them.
-pub const CONTENT_TYPES: [&str; 3] = [JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH];
+pub const CONTENT_TYPES: [&str; 4] = [JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH];
 
 /// Kubernetes' limit for the operations of a JSON patch.
 const OPERATIONS_MOST: usize = 10_000;
 
-/// `PATCH` on an object or its status: 200 and the object.
+/// `PATCH` on an object or its status: 200 and the object; 201 for an apply that makes one.
 pub async fn patch(call: Call, body: Body) -> Result<Response, Status> {
+    let content_type = negotiate::content_type(&call.headers);
+    if content_type.as_deref() == Some(APPLY_PATCH) {
+        return super::apply::apply(call, body).await;
+    }
     let options = call.write_options()?;
-    let kind = kind(negotiate::content_type(&call.headers).as_deref())?;
+    let kind = kind(content_type.as_deref())?;
     if call.query.get("force").is_some() {
         let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
         return Err(Status::invalid_kind("meta.k8s.io", "PatchOptions", "", &[error]));
@@ -65,10 +69,6 @@ fn kind(content_type: Option<&str>) -> Result<PatchKind, Status> {
         Some(JSON_PATCH) => Ok(PatchKind::Json),
         Some(MERGE_PATCH) => Ok(PatchKind::Merge),
         Some(STRATEGIC_MERGE_PATCH) => Ok(PatchKind::StrategicMerge),
-        Some(APPLY_PATCH) => Err(Status::format_not_served(
-            "server-side apply (application/apply-patch+yaml) is not served yet: \
-             use kubectl apply without --server-side, or another kind of patch",
-        )),
         _ => Err(Status::unsupported_media_type(&CONTENT_TYPES)),
     }
 }

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use model::Resource;
+use model::managed_fields::Conflict;
 use store::{Existing, Expired, Refusal};
 
 use super::{Cause, Status};
@@ -28,6 +29,17 @@ impl Status {
             }
             Refusal::Conflict { resource, name, .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", text).about(*resource, name)
+            }
+            // Kubernetes does not name the object here either.
+            Refusal::ApplyConflicts(conflicts) => {
+                let mut status = Self::new(StatusCode::CONFLICT, "Conflict", text);
+                let cause = |conflict: &Conflict| Cause {
+                    reason: "FieldManagerConflict".to_owned(),
+                    message: format!("conflict with {}", conflict.manager),
+                    field: conflict.path.clone(),
+                };
+                status.details.causes = conflicts.0.iter().map(cause).collect();
+                status
             }
             Refusal::Forbidden { resource, name, .. } => {
                 Self::new(StatusCode::FORBIDDEN, "Forbidden", text).about(*resource, name)

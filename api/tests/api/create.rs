@@ -19,6 +19,38 @@ async fn a_created_object_is_answered_whole() {
             "labels": {
               "a": "b"
             },
+            "managedFields": [
+              {
+                "apiVersion": "v1",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {
+                  "f:metadata": {
+                    "f:labels": {
+                      ".": {},
+                      "f:a": {}
+                    }
+                  },
+                  "f:spec": {
+                    "f:internalTrafficPolicy": {},
+                    "f:ports": {
+                      ".": {},
+                      "k:{\"port\":80,\"protocol\":\"TCP\"}": {
+                        ".": {},
+                        "f:port": {},
+                        "f:protocol": {},
+                        "f:targetPort": {}
+                      }
+                    },
+                    "f:selector": {},
+                    "f:sessionAffinity": {},
+                    "f:type": {}
+                  }
+                },
+                "manager": "unknown",
+                "operation": "Update",
+                "time": "2024-05-01T12:00:00Z"
+              }
+            ],
             "name": "web",
             "namespace": "default",
             "resourceVersion": "<resourceVersion>",

@@ -77,9 +77,9 @@ async fn patches_that_cannot_be() {
         application/merge-patch+json {"metadata":{"resourceVersion":"1"}}
             409 Conflict: Operation cannot be fulfilled on services "web": the object has been modified; please apply your changes to the latest version and try again
         application/json {}
-            415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json
+            415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml
         application/apply-patch+yaml {}
-            415 UnsupportedMediaType: server-side apply (application/apply-patch+yaml) is not served yet: use kubectl apply without --server-side, or another kind of patch
+            422 Invalid: PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch
         413 RequestEntityTooLarge: The allowed maximum operations in a JSON patch is 10000, got 10001
         404 NotFound: services "nope" not found"#]].assert_eq(&lines.join("\n"));
 }

@@ -170,7 +170,9 @@ fn full_struct(kind: &Struct) -> Value {
 #[test]
 fn no_field_is_lost_in_the_typed_views() {
     fn round<T: serde::Serialize + serde::de::DeserializeOwned>(resource: Resource) {
-        let document = full_struct(root(resource));
+        let mut document = full_struct(root(resource));
+        // These a view leaves to the object's bytes.
+        document["metadata"].as_object_mut().expect("metadata").remove("managedFields");
         let view: T = serde_json::from_value(document.clone()).expect("the view reads what the schema allows");
         assert_eq!(serde_json::to_value(view).expect("a view is JSON"), document, "{resource}");
     }

@@ -2,10 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-/// `ObjectMeta`, whole.
+/// `managedFields` in a typed object: nothing when it is read, and on the way out the text that it is given.
+///
+/// They are most of what an object's JSON has in nodes, and no rule reads them, so a view does not hold them: they stay in
+/// the object's bytes ([`crate::managed_fields`]). Who writes a typed object puts the text in just before.
+#[derive(Clone, Debug, Default)]
+pub struct Opaque(Option<Box<RawValue>>);
+
+impl Opaque {
+    /// This text is written; none, if there is none.
+    pub fn new(text: Option<Box<RawValue>>) -> Self {
+        Self(text)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl PartialEq for Opaque {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_deref().map(RawValue::get) == other.0.as_deref().map(RawValue::get)
+    }
+}
+
+impl Serialize for Opaque {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Opaque {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer)?;
+        Ok(Self(None))
+    }
+}
+
+/// `ObjectMeta`, whole but for `managedFields`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectMeta {
@@ -25,8 +63,8 @@ pub struct ObjectMeta {
     pub generation: Option<i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
-    pub managed_fields: Vec<Value>,
+    #[serde(skip_serializing_if = "Opaque::is_empty")]
+    pub managed_fields: Opaque,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +129,7 @@ pub struct Condition {
 /// Reads `null` as the default: clients write `"labels": null`, and Go reads it as empty.
 pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())

@@ -9,6 +9,7 @@ use allocator::AddressRange;
 use model::types::{Condition, ServiceCidr};
 use model::{FieldError, Object, Resource, View};
 
+use super::stamp::Managers;
 use super::start::DEFAULT_CIDR;
 use super::state::nets;
 use super::{Engine, written};
@@ -21,13 +22,13 @@ const STILL_USED: &str =
     "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
 
 impl Engine {
-    pub(super) fn create_cidr(&mut self, mut cidr: ServiceCidr) -> Result<Arc<Object>, Refusal> {
+    pub(super) fn create_cidr(&mut self, mut cidr: ServiceCidr, managers: Managers) -> Result<Arc<Object>, Refusal> {
         check_ranges(&cidr)?;
         if !cidr.metadata.finalizers.iter().any(|f| f == FINALIZER) {
             cidr.metadata.finalizers.push(FINALIZER.to_owned());
         }
         cidr.status.conditions = vec![self.ready("True", "", "Kubernetes Service CIDR is ready")];
-        self.put_whole(Resource::ServiceCidrs, cidr, None)
+        self.put_whole_managed(Resource::ServiceCidrs, cidr, None, managers)
     }
 
     fn ready(&self, status: &str, reason: &str, message: &str) -> Condition {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use model::admission::prepare_create;
+use model::admission::{Subresource, prepare_create};
 use model::types::{Service, ServiceCidr};
 use model::{Object, Resource, events};
 use serde_json::Value;
 
-use super::stamp::{cannot_handle, edit_metadata, metadata_text};
+use super::owners::Owners;
+use super::stamp::{Managers, cannot_handle, edit_metadata, metadata_text};
 use super::{Engine, written};
 use crate::error::{Existing, Refusal};
 use crate::request::{Outcome, Written};
@@ -25,12 +26,14 @@ impl Engine {
         namespace: &str,
         name: &str,
         mut object: Value,
+        owners: Owners,
     ) -> Result<Written, Refusal> {
         if metadata_text(&object, "resourceVersion").is_some_and(|version| version != "0") {
             return Err(Refusal::BadRequest("resourceVersion should not be set on objects to be created".to_owned()));
         }
         events::to_stored(resource, &mut object);
         let stored = resource.stored();
+        let owners = owners.begin(stored, Subresource::None, self.now, &mut object);
         let generated = self.settle_name(resource, namespace, name, &mut object)?;
         let name = metadata_text(&object, "name").unwrap_or_default().to_owned();
         self.check_namespace(resource, namespace, &name)?;
@@ -43,22 +46,29 @@ impl Engine {
             };
             return Err(Refusal::AlreadyExists { resource, name, existing });
         }
+        let managers = owners.finish(None, &object, None);
         self.stamp_new(stored, &mut object);
-        let object = self.put_new(stored, object)?;
+        let object = self.put_new(stored, object, managers)?;
         Ok(written(object, Outcome::Created, warnings))
     }
 
-    fn put_new(&mut self, resource: Resource, value: Value) -> Result<Arc<Object>, Refusal> {
+    fn put_new(&mut self, resource: Resource, value: Value, managers: Managers) -> Result<Arc<Object>, Refusal> {
         match resource {
             Resource::Services => {
                 let service: Service = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
-                self.create_service(service)
+                self.create_service(service, managers)
             }
             Resource::ServiceCidrs => {
                 let cidr: ServiceCidr = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
-                self.create_cidr(cidr)
+                self.create_cidr(cidr, managers)
             }
-            _ => self.put(resource, value, None),
+            _ => {
+                let managers = match &managers {
+                    Managers::Set(managers) | Managers::IfChanged(managers) => managers.as_deref(),
+                    Managers::Keep => None,
+                };
+                self.put_managed(resource, value, managers)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use model::service::{Needs, fill_address, fill_dry_run, fill_health_check_node_p
 use model::types::{IpAddress, IpAddressSpec, ObjectMeta, ParentReference, Service};
 use model::{FieldError, Object, Resource, View};
 
+use super::stamp::Managers;
 use super::{Engine, written};
 use crate::error::Refusal;
 use crate::request::{Outcome, Written};
@@ -26,10 +27,10 @@ struct Taken {
 }
 
 impl Engine {
-    pub(super) fn create_service(&mut self, mut service: Service) -> Result<Arc<Object>, Refusal> {
+    pub(super) fn create_service(&mut self, mut service: Service, managers: Managers) -> Result<Arc<Object>, Refusal> {
         self.allocate(None, &mut service)?;
         service.metadata.generation = Some(1);
-        let object = self.put_whole(Resource::Services, service, None)?;
+        let object = self.put_whole_managed(Resource::Services, service, None, managers)?;
         self.follow_addresses(None, &object)?;
         Ok(object)
     }
@@ -39,17 +40,18 @@ impl Engine {
         &mut self,
         old: &Arc<Object>,
         mut service: Service,
+        managers: Managers,
     ) -> Result<Option<Arc<Object>>, Refusal> {
         let Some(before) = old.service() else { return Ok(None) };
         self.allocate(Some(before), &mut service)?;
         service.metadata.resource_version = before.metadata.resource_version.clone();
-        if service == *before {
+        if service == *before && !matches!(managers, Managers::Set(_)) {
             return Ok(None);
         }
         if service.spec != before.spec {
             service.metadata.generation = Some(before.metadata.generation.unwrap_or(0) + 1);
         }
-        let object = self.put_whole(Resource::Services, service, Some(old))?;
+        let object = self.put_whole_managed(Resource::Services, service, Some(old), managers)?;
         self.follow_addresses(Some(before), &object)?;
         Ok(Some(object))
     }

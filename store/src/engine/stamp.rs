@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::types::{EndpointSlice, IpAddress, Node, ObjectMeta, Pod, Service, ServiceCidr};
+use model::types::{EndpointSlice, IpAddress, Node, ObjectMeta, Opaque, Pod, Service, ServiceCidr};
 use model::{Key, Object, Resource, Revision, View};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Engine;
@@ -32,6 +34,54 @@ macro_rules! whole {
 }
 
 whole!(Service => Service, EndpointSlice => EndpointSlice, IpAddress => IpAddress, ServiceCidr => ServiceCidr);
+
+/// What becomes of an object's `managedFields` with a write.
+#[derive(Debug)]
+pub(super) enum Managers {
+    /// They stay.
+    Keep,
+    /// These take their place.
+    Set(Option<Box<RawValue>>),
+    /// These take their place if anything else changes.
+    IfChanged(Option<Box<RawValue>>),
+}
+
+/// A value with `managedFields`, which it has none of itself, among its metadata.
+struct WithManagers<'a>(&'a Value, Option<&'a RawValue>);
+
+impl Serialize for WithManagers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (Value::Object(object), Some(managers)) = (self.0, self.1) else { return self.0.serialize(serializer) };
+        let mut out = serializer.serialize_map(Some(object.len()))?;
+        for (name, value) in object {
+            match value {
+                Value::Object(metadata) if name == "metadata" => {
+                    out.serialize_entry(name, &MetadataWithManagers(metadata, managers))?;
+                }
+                other => out.serialize_entry(name, other)?,
+            }
+        }
+        out.end()
+    }
+}
+
+struct MetadataWithManagers<'a>(&'a Map<String, Value>, &'a RawValue);
+
+impl Serialize for MetadataWithManagers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const NAME: &str = "managedFields";
+        let Self(metadata, managers) = self;
+        let mut out = serializer.serialize_map(Some(metadata.len() + 1))?;
+        for (name, value) in metadata.iter().take_while(|(name, _)| name.as_str() < NAME) {
+            out.serialize_entry(name, value)?;
+        }
+        out.serialize_entry(NAME, managers)?;
+        for (name, value) in metadata.iter().skip_while(|(name, _)| name.as_str() <= NAME) {
+            out.serialize_entry(name, value)?;
+        }
+        out.end()
+    }
+}
 
 /// A change that is about to be recorded.
 struct Draft<'a> {
@@ -69,34 +119,69 @@ impl Engine {
         Ok(self.record(draft, frame, bytes, view))
     }
 
-    /// As [`put`](Self::put), unless nothing but the revision would change: then None.
+    /// As [`put`](Self::put), for a new object whose `managedFields` come apart from it.
+    pub(super) fn put_managed(
+        &mut self,
+        resource: Resource,
+        mut value: Value,
+        managers: Option<&RawValue>,
+    ) -> Result<Arc<Object>, Refusal> {
+        let draft = self.draft(resource, None);
+        self.set_version(&mut value, &draft);
+        let (frame, bytes) = encode(draft.kind, &WithManagers(&value, managers))?;
+        let view = view(resource, &value)?;
+        Ok(self.record(draft, frame, bytes, view))
+    }
+
+    /// As [`put`](Self::put), for a value without `managedFields`, and unless nothing but the revision would change: then
+    /// None.
     pub(super) fn put_changed(
         &mut self,
         mut value: Value,
         previous: &Arc<Object>,
+        managers: &Managers,
     ) -> Result<Option<Arc<Object>>, Refusal> {
         let resource = previous.resource;
         let draft = self.draft(resource, Some(previous));
         self.set_version(&mut value, &draft);
-        let (frame, bytes) = encode(draft.kind, &value)?;
+        let (mut frame, mut bytes) = match managers {
+            Managers::Set(new) => encode(draft.kind, &WithManagers(&value, new.as_deref()))?,
+            Managers::Keep | Managers::IfChanged(_) => {
+                let kept = previous.managers().map(serde_json::from_str).transpose().map_err(broken)?;
+                encode(draft.kind, &WithManagers(&value, kept))?
+            }
+        };
         if same_but_revision(&previous.bytes, &bytes) {
             return Ok(None);
+        }
+        if let Managers::IfChanged(new) = managers {
+            (frame, bytes) = encode(draft.kind, &WithManagers(&value, new.as_deref()))?;
         }
         let view = view(resource, &value)?;
         Ok(Some(self.record(draft, frame, bytes, view)))
     }
 
-    /// As [`put`](Self::put), for a whole type.
+    /// As [`put`](Self::put), for a whole type; `managedFields` stay those of the state before.
     pub(super) fn put_whole<T: Whole>(
         &mut self,
         resource: Resource,
-        mut object: T,
+        object: T,
         previous: Option<&Arc<Object>>,
     ) -> Result<Arc<Object>, Refusal> {
+        self.put_whole_managed(resource, object, previous, Managers::Keep)
+    }
+
+    /// As [`put`](Self::put), for a whole type.
+    pub(super) fn put_whole_managed<T: Whole>(
+        &mut self,
+        resource: Resource,
+        object: T,
+        previous: Option<&Arc<Object>>,
+        managers: Managers,
+    ) -> Result<Arc<Object>, Refusal> {
         let draft = self.draft(resource, previous);
-        object.metadata().resource_version = self.version(draft.revision, previous);
-        let (frame, bytes) = encode(draft.kind, &object)?;
-        Ok(self.record(draft, frame, bytes, object.view()))
+        let (frame, bytes, view) = self.encode_whole(&draft, object, managers)?;
+        Ok(self.record(draft, frame, bytes, view))
     }
 
     /// Records that an object is gone; returns its last state, with the revision of the deletion.
@@ -104,10 +189,10 @@ impl Engine {
         let mut draft = self.draft(last.resource, Some(last));
         draft.kind = EventKind::Deleted;
         let (frame, bytes, view) = match &last.view {
-            View::Service(service) => self.encode_last(&draft, (**service).clone())?,
-            View::EndpointSlice(slice) => self.encode_last(&draft, (**slice).clone())?,
-            View::IpAddress(address) => self.encode_last(&draft, (**address).clone())?,
-            View::ServiceCidr(cidr) => self.encode_last(&draft, (**cidr).clone())?,
+            View::Service(service) => self.encode_whole(&draft, (**service).clone(), Managers::Keep)?,
+            View::EndpointSlice(slice) => self.encode_whole(&draft, (**slice).clone(), Managers::Keep)?,
+            View::IpAddress(address) => self.encode_whole(&draft, (**address).clone(), Managers::Keep)?,
+            View::ServiceCidr(cidr) => self.encode_whole(&draft, (**cidr).clone(), Managers::Keep)?,
             View::Pod(_) | View::Node(_) | View::Document(_) => {
                 let mut value = last.value().map_err(broken)?;
                 self.set_version(&mut value, &draft);
@@ -119,9 +204,24 @@ impl Engine {
         Ok(self.record(draft, frame, bytes, view))
     }
 
-    fn encode_last<T: Whole>(&self, draft: &Draft<'_>, mut object: T) -> Result<(Bytes, Bytes, View), Refusal> {
+    fn encode_whole<T: Whole>(
+        &self,
+        draft: &Draft<'_>,
+        mut object: T,
+        managers: Managers,
+    ) -> Result<(Bytes, Bytes, View), Refusal> {
+        let managers = match managers {
+            Managers::Set(new) | Managers::IfChanged(new) => new,
+            Managers::Keep => {
+                let kept = draft.previous.and_then(|previous| previous.managers());
+                kept.map(serde_json::from_str).transpose().map_err(broken)?
+            }
+        };
         object.metadata().resource_version = self.version(draft.revision, draft.previous);
+        object.metadata().managed_fields = Opaque::new(managers);
         let (frame, bytes) = encode(draft.kind, &object)?;
+        // The view does not keep what its object's bytes have.
+        object.metadata().managed_fields = Opaque::default();
         Ok((frame, bytes, object.view()))
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::namespaces::BOOTSTRAP;
+use super::owners::Owners;
 use super::state::nets;
 use crate::error::Refusal;
 use model::View;
@@ -20,7 +21,7 @@ impl Engine {
         for name in BOOTSTRAP {
             if self.state.get(Resource::Namespaces, "", name).is_none() {
                 let namespace = object(Resource::Namespaces, name, json!({}));
-                self.create(Resource::Namespaces, "", name, namespace)?;
+                self.create(Resource::Namespaces, "", name, namespace, Owners::Nobody)?;
             }
         }
         let differs = self.default_cidr(service_cidrs)?;
@@ -34,7 +35,7 @@ impl Engine {
         let cidrs: Vec<String> = service_cidrs.iter().map(|net| net.trunc().to_string()).collect();
         let Some(stored) = self.state.get(Resource::ServiceCidrs, "", DEFAULT_CIDR).cloned() else {
             let cidr = object(Resource::ServiceCidrs, DEFAULT_CIDR, json!({ "spec": { "cidrs": cidrs } }));
-            self.create(Resource::ServiceCidrs, "", DEFAULT_CIDR, cidr)?;
+            self.create(Resource::ServiceCidrs, "", DEFAULT_CIDR, cidr, Owners::Nobody)?;
             return Ok(false);
         };
         let View::ServiceCidr(current) = &stored.view else { return Ok(true) };

@@ -11,10 +11,20 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cidrs::check_ranges;
+use super::owners::Owners;
 use super::stamp::{broken, cannot_handle, edit_metadata, metadata_text};
 use super::{Engine, written};
 use crate::error::Refusal;
 use crate::request::{Outcome, Written};
+
+/// The newest state of an object that a write is to change.
+pub(super) struct Current<'a> {
+    pub(super) old: &'a Arc<Object>,
+    /// The object without `managedFields`.
+    pub(super) value: &'a Value,
+    /// The text of its `managedFields`.
+    pub(super) managers: Option<&'a str>,
+}
 
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -26,18 +36,21 @@ impl Engine {
         name: &str,
         mut object: Value,
         subresource: Subresource,
+        manager: String,
     ) -> Result<Written, Refusal> {
+        let owners = Owners::Tracked(manager);
         let Some(old) = self.state.get(resource.stored(), namespace, name).cloned() else {
             // A client that names a version or a uid means an object that it has seen, and that is gone.
             let knew = version(&object).is_some() || metadata_text(&object, "uid").is_some();
             if resource.info().create_on_update && subresource == Subresource::None && !knew {
-                return self.create(resource, namespace, name, object);
+                return self.create(resource, namespace, name, object, owners);
             }
             return Err(Refusal::NotFound { resource, name: name.to_owned() });
         };
-        let current = old.value().map_err(broken)?;
+        let (current, managers) = old.value_and_managers().map_err(broken)?;
+        let current = Current { old: &old, value: &current, managers };
         events::to_stored(resource, &mut object);
-        self.replace(resource, &old, &current, object, subresource)
+        self.replace(resource, current, object, subresource, owners)
     }
 
     /// A patch speaks of the form that clients of `resource` see.
@@ -49,9 +62,17 @@ impl Engine {
         patch: &Value,
         subresource: Subresource,
         strict: bool,
+        manager: String,
     ) -> Result<Written, Refusal> {
         let refused = |detail: String| Refusal::Invalid(vec![FieldError::invalid("patch", patch.to_string(), detail)]);
-        let current = old.value().map_err(broken)?;
+        let (mut current, managers) = old.value_and_managers().map_err(broken)?;
+        let whole = patch::reaches_managed_fields(kind, patch);
+        if let (true, Some(managers)) = (whole, managers) {
+            let managers = serde_json::from_str(managers).map_err(broken)?;
+            edit_metadata(&mut current, |metadata| {
+                metadata.insert("managedFields".to_owned(), managers);
+            });
+        }
         let shown = shown(resource, &current);
         let mut new = patch::apply(kind, resource, &shown, patch).map_err(|error| match error {
             PatchError::TooManyOperations { .. } => Refusal::TooLarge(error.to_string()),
@@ -74,34 +95,43 @@ impl Engine {
                 return Err(Refusal::BadRequest(format!("the {field} of the object cannot be changed by a patch")));
             }
         }
+        if whole {
+            edit_metadata(&mut current, |metadata| {
+                metadata.remove("managedFields");
+            });
+        }
         events::to_stored(resource, &mut new);
-        let mut answer = self.replace(resource, old, &current, new, subresource)?;
+        let current = Current { old, value: &current, managers };
+        let mut answer = self.replace(resource, current, new, subresource, Owners::Tracked(manager))?;
         answer.warnings.splice(0..0, unknown);
         Ok(answer)
     }
 
-    /// Makes `new` the state of an object that is there; `current` is that object as a value.
-    fn replace(
+    /// Makes `new` the state of an object that is there.
+    pub(super) fn replace(
         &mut self,
         resource: Resource,
-        old: &Arc<Object>,
-        current: &Value,
+        current: Current<'_>,
         mut new: Value,
         subresource: Subresource,
+        owners: Owners,
     ) -> Result<Written, Refusal> {
+        let Current { old, value: current, managers: stored } = current;
+        let owners = owners.begin(old.resource, subresource, self.now, &mut new);
         check_preconditions(resource, old, &new)?;
         let warnings =
             prepare_update(resource, subresource, old, current, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
+        let managers = owners.finish(Some(current), &new, stored);
         let changed = match old.resource {
             Resource::Services => {
                 let service: Service = serde_json::from_value(new).map_err(|e| cannot_handle(old.resource, &e))?;
-                self.replace_service(old, service)?
+                self.replace_service(old, service, managers)?
             }
             Resource::ServiceCidrs => {
                 check_ranges(&ServiceCidr::deserialize(&new).map_err(|e| cannot_handle(old.resource, &e))?)?;
-                self.put_changed(new, old)?
+                self.put_changed(new, old, &managers)?
             }
-            _ => self.put_changed(new, old)?,
+            _ => self.put_changed(new, old, &managers)?,
         };
         let Some(object) = changed else { return Ok(written(Arc::clone(old), Outcome::Unchanged, warnings)) };
         let meta = object.meta();

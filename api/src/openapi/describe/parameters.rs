@@ -14,7 +14,11 @@ pub fn of(route: &Route) -> Vec<Parameter> {
     }
     all.extend(match route.action {
         Action::Create | Action::Update => write(),
-        Action::Patch => write(),
+        Action::Patch => {
+            let mut all = write();
+            all.push(query("force", Values::Flag, "For an apply alone: take fields from their managers."));
+            all
+        }
         Action::Delete => delete(),
         Action::DeleteCollection => {
             let mut both = selection();
@@ -63,7 +67,11 @@ fn path(name: &'static str, description: &'static str) -> Parameter {
 fn write() -> Vec<Parameter> {
     vec![
         dry_run(),
-        query("fieldManager", Values::Text, "Who makes the change; at most 128 printable characters."),
+        query(
+            "fieldManager",
+            Values::Text,
+            "Who makes the change, at most 128 printable characters; an apply needs it.",
+        ),
         query(
             "fieldValidation",
             Values::OneOf(&["Ignore", "Warn", "Strict"]),

@@ -8,7 +8,7 @@ use super::{Directive, Fields, PATCH, SET_ORDER, directive, merge_object, strip_
 use crate::patch::PatchError;
 use crate::patch::go::{Go, GoList};
 use crate::patch::order::arrange;
-use crate::schema::{Merge, Shape};
+use crate::schema::{ListKey, ListRules, ListType, Merge, Shape};
 
 /// Among how many items of one merge key the right one is looked for. Right lists have three at most (a port has
 /// three protocols); the bound keeps a hostile patch from costing the square of its size.
@@ -29,17 +29,21 @@ pub(super) fn merge_list(
     mut current: Vec<Value>,
     change: &ListChange<'_>,
 ) -> Result<Vec<Value>, PatchError> {
-    let (item, merge) = match shape {
-        Some(Shape::List(item, merge)) => (Some(*item), *merge),
-        _ => (None, Merge::Replace),
+    let (item, rules) = match shape {
+        Some(Shape::List(item, rules)) => (Some(*item), *rules),
+        _ => (None, ListRules { patch: Merge::Replace, apply: ListType::Atomic }),
     };
-    match merge {
+    match rules.patch {
         Merge::Replace => {
             delete_scalars(&mut current, change);
             Ok(change.items.map_or(current, |items| items.iter().map(strip_directives).collect()))
         }
         Merge::Union => unite(current, change),
-        Merge::Key { key, identity } => ByKey { fields: Fields::of(item), key, identity }.merge(current, change),
+        Merge::Key(key) => {
+            // What server-side apply knows the items by tells apart what the one key of patches cannot.
+            let identity = if let ListType::Map(keys) = rules.apply { keys } else { &[] };
+            ByKey { fields: Fields::of(item), key, identity }.merge(current, change)
+        }
     }
 }
 
@@ -83,7 +87,7 @@ fn check_order(items: &[String], wanted: &[String], change: &ListChange<'_>) -> 
 struct ByKey {
     fields: Fields,
     key: &'static str,
-    identity: &'static [&'static str],
+    identity: &'static [ListKey],
 }
 
 /// The patch's items, read. Keys are JSON texts, so that `80` and `"80"` differ.
@@ -193,6 +197,6 @@ impl ByKey {
 
     /// Whether an item has the values of those identity keys that the patch names.
     fn agree(self, item: &Value, patch: &Map<String, Value>) -> bool {
-        self.identity.iter().all(|key| patch.get(*key).is_none_or(|value| item.get(*key) == Some(value)))
+        self.identity.iter().all(|key| patch.get(key.name).is_none_or(|value| item.get(key.name) == Some(value)))
     }
 }
