@@ -33,7 +33,11 @@ pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
         for (field, schema) in fields {
             let shape = shape(schema, definitions, &index).map_err(|e| format!("{name}.{field}: {e}"))?;
             let (atomic, always) = (atomic(schema), always_there(definitions, name, field));
-            writeln!(out, "Field {{ name: {field:?}, shape: {shape}, atomic: {atomic}, always: {always} }},")?;
+            let keeps_empty = keeps_empty(definitions, name, field);
+            writeln!(
+                out,
+                "Field {{ name: {field:?}, shape: {shape}, atomic: {atomic}, always: {always}, keeps_empty: {keeps_empty} }},"
+            )?;
         }
         writeln!(out, "] }},")?;
     }
@@ -50,6 +54,13 @@ pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
     let binding = index.get(BINDING).ok_or_else(|| format!("no definition {BINDING}"))?;
     writeln!(out, "];\nconst BINDING: u16 = {binding};")?;
     Ok(out)
+}
+
+/// Whether Go writes an empty list or map of this field, which it does of those that must be there. An empty
+/// `managedFields` is a request of its own: it resets them.
+fn keeps_empty(definitions: &Map<String, Value>, name: &str, field: &str) -> bool {
+    let required = definitions.get(name).and_then(|schema| schema.get("required")).and_then(Value::as_array);
+    field == "managedFields" || required.is_some_and(|names| names.iter().any(|name| name == field))
 }
 
 fn properties<'a>(definitions: &'a Map<String, Value>, name: &str) -> Result<&'a Map<String, Value>, Error> {

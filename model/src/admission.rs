@@ -150,7 +150,7 @@ fn document(resource: Resource, value: &mut Value) -> Result<&mut Document, Vec<
             |detail| FieldError { kind: FieldErrorKind::Invalid, path: "patch".to_owned(), value: None, detail };
         return Err(mismatched.into_iter().map(error).collect());
     }
-    schema::settle_nulls(resource, value);
+    schema::settle(resource, value);
     value.as_object_mut().ok_or_else(|| vec![FieldError::required("metadata", "the object is empty")])
 }
 

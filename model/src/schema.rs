@@ -17,7 +17,7 @@ pub(crate) mod tests;
 
 pub use check::{Checked, check};
 pub use kind::Kind;
-pub use normalise::{prune, settle_nulls};
+pub use normalise::{prune, settle, settle_nulls};
 pub use openapi::openapi_schemas;
 pub use scalar::json_kind;
 
@@ -39,6 +39,8 @@ pub(crate) struct Field {
     pub atomic: bool,
     /// Whether Kubernetes' own types always have it, be it empty.
     pub always: bool,
+    /// Whether an empty list or map here is another thing than none.
+    pub keeps_empty: bool,
 }
 
 /// What a value may be. `null` may stand for any of them: it reads as unset.

@@ -1,8 +1,8 @@
-//! Changes of a document by the schema alone: unknown fields go, and `null` becomes what it reads as.
+//! Changes of a document by the schema alone: unknown fields go, and `null` and emptiness become what they read as.
 
 use serde_json::{Map, Value};
 
-use super::{Kind, Shape, Struct, root, struct_at};
+use super::{Field, Kind, Shape, Struct, root, struct_at};
 
 /// Drops every field that the schema does not know. Values of another type are left as they are.
 pub fn prune(kind: impl Into<Kind>, value: &mut Value) {
@@ -15,8 +15,23 @@ pub fn prune(kind: impl Into<Kind>, value: &mut Value) {
 /// type. Afterwards a document that `check` found right has no `null` outside free-form fields.
 pub fn settle_nulls(kind: impl Into<Kind>, value: &mut Value) {
     if let Value::Object(object) = value {
-        settle_struct(root(kind), object);
+        settle_struct(root(kind), object, Empty::Stays);
     }
+}
+
+/// As [`settle_nulls`], for an object that is to be stored: optional lists and maps with nothing in them go as well,
+/// because Go leaves them out. So a write that empties one and a write that never had it come to the same.
+pub fn settle(kind: impl Into<Kind>, value: &mut Value) {
+    if let Value::Object(object) = value {
+        settle_struct(root(kind), object, Empty::Goes);
+    }
+}
+
+/// What becomes of an optional list or map with nothing in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    Stays,
+    Goes,
 }
 
 fn prune_struct(kind: &'static Struct, object: &mut Map<String, Value>) {
@@ -38,24 +53,36 @@ fn prune_shape(shape: &Shape, value: &mut Value) {
     }
 }
 
-fn settle_struct(kind: &'static Struct, object: &mut Map<String, Value>) {
+fn settle_struct(kind: &'static Struct, object: &mut Map<String, Value>, empty: Empty) {
     object.retain(|name, value| {
-        if let Some(field) = kind.field(name) {
-            settle_shape(&field.shape, value);
+        let field = kind.field(name);
+        if let Some(field) = field {
+            settle_shape(&field.shape, value, empty);
         }
-        !value.is_null()
+        // An object of known fields stays: it may say by being there what it says.
+        let optional = |field: &Field| !field.keeps_empty && matches!(field.shape, Shape::List(..) | Shape::Map(_));
+        let goes = empty == Empty::Goes && is_empty(value) && field.is_some_and(optional);
+        !value.is_null() && !goes
     });
 }
 
-fn settle_shape(shape: &Shape, value: &mut Value) {
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        _ => false,
+    }
+}
+
+fn settle_shape(shape: &Shape, value: &mut Value, empty: Empty) {
     let settle_inner = |inner: &Shape, value: &mut Value| {
         if value.is_null() {
             *value = zero(inner);
         }
-        settle_shape(inner, value);
+        settle_shape(inner, value, empty);
     };
     match (shape, value) {
-        (Shape::Struct(index), Value::Object(object)) => settle_struct(struct_at(*index), object),
+        (Shape::Struct(index), Value::Object(object)) => settle_struct(struct_at(*index), object, empty),
         (Shape::Map(values), Value::Object(entries)) => entries.values_mut().for_each(|v| settle_inner(values, v)),
         (Shape::List(items, _), Value::Array(values)) => values.iter_mut().for_each(|v| settle_inner(items, v)),
         _ => {}
