@@ -132,7 +132,8 @@ impl Stream {
             }
             match self.wait().await {
                 Wake::Events(events) => {
-                    self.pending.extend(events);
+                    // Nothing is pending when a watcher waits.
+                    self.pending = events.into();
                     self.rests_until = Instant::now() + rest(self.guard.count());
                 }
                 Wake::Bookmark => {
@@ -203,7 +204,9 @@ impl Stream {
         if self.pending.len() == 1 && self.renderer.is_plain() && self.selectors.is_empty() {
             return self.pending.pop_front().map(|event| event.frame());
         }
-        let mut frame = BytesMut::new();
+        // Prefix and suffix of a line take some thirty bytes.
+        let size: usize = self.pending.iter().map(|event| event.object.bytes.len() + 32).sum();
+        let mut frame = BytesMut::with_capacity(if self.selectors.is_empty() { size.min(FRAME) } else { 0 });
         while let Some(event) = self.pending.pop_front() {
             self.write(&mut frame, &event);
             if frame.len() >= FRAME {

@@ -88,6 +88,15 @@ async fn without_bookmarks_an_idle_watch_says_nothing() {
 }
 
 #[tokio::test]
+async fn an_idle_watcher_is_small() {
+    let fixture = Fixture::new(History::default()).await;
+    let mut stream = fixture.watch("allowWatchBookmarks=true", Duration::from_secs(600), None);
+    let own = size_of_val(&stream);
+    let waiting = size_of_val(&stream.next());
+    assert!(own + waiting < 2 * 1024, "{own} and {waiting} bytes");
+}
+
+#[tokio::test]
 async fn draining_ends_a_watch() {
     let fixture = Fixture::new(History::default()).await;
     let (switch, draining) = Draining::pair();
