@@ -1,4 +1,5 @@
-//! Request bodies: read within a limit, decoded from JSON or YAML into a value, with every duplicate key found.
+//! Request bodies: read within a limit, decoded from JSON, YAML or protobuf into a value, with every duplicate key
+//! found.
 //!
 //! One visitor ([`seed`]) serves both formats: YAML and JSON differ in the deserializer alone. Depth is bounded by
 //! the deserializers (128 levels), expansion of YAML aliases by the budget below, so that no body of 3 MiB becomes
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use model::protobuf::DecodeError;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
@@ -60,6 +62,7 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
 /// The parser's own words, for the caller to put into a sentence.
 pub fn decode(bytes: &[u8], format: Format) -> Result<Document, String> {
     match format {
+        Format::Protobuf => protobuf(bytes, "", "").map_err(|e| e.to_string()),
         Format::Json => json(bytes).map_err(|e| e.to_string()),
         Format::Yaml => yaml(bytes).map_err(|e| match e {
             serde_saphyr::Error::MultipleDocuments { .. } => {
@@ -68,6 +71,16 @@ pub fn decode(bytes: &[u8], format: Format) -> Result<Document, String> {
             other => other.to_string(),
         }),
     }
+}
+
+/// Decodes an envelope; the kind is `kind` of `api_version` where it says none. There are no duplicates on that wire:
+/// what stands twice is one value.
+///
+/// # Errors
+/// As `model::protobuf::decode`.
+pub fn protobuf(bytes: &[u8], api_version: &str, kind: &str) -> Result<Document, DecodeError> {
+    let value = model::protobuf::decode(bytes, api_version, kind)?;
+    Ok(Document { value, duplicates: Vec::new() })
 }
 
 fn json(bytes: &[u8]) -> Result<Document, serde_json::Error> {

@@ -1,5 +1,5 @@
-//! Spelling JSON: indented for people, as YAML on request. Both take finished JSON, so every answer can be spelled
-//! by the same three functions and objects stay bytes until somebody asks for more.
+//! Spelling JSON: indented for people, as YAML or protobuf on request. All take finished JSON, so every answer can be
+//! spelled by the same few functions and objects stay bytes until somebody asks for more.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -14,37 +14,48 @@ use crate::status::Status;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spelling {
     pub format: Format,
-    /// Indented JSON; without effect on YAML.
+    /// Indented JSON; without effect on the other formats.
     pub pretty: bool,
 }
 
 /// A response with this JSON in the wanted spelling.
 pub fn response(code: StatusCode, json: Bytes, spelling: Spelling) -> Response {
-    let body = match spelling {
-        Spelling { format: Format::Json, pretty: false } => json,
-        Spelling { format: Format::Json, pretty: true } => Bytes::from(indent(&json)),
-        Spelling { format: Format::Yaml, .. } => match yaml(&json) {
-            Ok(text) => Bytes::from(text),
-            Err(problem) => {
-                // An error about an error would never end: it goes out as JSON.
-                let status = Status::internal(format!("writing YAML: {problem}"));
-                return response(
-                    status.code(),
-                    Bytes::from(status.to_json()),
-                    Spelling { format: Format::Json, pretty: false },
-                );
-            }
-        },
+    let spelled = match spelling {
+        Spelling { format: Format::Json, pretty: false } => Ok(json),
+        Spelling { format: Format::Json, pretty: true } => Ok(Bytes::from(indent(&json))),
+        Spelling { format: Format::Yaml, .. } => yaml(&json),
+        Spelling { format: Format::Protobuf, .. } => protobuf(&json),
     };
+    match spelled {
+        Ok(body) => bytes(code, body, spelling.format),
+        // An error about an error would never end: it goes out as JSON.
+        Err(problem) => {
+            let status = Status::internal(problem);
+            bytes(status.code(), Bytes::from(status.to_json()), Format::Json)
+        }
+    }
+}
+
+/// A response whose body is spelled already.
+pub fn bytes(code: StatusCode, body: Bytes, format: Format) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(spelling.format.content_type()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     response
 }
 
-fn yaml(json: &[u8]) -> Result<String, String> {
-    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    serde_saphyr::to_string(&value).map_err(|e| e.to_string())
+/// An object in its envelope.
+///
+/// # Errors
+/// With a sentence, when the kind has no message or a value does not fit; what is stored and what is made here fits.
+pub fn protobuf(json: &[u8]) -> Result<Bytes, String> {
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| format!("writing protobuf: {e}"))?;
+    model::protobuf::encode(&value).map(Bytes::from).map_err(|e| format!("writing protobuf: {e}"))
+}
+
+fn yaml(json: &[u8]) -> Result<Bytes, String> {
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| format!("writing YAML: {e}"))?;
+    serde_saphyr::to_string(&value).map(Bytes::from).map_err(|e| format!("writing YAML: {e}"))
 }
 
 /// Indents JSON by two spaces a level and ends it with a line end. The order of fields stays as it is.
@@ -127,8 +138,8 @@ mod tests {
             "long": "x".repeat(300), "8080": "key",
         });
         let text = yaml(&serde_json::to_vec(&value).unwrap()).unwrap();
-        let document = crate::body::decode(text.as_bytes(), Format::Yaml).unwrap();
-        assert_eq!(document.value, value, "{text}");
+        let document = crate::body::decode(&text, Format::Yaml).unwrap();
+        assert_eq!(document.value, value, "{text:?}");
         assert_eq!(document.value["octal text"], Value::from("0644"));
     }
 }

@@ -3,6 +3,7 @@
 //! The texts are those of apiserver `pkg/endpoints/handlers` (create.go, rest.go). What the fields may hold is not
 //! asked here; that is admission's part, in the store's writer.
 
+use model::protobuf::DecodeError;
 use model::schema::{self, Kind};
 use serde_json::{Map, Value};
 
@@ -36,11 +37,10 @@ pub struct Target<'a> {
 /// wrong type, or (if `Strict`) an unknown or duplicate field.
 pub fn read(bytes: &[u8], format: Format, target: Target<'_>, validation: FieldValidation) -> Result<Incoming, Status> {
     let kind = target.kind;
-    let Document { value, duplicates } = crate::body::decode(bytes, format)
-        .map_err(|e| unrecognized(kind, &format!("{} parse error: {e}", name_of(format)), bytes))?;
+    let Document { value, duplicates } = decode(bytes, format, kind)?;
     let Value::Object(mut object) = value else {
         let problem = format!(
-            "cannot unmarshal {} into Go value of type {}.{}",
+            "couldn't get version/kind; cannot unmarshal {} into Go value of type {}.{}",
             schema::json_kind(&value),
             kind.version(),
             kind.name()
@@ -66,6 +66,25 @@ pub fn read(bytes: &[u8], format: Format, target: Target<'_>, validation: FieldV
     }
     let warnings = if validation == FieldValidation::Warn { found } else { Vec::new() };
     Ok(Incoming { value, warnings })
+}
+
+fn decode(bytes: &[u8], format: Format, kind: Kind) -> Result<Document, Status> {
+    let text = |format: &str, e: String| {
+        unrecognized(kind, &format!("couldn't get version/kind; {format} parse error: {e}"), bytes)
+    };
+    match format {
+        Format::Json => crate::body::decode(bytes, format).map_err(|e| text("json", e)),
+        Format::Yaml => crate::body::decode(bytes, format).map_err(|e| text("yaml", e)),
+        Format::Protobuf => crate::body::protobuf(bytes, &kind.api_version(), kind.name()).map_err(|e| match e {
+            DecodeError::Empty | DecodeError::NoEnvelope | DecodeError::ContentEncoding(_) | DecodeError::NoKind => {
+                unrecognized(kind, &e.to_string(), bytes)
+            }
+            DecodeError::UnknownKind { .. }
+            | DecodeError::Malformed(_)
+            | DecodeError::Field { .. }
+            | DecodeError::TooMany => cannot_be_handled(kind, &e.to_string()),
+        }),
+    }
 }
 
 /// Sets `kind` and `apiVersion` where the client left them out, and refuses others than the path's.
@@ -148,7 +167,7 @@ fn cannot_be_handled(kind: Kind, problem: &str) -> Status {
 /// The body could not even be read so far as to tell its kind.
 fn unrecognized(kind: Kind, problem: &str, bytes: &[u8]) -> Status {
     Status::bad_request(format!(
-        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {problem} ({})",
+        "the object provided is unrecognized (must be of type {}): {problem} ({})",
         kind.name(),
         summary(bytes)
     ))
@@ -163,12 +182,5 @@ fn summary(bytes: &[u8]) -> String {
         None => "<empty>".to_owned(),
         Some(b'{') => format!("{}{rest}", String::from_utf8_lossy(head)),
         Some(_) => format!("{}{rest}", head.iter().map(|b| format!("{b:02x}")).collect::<String>()),
-    }
-}
-
-fn name_of(format: Format) -> &'static str {
-    match format {
-        Format::Json => "json",
-        Format::Yaml => "yaml",
     }
 }

@@ -13,6 +13,8 @@ use crate::status::Status;
 pub enum Format {
     Json,
     Yaml,
+    /// Kubernetes' protobuf: an object in its envelope. What has no message (`Table`, discovery) has no such spelling.
+    Protobuf,
 }
 
 impl Format {
@@ -20,6 +22,7 @@ impl Format {
         match self {
             Self::Json => JSON,
             Self::Yaml => YAML,
+            Self::Protobuf => PROTOBUF,
         }
     }
 }
@@ -49,7 +52,7 @@ pub struct Accepted {
 pub enum Endpoint {
     /// Objects and lists: plain, Table, metadata only.
     Objects,
-    /// A stream: as objects, but JSON only, since YAML documents cannot be told apart in one.
+    /// A stream: as objects, but not YAML, since its documents cannot be told apart in one.
     Watch,
     /// `/api` and `/apis`.
     DiscoveryRoot,
@@ -60,6 +63,9 @@ pub enum Endpoint {
 pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// What objects can be spelled as, in the order in which errors name the types.
+const OBJECT_TYPES: [&str; 3] = [JSON, YAML, PROTOBUF];
 
 /// The first entry of `Accept` that the endpoint can serve.
 ///
@@ -78,26 +84,30 @@ pub fn accept(headers: &HeaderMap, endpoint: Endpoint) -> Result<Accepted, Statu
         }
     }
     if any {
-        let types: &[&str] = if endpoint == Endpoint::Watch { &[JSON] } else { &[JSON, YAML] };
-        return Err(Status::not_acceptable(types));
+        return Err(Status::not_acceptable(match endpoint {
+            Endpoint::Objects => &OBJECT_TYPES,
+            Endpoint::Watch => &[JSON, PROTOBUF],
+            Endpoint::DiscoveryRoot | Endpoint::Documents => &[JSON, YAML],
+        }));
     }
     Ok(Accepted { format: Format::Json, shape: Shape::Plain })
 }
 
 fn entry_accepts(entry: &str, endpoint: Endpoint) -> Option<Accepted> {
     let (media, parameters) = split(entry);
+    let objects = matches!(endpoint, Endpoint::Objects | Endpoint::Watch);
     let format = match media.as_str() {
         JSON | "*/*" | "application/*" => Format::Json,
         YAML if endpoint != Endpoint::Watch => Format::Yaml,
+        PROTOBUF if objects => Format::Protobuf,
         _ => return None,
     };
     let parameter = |name: &str| parameters.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     let Some(kind) = parameter("as") else { return Some(Accepted { format, shape: Shape::Plain }) };
     let version = |known: [&'static str; 2]| known.into_iter().find(|v| parameter("v") == Some(*v));
     let group = parameter("g").unwrap_or_default();
-    let objects = matches!(endpoint, Endpoint::Objects | Endpoint::Watch);
     let shape = match (kind, group) {
-        ("Table", "meta.k8s.io") if objects => Shape::Table(version(["v1", "v1beta1"])?),
+        ("Table", "meta.k8s.io") if objects && format != Format::Protobuf => Shape::Table(version(["v1", "v1beta1"])?),
         ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") if objects => {
             Shape::Metadata(version(["v1", "v1beta1"])?)
         }
@@ -128,16 +138,13 @@ pub fn content_type(headers: &HeaderMap) -> Option<String> {
 /// The format of a body that holds an object. Python's client sends none: that is JSON.
 ///
 /// # Errors
-/// 415 for anything but JSON and YAML.
+/// 415 for anything but JSON, YAML and protobuf.
 pub fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     match content_type(headers).as_deref() {
         None | Some(JSON) => Ok(Format::Json),
         Some(YAML) => Ok(Format::Yaml),
-        Some(PROTOBUF) => Err(Status::format_not_served(
-            "protobuf bodies are not served yet: send application/json or application/yaml \
-             (with kubectl, write the manifest to a file and use kubectl create -f or kubectl apply -f)",
-        )),
-        Some(_) => Err(Status::unsupported_media_type(&[JSON, YAML])),
+        Some(PROTOBUF) => Ok(Format::Protobuf),
+        Some(_) => Err(Status::unsupported_media_type(&OBJECT_TYPES)),
     }
 }
 

@@ -36,7 +36,13 @@ const WARNING: HeaderName = header::WARNING;
 pub fn object(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Response, Status> {
     let spelling = spelling(call);
     let json = match call.accepted.shape {
-        Shape::Plain | Shape::Discovery(_) => events::shown(call.resource, object).bytes.clone(),
+        Shape::Plain | Shape::Discovery(_) => {
+            let object = events::shown(call.resource, object);
+            if spelling.format == Format::Protobuf {
+                return Ok(encode::bytes(code, envelope(&object)?, Format::Protobuf));
+            }
+            object.bytes.clone()
+        }
         Shape::Metadata(version) => {
             let mut out = Vec::with_capacity(512);
             table::partial_metadata(&mut out, object, version);
@@ -97,7 +103,12 @@ pub fn list(call: &Call, meta: &ListMeta, objects: Vec<Arc<Object>>) -> Result<R
     let (head, item) = match call.accepted.shape {
         Shape::Plain | Shape::Discovery(_) => {
             objects = shown(call.resource, objects);
-            (head(call.resource, &metadata), Item::Object)
+            let head = head(call.resource, &metadata);
+            if call.accepted.format == Format::Protobuf {
+                let list = protobuf_list(&head, &objects)?;
+                return Ok(encode::bytes(StatusCode::OK, list, Format::Protobuf));
+            }
+            (head, Item::Object)
         }
         Shape::Metadata(version) => {
             let head = format!(
@@ -127,6 +138,21 @@ fn shown(resource: Resource, objects: Vec<Arc<Object>>) -> Vec<Arc<Object>> {
         return objects;
     }
     objects.iter().map(|object| events::shown(resource, object).into_owned()).collect()
+}
+
+/// An object in its envelope.
+fn envelope(object: &Object) -> Result<Bytes, Status> {
+    object.protobuf().map_err(|e| Status::internal(format!("writing protobuf: {e}")))
+}
+
+/// A list of objects that keep their envelopes; `head` is the JSON before the first item.
+fn protobuf_list(head: &[u8], objects: &[Arc<Object>]) -> Result<Bytes, Status> {
+    let head: serde_json::Value = serde_json::from_slice(&[head, list_body::TAIL].concat())
+        .map_err(|e| Status::internal(format!("writing protobuf: {e}")))?;
+    let envelopes: Vec<Bytes> = objects.iter().map(|object| envelope(object)).collect::<Result<_, _>>()?;
+    model::protobuf::list(&head, envelopes.iter().map(|envelope| &**envelope))
+        .map(Bytes::from)
+        .map_err(|e| Status::internal(format!("writing protobuf: {e}")))
 }
 
 /// How this call's answer is spelled.

@@ -28,6 +28,7 @@ use store::{Event, EventKind, Watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::WatchGuard;
+use crate::negotiate::Format;
 use crate::options::Selectors;
 use crate::serve::Draining;
 use crate::status::Status;
@@ -57,6 +58,8 @@ fn rest(watchers: usize) -> Duration {
 pub struct Settings {
     pub resource: Resource,
     pub render: Render,
+    /// JSON or protobuf.
+    pub format: Format,
     pub bookmarks: bool,
     /// Whether the end of the synthetic events is marked by a bookmark with an annotation (WatchList).
     pub mark_initial_end: bool,
@@ -110,7 +113,7 @@ impl Stream {
             bookmarks: settings.bookmarks,
             deadline: settings.deadline,
             draining: settings.draining,
-            renderer: Renderer::new(settings.resource, settings.render, settings.clock),
+            renderer: Renderer::new(settings.resource, settings.render, settings.format, settings.clock),
             selectors: settings.selectors,
             ended: false,
             rests_until: Instant::now(),

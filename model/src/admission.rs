@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::field::{FieldError, FieldErrorKind};
 use crate::kinds::document::{Document, Errors, keep, number, object_mut};
 use crate::object::Object;
+use crate::protobuf;
 use crate::resource::Resource;
 use crate::types::Service;
 use crate::{kinds, metadata, schema, service};
@@ -177,8 +178,7 @@ fn count_generation(resource: Resource, old: &Document, new: &mut Document) {
     if !metadata::counts_generations(resource) {
         return;
     }
-    let written = |field: &&String| !matches!(field.as_str(), "metadata" | "status");
-    if old.keys().chain(new.keys()).filter(written).all(|field| old.get(field) == new.get(field)) {
+    if protobuf::same(resource, old, new, &["metadata", "status"]) {
         return;
     }
     if let Some(metadata) = object_mut(new, "metadata") {

@@ -49,7 +49,7 @@ pub fn shown(resource: Resource, object: &Arc<Object>) -> Cow<'_, Arc<Object>> {
     let bytes = Bytes::from(value.to_string());
     let view = object.view.clone();
     let (key, revision) = (object.key.clone(), object.revision);
-    Cow::Owned(Arc::new(Object { resource, key, revision, bytes, view }))
+    Cow::Owned(Arc::new(Object::new(resource, key, revision, bytes, view)))
 }
 
 fn rename(

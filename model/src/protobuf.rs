@@ -17,6 +17,7 @@
 mod decode;
 mod encode;
 mod envelope;
+mod same;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod wire;
 pub use decode::DecodeError;
 pub use encode::EncodeError;
 pub use envelope::{MAGIC, decode, encode, list, watch_frame};
+pub use same::same;
 
 /// A message, such as `ServiceSpec`.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::list;
 use crate::call::Call;
-use crate::negotiate::{JSON, Shape};
+use crate::negotiate::{Format, JSON, Shape};
 use crate::options::ListOptions;
 use crate::status::Status;
 use crate::table::{Include, Table};
@@ -21,6 +21,9 @@ use crate::watch::{Frames, Render, Stream};
 /// clients of a restarted server do not come back all at once for ever (kube-apiserver's `--min-request-timeout`).
 const SHORTEST: Duration = Duration::from_secs(30 * 60);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// What a watch in protobuf calls itself; one in JSON is plain JSON.
+const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// `GET` of a collection with `watch=true`: a stream of events that begins at once.
 pub async fn watch(call: Call) -> Result<Response, Status> {
@@ -54,6 +57,7 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
         crate::watch::Settings {
             resource: call.resource,
             render,
+            format: call.accepted.format,
             bookmarks: options.bookmarks,
             mark_initial_end: begins_with_state && options.bookmarks,
             deadline: now + options.timeout.unwrap_or_else(|| lifetime(chance())),
@@ -64,8 +68,12 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
         },
     );
 
+    let content_type = match call.accepted.format {
+        Format::Protobuf => PROTOBUF_STREAM,
+        Format::Json | Format::Yaml => JSON,
+    };
     let mut response = Response::new(Body::new(Frames::new(stream)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     // For proxies that would gather a response before passing it on.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)

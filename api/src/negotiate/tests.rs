@@ -34,17 +34,34 @@ fn versions_of_discovery_are_taken_in_the_order_asked() {
 
 #[test]
 fn what_is_not_served_falls_to_the_next() {
-    assert_eq!(negotiate("application/vnd.kubernetes.protobuf,application/json", Endpoint::Objects), Ok(PLAIN));
     assert_eq!(negotiate("application/json;as=Chair;v=v1;g=meta.k8s.io, */*;q=0.8", Endpoint::Objects), Ok(PLAIN));
     assert_eq!(negotiate("text/html,application/xhtml+xml,*/*;q=0.8", Endpoint::Objects), Ok(PLAIN));
     assert_eq!(negotiate("", Endpoint::Objects), Ok(PLAIN));
     assert_eq!(negotiate("Application/JSON; charset=utf-8", Endpoint::Objects), Ok(PLAIN));
-    assert_eq!(negotiate("application/vnd.kubernetes.protobuf", Endpoint::Objects), Err(406));
     assert_eq!(negotiate("application/yaml", Endpoint::Watch), Err(406));
     assert_eq!(
         negotiate("application/yaml", Endpoint::Objects),
         Ok(Accepted { format: Format::Yaml, shape: Shape::Plain })
     );
+}
+
+#[test]
+fn protobuf_is_for_objects() {
+    let protobuf = |shape| Ok(Accepted { format: Format::Protobuf, shape });
+    let typed = "application/vnd.kubernetes.protobuf,application/json";
+    assert_eq!(negotiate(typed, Endpoint::Objects), protobuf(Shape::Plain));
+    assert_eq!(negotiate(typed, Endpoint::Watch), protobuf(Shape::Plain));
+    assert_eq!(negotiate("application/vnd.kubernetes.protobuf;stream=watch", Endpoint::Watch), protobuf(Shape::Plain));
+    assert_eq!(negotiate(typed, Endpoint::Documents), Ok(PLAIN));
+    assert_eq!(negotiate(typed, Endpoint::DiscoveryRoot), Ok(PLAIN));
+    assert_eq!(negotiate("application/vnd.kubernetes.protobuf", Endpoint::Documents), Err(406));
+    let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
+                    application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    assert_eq!(negotiate(metadata, Endpoint::Objects), protobuf(Shape::Metadata("v1")));
+    let table = "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,\
+                 application/json;as=Table;g=meta.k8s.io;v=v1";
+    let json_table = Accepted { format: Format::Json, shape: Shape::Table("v1") };
+    assert_eq!(negotiate(table, Endpoint::Objects), Ok(json_table));
 }
 
 #[test]
@@ -56,7 +73,7 @@ fn bodies_are_json_unless_they_say_otherwise() {
     assert_eq!(body_format(&HeaderMap::new()).unwrap(), Format::Json);
     assert_eq!(format("application/json; charset=utf-8"), Ok(Format::Json));
     assert_eq!(format("application/yaml"), Ok(Format::Yaml));
-    assert_eq!(format("application/vnd.kubernetes.protobuf"), Err(415));
+    assert_eq!(format("application/vnd.kubernetes.protobuf"), Ok(Format::Protobuf));
     assert_eq!(format("text/plain"), Err(415));
 }
 

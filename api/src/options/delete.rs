@@ -40,7 +40,11 @@ pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<(Del
         }
         dry = dry_run(query.all("dryRun"), &mut errors);
     } else {
-        let document = crate::body::decode(body, format).map_err(|e| malformed(&e))?;
+        let document = match format {
+            Format::Protobuf => crate::body::protobuf(body, "v1", "DeleteOptions").map_err(|e| e.to_string()),
+            Format::Json | Format::Yaml => crate::body::decode(body, format),
+        };
+        let document = document.map_err(|e| malformed(&e))?;
         let Value::Object(map) = document.value else {
             return Err(malformed(&format!("cannot unmarshal {}", json_kind(&document.value))));
         };

@@ -21,7 +21,8 @@ use crate::table::{self, Table};
 /// How much of the list one frame carries, in bytes; an object longer than that makes a longer frame.
 const CHUNK: usize = 128 * 1024;
 
-const TAIL: &[u8] = b"]}";
+/// What stands after the last item.
+pub const TAIL: &[u8] = b"]}";
 
 /// What becomes of an object in a list.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,5 @@
-//! Events as lines: `{"type":…,"object":…}`, with the object in the shape that the watcher asked for.
+//! Events as lines, `{"type":…,"object":…}`, or as frames of protobuf, with the object in the shape that the watcher
+//! asked for.
 
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use model::{Object, Resource, Revision, events};
 use serde_json::{Value, json};
 use store::EventKind;
 
+use crate::encode;
+use crate::negotiate::Format;
 use crate::respond::ListMeta;
 use crate::status::Status;
 use crate::table::{self, Table};
@@ -26,39 +29,62 @@ pub enum Render {
 pub struct Renderer {
     resource: Resource,
     render: Render,
+    format: Format,
     clock: fn() -> Timestamp,
     headers: bool,
 }
 
 impl Renderer {
-    pub fn new(resource: Resource, render: Render, clock: fn() -> Timestamp) -> Self {
-        Self { resource, render, clock, headers: true }
+    pub fn new(resource: Resource, render: Render, format: Format, clock: fn() -> Timestamp) -> Self {
+        Self { resource, render, format, clock, headers: true }
     }
 
     /// Whether an event's line is the one that the store has made.
     pub fn is_plain(&self) -> bool {
-        matches!(self.render, Render::Plain) && self.resource.info().stored_as.is_none()
+        matches!(self.render, Render::Plain)
+            && self.format != Format::Protobuf
+            && self.resource.info().stored_as.is_none()
     }
 
     /// One event.
     pub fn event(&mut self, out: &mut BytesMut, kind: EventKind, object: &Arc<Object>) {
-        begin(out, kind.as_str());
         match self.render {
-            Render::Plain => out.extend_from_slice(&events::shown(self.resource, object).bytes),
+            Render::Plain => {
+                let object = events::shown(self.resource, object);
+                match self.format {
+                    Format::Protobuf => {
+                        frame(out, kind.as_str(), object.protobuf().map_err(|e| format!("writing protobuf: {e}")));
+                    }
+                    Format::Json | Format::Yaml => line(out, kind.as_str(), &object.bytes),
+                }
+            }
             Render::Metadata(version) => {
                 let mut text = Vec::with_capacity(512);
                 table::partial_metadata(&mut text, object, version);
-                out.extend_from_slice(&text);
+                self.write(out, kind.as_str(), &text);
             }
             Render::Table(table) => {
                 let mut text = Vec::with_capacity(1024);
                 let headers = std::mem::take(&mut self.headers);
                 let metadata = ListMeta::whole(object.revision).json();
                 table.write(&mut text, &metadata, std::slice::from_ref(object), headers, (self.clock)());
-                out.extend_from_slice(&text);
+                self.write(out, kind.as_str(), &text);
             }
         }
-        end(out);
+    }
+
+    /// One event whose object is finished JSON.
+    fn write(&self, out: &mut BytesMut, kind: &str, object: &[u8]) {
+        match self.format {
+            Format::Protobuf => frame(out, kind, encode::protobuf(object)),
+            Format::Json | Format::Yaml => line(out, kind, object),
+        }
+    }
+
+    fn alone(&self, kind: &str, object: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(object.len() + 40);
+        self.write(&mut out, kind, object);
+        out.freeze()
     }
 
     /// The object ceased to match at `revision`: DELETED, with the last state that matched.
@@ -97,31 +123,34 @@ impl Renderer {
                 },
             }),
         };
-        line("BOOKMARK", object.to_string().as_bytes())
+        self.alone("BOOKMARK", object.to_string().as_bytes())
     }
 
     /// The end of a watch that cannot go on.
     pub fn error(&self, status: &Status) -> Bytes {
-        line("ERROR", &status.to_json())
+        self.alone("ERROR", &status.to_json())
     }
 }
 
-fn line(kind: &str, object: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(object.len() + 40);
-    begin(&mut out, kind);
-    out.extend_from_slice(object);
-    end(&mut out);
-    out.freeze()
-}
-
-fn begin(out: &mut BytesMut, kind: &str) {
+fn line(out: &mut BytesMut, kind: &str, object: &[u8]) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
 }
 
-fn end(out: &mut BytesMut) {
-    out.extend_from_slice(b"}\n");
+/// An object that cannot be written is an error that the client is told of: it would otherwise miss a change.
+fn frame(out: &mut BytesMut, kind: &str, envelope: Result<Bytes, String>) {
+    match envelope {
+        Ok(envelope) => out.extend_from_slice(&model::protobuf::watch_frame(kind, &envelope)),
+        Err(problem) => {
+            tracing::error!("an event was not sent: {problem}");
+            if let Ok(status) = encode::protobuf(&Status::internal(problem).to_json()) {
+                out.extend_from_slice(&model::protobuf::watch_frame("ERROR", &status));
+            }
+        }
+    }
 }
 
 fn at_revision(object: &Object, revision: Revision) -> Option<Object> {

@@ -46,6 +46,7 @@ impl Fixture {
             revision,
             Settings {
                 resource: Resource::Nodes,
+                format: Format::Json,
                 render: Render::Plain,
                 bookmarks: options.bookmarks,
                 mark_initial_end: false,

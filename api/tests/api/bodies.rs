@@ -50,9 +50,9 @@ async fn malformed_bodies_are_told_what_they_are() {
         application/yaml "a: 1\n---\nb: 2\n"
             400 BadRequest: the object provided is unrecognized (must be of type Service): couldn't get version/kind; yaml parse error: a body holds one document, and another follows (613a20310a2d2d2d0a623a20320a)
         text/plain "{}"
-            415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json, application/yaml
+            415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf
         application/vnd.kubernetes.protobuf "k8s\0"
-            415 UnsupportedMediaType: protobuf bodies are not served yet: send application/json or application/yaml (with kubectl, write the manifest to a file and use kubectl create -f or kubectl apply -f)"#]].assert_eq(&lines.join("\n"));
+            400 BadRequest: the object provided is unrecognized (must be of type Service): empty data (6b387300)"#]].assert_eq(&lines.join("\n"));
 }
 
 #[tokio::test]

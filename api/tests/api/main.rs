@@ -13,6 +13,7 @@ mod get_and_list;
 mod openapi;
 mod paging;
 mod patch;
+mod protobuf;
 mod reviews;
 mod rim;
 mod schema;

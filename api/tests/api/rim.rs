@@ -62,6 +62,7 @@ async fn errors_are_spelled_for_whoever_asked() {
     let answer = app.get_as(SERVICES, "application/xml").await;
     assert_eq!(
         answer.status(),
-        "406 NotAcceptable: only the following media types are accepted: application/json, application/yaml"
+        "406 NotAcceptable: only the following media types are accepted: application/json, application/yaml, \
+         application/vnd.kubernetes.protobuf"
     );
 }

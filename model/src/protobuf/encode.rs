@@ -14,6 +14,9 @@ use super::{Card, Field, Kind, Message, message_at};
 pub enum EncodeError {
     #[error("no kind \"{kind}\" is registered for version \"{api_version}\"")]
     UnknownKind { api_version: String, kind: String },
+    /// There is no object to begin with.
+    #[error("the object is no JSON")]
+    NotJson,
     /// `field` is `ServiceSpec.clusterIP`.
     #[error("the value of {field} does not fit its protobuf type")]
     Field { field: String },

@@ -240,6 +240,26 @@ fn values_with_a_form_of_their_own_are_checked() {
     assert!(matches!(encode(table), Err(EncodeError::UnknownKind { .. })));
 }
 
+fn same_values(resource: Resource, one: &Value, other: &Value) -> bool {
+    same(resource, one.as_object().expect("an object"), other.as_object().expect("an object"), &[])
+}
+
+/// Objects that were Go structs for a while are still the same.
+#[test]
+fn what_go_adds_and_drops_makes_no_difference() {
+    let node = json!({ "metadata": { "name": "n", "labels": {} }, "spec": { "taints": [], "podCIDR": "" } });
+    let same = |other: Value| same_values(Resource::Nodes, &node, &other);
+    assert!(same(json!({ "metadata": { "name": "n" } })));
+    assert!(same(json!({ "metadata": { "name": "n" }, "spec": {}, "status": { "nodeInfo": { "machineID": "" } } })));
+    assert!(!same(json!({ "metadata": { "name": "n" }, "spec": { "unschedulable": true } })));
+    assert!(!same(json!({ "metadata": { "name": "n" }, "spec": { "configSource": {} } })), "a pointer");
+    assert!(!same(json!({ "metadata": { "name": "n", "labels": { "a": "" } } })));
+    assert!(!same(json!({ "metadata": { "name": "n" }, "spec": { "taints": [{}] } })));
+    let pod = |volume: Value| json!({ "spec": { "volumes": [volume] } });
+    let (empty, host) = (pod(json!({ "name": "v", "emptyDir": {} })), pod(json!({ "name": "v", "hostPath": {} })));
+    assert!(same_values(Resource::Pods, &empty, &empty) && !same_values(Resource::Pods, &empty, &host));
+}
+
 /// Two bytes each on the wire, several hundred in memory.
 #[test]
 fn a_body_cannot_become_gigabytes() {
@@ -292,6 +312,9 @@ proptest! {
         let back = decode(&bytes, "", "").expect("what was written is read");
         prop_assert!(holds(&back, &value), "{back}\nlacks something of\n{value}");
         prop_assert_eq!(hex(&encode(&back).expect("it is written again")), hex(&bytes));
+        let info = |r: &Resource| back["kind"] == r.info().kind && back["apiVersion"] == r.info().api_version();
+        let resource = Resource::ALL.into_iter().find(info).expect("a served kind");
+        prop_assert!(same_values(resource, &value, &back), "{back}\nis not\n{value}");
     }
 
     #[test]

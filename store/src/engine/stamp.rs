@@ -243,7 +243,7 @@ impl Engine {
     fn record(&mut self, draft: Draft<'_>, frame: Bytes, bytes: Bytes, view: View) -> Arc<Object> {
         let meta = view.meta();
         let key = Key::new(meta.namespace(), meta.name());
-        let object = Arc::new(Object { resource: draft.resource, key, revision: draft.revision, bytes, view });
+        let object = Arc::new(Object::new(draft.resource, key, draft.revision, bytes, view));
         let event = Event::new(draft.kind, Arc::clone(&object), draft.previous.cloned(), frame);
         self.state.record(Arc::new(event));
         object

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::admission::{Subresource, prepare_update};
 use model::patch::{self, PatchError, PatchKind};
 use model::types::{Service, ServiceCidr};
-use model::{FieldError, Object, Resource, events, schema};
+use model::{FieldError, Object, Resource, events, protobuf, schema};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -121,6 +121,12 @@ impl Engine {
         check_preconditions(resource, old, &new)?;
         let warnings =
             prepare_update(resource, subresource, old, current, &mut new, &self.cluster).map_err(Refusal::Invalid)?;
+        // A client in Go sends back `"spec":{}` where nothing was.
+        if let (Some(before), Some(after)) = (current.as_object(), new.as_object())
+            && protobuf::same(old.resource, before, after, &[])
+        {
+            new.clone_from(current);
+        }
         let managers = owners.finish(Some(current), &new, stored);
         let changed = match old.resource {
             Resource::Services => {
