@@ -1,6 +1,7 @@
 //! One file for each action.
 
 mod apply;
+mod bind;
 mod create;
 mod delete;
 mod delete_collection;
@@ -10,6 +11,7 @@ mod patch;
 mod update;
 mod watch;
 
+pub use bind::bind;
 pub use create::create;
 pub use delete::delete;
 pub use delete_collection::delete_collection;

@@ -6,15 +6,16 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
+use model::admission::Subresource;
 use model::{Resource, Revision};
-use store::{DeleteOptions, Verb, Write, Written};
+use store::{Verb, Write, Written};
 
 use crate::app::App;
 use crate::body;
 use crate::negotiate::{self, Accepted, Format};
-use crate::options::{self, WriteOptions};
+use crate::options::{self, Deletion, WriteOptions};
 use crate::query::Query;
-use crate::routes::Action;
+use crate::routes::{Action, Special};
 use crate::serve::Draining;
 use crate::status::Status;
 
@@ -28,6 +29,8 @@ pub struct Call {
     pub action: Action,
     /// Whether the path ends in `/status`.
     pub status: bool,
+    /// What else the path is for than objects and their status.
+    pub special: Option<Special>,
     /// Empty for cluster-scoped resources; None for a list over every namespace.
     pub namespace: Option<String>,
     /// Empty for collections.
@@ -64,8 +67,12 @@ impl Call {
         negotiate::pretty(&self.headers, &self.query)
     }
 
-    pub fn subresource(&self) -> model::admission::Subresource {
-        if self.status { model::admission::Subresource::Status } else { model::admission::Subresource::None }
+    pub fn subresource(&self) -> Subresource {
+        match self.special {
+            _ if self.status => Subresource::Status,
+            Some(Special::Finalize) => Subresource::Finalize,
+            _ => Subresource::None,
+        }
     }
 
     /// Reads the body; its format is asked first, so that a wrong one costs no upload.
@@ -77,11 +84,11 @@ impl Call {
         Ok((body::read(&self.headers, body).await?, format))
     }
 
-    /// The options of a delete, and whether it is a dry run.
+    /// The options of a delete.
     ///
     /// # Errors
     /// 415, 413, 400, 422.
-    pub async fn delete_options(&self, body: Body) -> Result<(DeleteOptions, bool), Status> {
+    pub async fn delete_options(&self, body: Body) -> Result<Deletion, Status> {
         let bytes = body::read(&self.headers, body).await?;
         // Clients name a format also where they send nothing.
         let format = if bytes.is_empty() { Format::Json } else { negotiate::body_format(&self.headers)? };

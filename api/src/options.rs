@@ -7,7 +7,7 @@ mod delete;
 mod list;
 
 pub use continuation::Continuation;
-pub use delete::delete_options;
+pub use delete::{Deletion, delete_options};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 pub use list::{ListOptions, Selectors, State, revision};

@@ -18,7 +18,7 @@ use crate::negotiate::{self, Endpoint};
 use crate::path::PathValues;
 use crate::query::Query;
 use crate::rim::Label;
-use crate::routes::{self, Action, Page, Route, Scope};
+use crate::routes::{self, Action, Page, Route, Scope, Special};
 use crate::serve::Draining;
 use crate::status::Status;
 use crate::{Config, actions, compress, discovery, docs, health, metrics, openapi, reviews, rim, version};
@@ -171,6 +171,7 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
                 resource: route.resource,
                 action: route.action,
                 status: route.status,
+                special: route.special,
                 namespace,
                 name,
                 query,
@@ -191,6 +192,7 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
 
 async fn run(call: Call, body: Body, watch: bool) -> Result<Response, Status> {
     match call.action {
+        Action::Create if call.special == Some(Special::Binding) => actions::bind(call, body).await,
         Action::Create => actions::create(call, body).await,
         Action::Delete => actions::delete(call, body).await,
         Action::DeleteCollection => actions::delete_collection(call, body).await,

@@ -7,6 +7,7 @@
 pub mod pages;
 
 use http::Method;
+use model::schema::Kind;
 use model::{Resource, ResourceInfo, Review};
 pub use pages::Page;
 
@@ -58,6 +59,52 @@ pub enum Scope {
     AllNamespaces,
 }
 
+/// A path with a rule of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// `POST …/pods/{name}/binding`, and the older `POST …/bindings`: a Binding, which says where a Pod runs.
+    Binding,
+    /// `PUT /api/v1/namespaces/{name}/finalize`: the finalizers in a Namespace's spec.
+    Finalize,
+}
+
+impl Special {
+    /// The last part of the path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Binding => "binding",
+            Self::Finalize => "finalize",
+        }
+    }
+
+    pub fn action(self) -> Action {
+        match self {
+            Self::Binding => Action::Create,
+            Self::Finalize => Action::Update,
+        }
+    }
+
+    /// What is sent there.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Binding => Kind::Binding,
+            Self::Finalize => Kind::Resource(Resource::Namespaces),
+        }
+    }
+
+    /// Those under the objects of a resource.
+    pub fn of(resource: Resource) -> Option<Self> {
+        match resource {
+            Resource::Pods => Some(Self::Binding),
+            Resource::Namespaces => Some(Self::Finalize),
+            _ => None,
+        }
+    }
+}
+
+/// The collection that Bindings may be posted to without their Pod in the path.
+pub const BINDINGS: &str = "bindings";
+
 /// One method on one path.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -66,6 +113,8 @@ pub struct Route {
     pub scope: Scope,
     /// Whether the path ends in `/status`.
     pub status: bool,
+    /// What else the path may be for than objects and their status.
+    pub special: Option<Special>,
     /// The path as OpenAPI spells it: `/api/v1/namespaces/{namespace}/services/{name}`.
     pub path: String,
 }
@@ -120,7 +169,8 @@ pub fn of(resource: Resource) -> Vec<Route> {
         _ => format!("{root}/{}", info.plural),
     };
     let object = format!("{collection}/{{name}}");
-    let route = |action, path: &str| Route { resource, action, scope, status: false, path: path.to_owned() };
+    let route =
+        |action, path: &str| Route { resource, action, scope, status: false, special: None, path: path.to_owned() };
 
     let mut routes = vec![route(Action::List, &collection), route(Action::Create, &collection)];
     // Kubernetes gives namespaces no deletecollection: one request must not empty a cluster.
@@ -135,6 +185,13 @@ pub fn of(resource: Resource) -> Vec<Route> {
             routes.push(Route { status: true, ..route(action, &format!("{object}/status")) });
         }
     }
+    if let Some(special) = Special::of(resource) {
+        let mut paths = vec![format!("{object}/{}", special.name())];
+        if special == Special::Binding {
+            paths.push(format!("{root}/namespaces/{{namespace}}/{BINDINGS}"));
+        }
+        routes.extend(paths.iter().map(|path| Route { special: Some(special), ..route(special.action(), path) }));
+    }
     if info.namespaced {
         let path = format!("{root}/{}", info.plural);
         routes.push(Route { scope: Scope::AllNamespaces, ..route(Action::List, &path) });
@@ -144,7 +201,8 @@ pub fn of(resource: Resource) -> Vec<Route> {
 
 /// The verbs that discovery lists for a resource or for its status, sorted; `watch` goes with `list`.
 pub fn verbs(resource: Resource, status: bool) -> Vec<&'static str> {
-    let mut verbs: Vec<&str> = of(resource).iter().filter(|r| r.status == status).map(|r| r.action.verb()).collect();
+    let mut verbs: Vec<&str> =
+        of(resource).iter().filter(|r| r.status == status && r.special.is_none()).map(|r| r.action.verb()).collect();
     if verbs.contains(&"list") {
         verbs.push("watch");
     }

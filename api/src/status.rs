@@ -121,6 +121,11 @@ impl Status {
         status
     }
 
+    /// Something was done that there is no object of to show.
+    pub fn created() -> Self {
+        Self::new(StatusCode::CREATED, "", "")
+    }
+
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
@@ -206,6 +211,11 @@ impl Status {
 
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {}", message.into()))
+    }
+
+    /// The server cannot serve now, and may soon: it starts, or stops.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message).retry_after(1)
     }
 
     pub fn internal(message: impl AsRef<str>) -> Self {

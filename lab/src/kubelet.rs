@@ -279,11 +279,19 @@ impl Kubelet {
     async fn bind(&self, pod: &Manifest, node: &str) -> Bound {
         let meta = &pod.metadata;
         let path = format!("/api/v1/namespaces/{}/pods/{}", meta.namespace(), meta.name());
-        let patch = json!({
-            "metadata": {"uid": meta.uid(), "resourceVersion": meta.resource_version},
-            "spec": {"nodeName": node},
+        let binding = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": meta.name(), "uid": meta.uid(), "resourceVersion": meta.resource_version},
+            "target": {"kind": "Node", "name": node},
         });
-        match tokio::time::timeout(WRITE_LIMIT, self.shared.client.patch(&path, MERGE_PATCH, &patch)).await {
+        let client = &self.shared.client;
+        let bind = async {
+            client.post(&format!("{path}/binding"), &binding).await?;
+            // The answer is no Pod, and the watch may be slower than the next choice.
+            client.get(&path).await
+        };
+        match tokio::time::timeout(WRITE_LIMIT, bind).await {
             Ok(Ok(bound)) => match serde_json::from_value(bound) {
                 Ok(bound) => Bound::Yes(Box::new(bound)),
                 Err(_) => Bound::Refused,

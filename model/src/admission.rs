@@ -26,6 +26,8 @@ pub enum Subresource {
     None,
     /// `…/status`: nothing but `status` (and little of the metadata) is the client's to write.
     Status,
+    /// `…/finalize` of a Namespace: everything but `status`, the finalizers of its spec too.
+    Finalize,
 }
 
 /// An IP family, as `spec.ipFamilies` names it.
@@ -158,8 +160,8 @@ fn document(resource: Resource, value: &mut Value) -> Result<&mut Document, Vec<
 /// Takes from `old` what this subresource does not write.
 fn separate(resource: Resource, sub: Subresource, old: &Document, new: &mut Document) {
     match sub {
-        Subresource::None if resource.info().status => keep(old, new, "status"),
-        Subresource::None => {}
+        Subresource::None | Subresource::Finalize if resource.info().status => keep(old, new, "status"),
+        Subresource::None | Subresource::Finalize => {}
         Subresource::Status => {
             let written = ["metadata", "status"].map(|field| (field, new.remove(field)));
             *new = old.clone();
@@ -196,7 +198,7 @@ fn update_service(
 ) -> Result<Vec<String>, Vec<FieldError>> {
     let mut service: Service = decode(new)?;
     let prepared = match sub {
-        Subresource::None => service::prepare_update(old, &mut service, cluster),
+        Subresource::None | Subresource::Finalize => service::prepare_update(old, &mut service, cluster),
         Subresource::Status => {
             service::default_status(&mut service);
             let wrong = service::validate_status_update(old, &service);

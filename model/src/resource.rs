@@ -186,6 +186,12 @@ impl Resource {
         Self::ALL.into_iter().filter(|resource| resource.info().stored_as.is_none())
     }
 
+    /// Finds a resource by `apiVersion` and kind, as references to objects name it.
+    pub fn find_kind(api_version: &str, kind: &str) -> Option<Resource> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        TABLE.iter().find(|r| r.group == group && r.version == version && r.kind == kind).map(|r| r.resource)
+    }
+
     /// Finds a resource by API group (empty for core), version and plural name.
     pub fn find(group: &str, version: &str, plural: &str) -> Option<Resource> {
         TABLE.iter().find(|r| r.group == group && r.version == version && r.plural == plural).map(|r| r.resource)
@@ -220,6 +226,7 @@ mod tests {
             assert_eq!(resource.info().resource, resource);
             let i = resource.info();
             assert_eq!(Resource::find(i.group, i.version, i.plural), Some(resource));
+            assert_eq!(Resource::find_kind(&i.api_version(), i.kind), Some(resource));
             assert_eq!(resource.stored().info().stored_as, None);
         }
     }

@@ -5,8 +5,10 @@
 //! and per rule; each changes the state through `State::record` alone, so `undo` is one loop.
 
 mod apply;
+mod bind;
 mod chance;
 mod cidrs;
+mod collect;
 mod create;
 mod delete;
 mod derive;
@@ -79,6 +81,7 @@ impl Engine {
         });
         if result.is_err() || self.dry_run {
             self.state.undo(mark);
+            self.state.take_emptied();
         }
         self.dry_run = false;
         result
@@ -100,37 +103,66 @@ impl Engine {
             }
             Verb::Delete { options } => {
                 let old = self.existing(resource, &namespace, &name)?;
-                self.delete(&old, &options)
+                self.delete(resource, &old, &options)
+            }
+            Verb::Bind { binding } => {
+                let old = self.existing(resource, &namespace, &name)?;
+                self.bind(&old, binding)
             }
         }
     }
 
-    /// What follows from a request within its own transaction, beside endpoints: waiting namespaces and ServiceCIDRs go.
+    /// What follows from a request within its own transaction, beside endpoints: dependents whose owners are gone go, and
+    /// what waited for something that is gone: owners, namespaces and ServiceCIDRs. Dependents beyond a bound are owed.
     fn settle(&mut self) -> Result<(), Refusal> {
-        let emptied = self.state.take_emptied();
-        if emptied.addresses {
-            self.settle_cidrs()?;
+        let mut budget = collect::COLLECT_LIMIT;
+        loop {
+            let emptied = self.state.take_emptied();
+            if emptied == state::Emptied::default() {
+                return Ok(());
+            }
+            if emptied.addresses {
+                self.settle_cidrs()?;
+            }
+            let owners = emptied.owners.into_iter().map(|place| (place, true));
+            for (place, waits) in owners.chain(emptied.dependents.into_iter().map(|place| (place, false))) {
+                if budget == 0 {
+                    self.state.owe(place);
+                    continue;
+                }
+                budget -= 1;
+                if waits {
+                    self.settle_owner(&place);
+                } else {
+                    self.collect_one(&place);
+                }
+            }
+            for namespace in emptied.namespaces {
+                self.settle_namespace(&namespace)?;
+            }
         }
-        for namespace in emptied.namespaces {
-            self.settle_namespace(&namespace)?;
-        }
-        Ok(())
     }
 
-    /// Removes Events that nobody has written since `revision`, at most `limit` of them; true if there may be more.
-    pub(crate) fn expire_events(&mut self, revision: Revision, limit: usize) -> Result<bool, Refusal> {
-        let events = self.state.shelf(Resource::Events).all().filter(|event| event.revision <= revision);
-        let expired: Vec<Arc<Object>> = events.take(limit).cloned().collect();
-        for event in &expired {
-            self.remove(event)?;
-        }
-        self.settle()?;
-        Ok(expired.len() == limit)
+    /// Whether there are Events that nobody has written since `revision`.
+    pub(crate) fn has_expired_events(&self, revision: Revision) -> bool {
+        self.state.events_until(revision).next().is_some()
     }
 
-    /// Ends the group: derives endpoints for what it touched, and returns its events for the log. The group before it must
-    /// have been committed or abandoned.
+    /// Removes Events that nobody has written since `revision`, the oldest first, at most `limit` of them.
+    pub(crate) fn expire_events(&mut self, revision: Revision, limit: usize) -> Result<(), Refusal> {
+        let expired: Vec<Arc<Object>> = self.state.events_until(revision).take(limit).cloned().collect();
+        let mark = self.state.mark();
+        let removed = expired.iter().try_for_each(|event| self.remove(event).map(drop)).and_then(|()| self.settle());
+        if removed.is_err() {
+            self.state.undo(mark);
+        }
+        removed
+    }
+
+    /// Ends the group: does some of what is owed, derives endpoints for what the group touched, and returns its events for
+    /// the log. The group before it must have been committed or abandoned.
     pub(crate) fn finish(&mut self) -> Vec<Arc<Event>> {
+        self.collect();
         self.derive();
         self.state.journal().to_vec()
     }
@@ -145,6 +177,9 @@ impl Engine {
     pub(crate) fn abandon(&mut self) {
         self.state.undo(state::Mark::default());
         self.state.take_dirty();
+        self.state.take_emptied();
+        // What was owed and done is owed again.
+        self.find_owed();
     }
 
     fn existing(&self, resource: Resource, namespace: &str, name: &str) -> Result<Arc<Object>, Refusal> {

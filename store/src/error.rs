@@ -110,6 +110,9 @@ pub enum Refusal {
     /// An apply would change what others own: Conflict, with a cause for each field.
     #[error("{0}")]
     ApplyConflicts(Conflicts),
+    /// A Pod that cannot be bound: a Conflict on `pods/binding`.
+    #[error("Operation cannot be fulfilled on pods/binding \"{name}\": {detail}")]
+    NotBindable { name: String, detail: String },
     #[error("{} \"{name}\" is forbidden: {detail}", resource.info().qualified())]
     Forbidden { resource: Resource, name: String, detail: String },
     /// Fields of the object; `api` adds kind and name.
@@ -126,6 +129,9 @@ pub enum Refusal {
     /// The queue of the writer is full: 429.
     #[error("the server has too many writes in progress, please try again later")]
     Busy,
+    /// The server is about to stop: 503.
+    #[error("the store is closed: the server is shutting down")]
+    Closed,
     /// The disk does not take the write: 500.
     #[error("{0}")]
     Unavailable(String),

@@ -6,7 +6,7 @@ use model::Object;
 use model::Resource;
 use model::admission::Subresource;
 use model::patch::PatchKind;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// One request to the writer.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ pub enum Verb {
     Delete {
         options: DeleteOptions,
     },
+    /// Says which node a Pod that has none runs on.
+    Bind {
+        binding: Binding,
+    },
 }
 
 /// The part of `DeleteOptions` that has a meaning here.
@@ -61,8 +65,29 @@ pub enum Verb {
 pub struct DeleteOptions {
     /// Pods only. None: the Pod's own; negative: 1 second.
     pub grace_period_seconds: Option<i64>,
-    /// Accepted and without effect: what an object owns here goes with it in the same transaction.
-    pub propagation_policy: Option<String>,
+    /// What becomes of the objects that name this one as their owner. None: what its finalizers say, or that they go too.
+    pub propagation: Option<Propagation>,
+    pub preconditions: Preconditions,
+}
+
+/// What a deletion means for the objects that name the deleted one as their owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Propagation {
+    /// They go after it.
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay, and forget it.
+    Orphan,
+}
+
+/// A Pod's node, as a scheduler says it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Binding {
+    pub node: String,
+    /// Added to those of the Pod.
+    pub annotations: Map<String, Value>,
+    /// What must hold of the Pod.
     pub preconditions: Preconditions,
 }
 

@@ -132,9 +132,9 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Message::Write(Request { write, answer })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Busy,
-            mpsc::error::TrySendError::Closed(_) => closed(),
+            mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
         })?;
-        answered.await.unwrap_or_else(|_| Err(closed()))
+        answered.await.unwrap_or(Err(Refusal::Closed))
     }
 
     /// Whether writes are taken: false after [`close`](Self::close), and if the writer has ended for a fault of its own.
@@ -175,8 +175,4 @@ impl Store {
             prepare_seconds: counters.prepare_seconds.read(),
         }
     }
-}
-
-fn closed() -> Refusal {
-    Refusal::Unavailable("the store is closed: the server is shutting down".to_owned())
 }

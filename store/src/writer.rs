@@ -47,8 +47,11 @@ const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// How long an Event is kept after it was last written, as by Kubernetes' `--event-ttl`.
 const EVENT_AGE: Duration = Duration::from_secs(3600);
 
-/// Events that are removed in one commit.
+/// Events that are removed in one commit of the writer's own.
 const EXPIRY_BATCH: usize = 256;
+
+/// Events that are removed along with a group of clients' requests: under load there is no other moment.
+const EXPIRY_SHARE: usize = 64;
 
 pub(crate) enum Message {
     Write(Request),
@@ -143,8 +146,10 @@ struct Writer {
     retention: Retention,
     /// Which revisions are older than an Event may be.
     event_ages: Ages,
-    /// Events up to this revision are to be removed.
+    /// Events that were written last at this revision or before are to be removed.
     expired: Revision,
+    /// Whether removing them failed: not again before the next look at the clock.
+    expiry_postponed: bool,
     looked: Instant,
     /// Bytes appended since the last checkpoint.
     unmoved_bytes: u64,
@@ -177,6 +182,7 @@ impl Writer {
         let mut writer = Self {
             event_ages: Ages::new(EVENT_AGE, now, engine.state.revision()),
             expired: 0,
+            expiry_postponed: false,
             looked: Instant::now(),
             engine,
             database: Arc::new(Mutex::new(database)),
@@ -288,6 +294,7 @@ impl Writer {
             return None;
         }
         let began = Instant::now();
+        self.expire_events(EXPIRY_SHARE);
         let events = self.engine.finish();
         let counters = &self.shared.counters;
         counters.requests.fetch_add(group.answers.len() as u64, Ordering::Relaxed);
@@ -388,7 +395,11 @@ impl Writer {
     }
 
     fn has_upkeep(&self) -> bool {
-        self.unmoved_bytes >= CHECKPOINT_BYTES || self.retention.has_rows() || self.expired > 0
+        self.unmoved_bytes >= CHECKPOINT_BYTES || self.retention.has_rows() || self.engine.owes() || self.has_expired()
+    }
+
+    fn has_expired(&self) -> bool {
+        !self.expiry_postponed && self.engine.has_expired_events(self.expired)
     }
 
     /// One bounded step of what is done when nobody waits.
@@ -400,8 +411,11 @@ impl Writer {
         }
         if self.retention.has_rows() {
             self.compact().await;
-        } else if self.expired > 0 {
-            self.expire_events().await;
+        } else if self.engine.owes() || self.has_expired() {
+            self.engine.tick();
+            self.expire_events(EXPIRY_BATCH);
+            // The log says why it failed; the next look at the clock tries again.
+            self.expiry_postponed |= self.commit().await.is_err();
         } else if self.unmoved_bytes > 0 {
             self.unmoved_bytes = 0;
             if let Err(error) = self.database.lock().await.checkpoint(false).await {
@@ -413,6 +427,7 @@ impl Writer {
     /// Looks at the clock and at the files: forgets what has become too old, and measures.
     fn look(&mut self) {
         self.looked = Instant::now();
+        self.expiry_postponed = false;
         // What has been published: what is only decided may yet be taken back.
         let (now, revision) = (self.engine.tick(), self.shared.read().revision);
         if let Some(forgotten) = self.retention.age(now, revision) {
@@ -424,18 +439,13 @@ impl Writer {
         self.measure();
     }
 
-    async fn expire_events(&mut self) {
-        match self.engine.expire_events(self.expired, EXPIRY_BATCH) {
-            Ok(true) => {}
-            Ok(false) => self.expired = 0,
-            Err(error) => {
-                tracing::error!(%error, "old Events could not be removed");
-                self.expired = 0;
-            }
-        }
-        if self.commit().await.is_err() {
-            // The log says why; the next look tries again.
-            self.expired = 0;
+    /// Removes some Events that are too old, if there are any, as a part of the group at hand.
+    fn expire_events(&mut self, limit: usize) {
+        if self.has_expired()
+            && let Err(error) = self.engine.expire_events(self.expired, limit)
+        {
+            tracing::error!(%error, "old Events could not be removed");
+            self.expiry_postponed = true;
         }
     }
 

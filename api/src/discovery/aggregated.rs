@@ -4,6 +4,7 @@ use model::{Resource, Review};
 use serde_json::{Map, Value, json};
 
 use super::{GroupVersion, verbs};
+use crate::routes::{BINDINGS, Special};
 
 /// The list over these versions, which are sorted by group.
 pub fn list(versions: &[GroupVersion], api: &str) -> Value {
@@ -11,7 +12,7 @@ pub fn list(versions: &[GroupVersion], api: &str) -> Value {
     for gv in versions {
         let version = json!({
             "version": gv.version,
-            "resources": gv.resources().map(resource).chain(gv.reviews().map(review)).collect::<Vec<_>>(),
+            "resources": gv.resources().flat_map(rows).chain(gv.reviews().map(review)).collect::<Vec<_>>(),
             "freshness": "Current",
         });
         let last = items.last_mut().filter(|item| item["metadata"]["name"].as_str().unwrap_or("") == gv.group);
@@ -36,6 +37,29 @@ pub fn list(versions: &[GroupVersion], api: &str) -> Value {
     })
 }
 
+fn rows(this: Resource) -> Vec<Value> {
+    match Special::of(this) {
+        Some(Special::Binding) => vec![bindings(), resource(this)],
+        _ => vec![resource(this)],
+    }
+}
+
+/// `bindings`, which stands in the list without being a resource.
+fn bindings() -> Value {
+    json!({
+        "resource": BINDINGS,
+        "responseKind": response_kind(Special::Binding),
+        "scope": "Namespaced",
+        "singularResource": Special::Binding.name(),
+        "verbs": [Special::Binding.action().verb()],
+    })
+}
+
+fn response_kind(special: Special) -> Value {
+    let kind = special.kind();
+    json!({ "group": kind.group(), "version": kind.version(), "kind": kind.name() })
+}
+
 fn resource(resource: Resource) -> Value {
     let info = resource.info();
     let kind = json!({ "group": info.group, "version": info.version, "kind": info.kind });
@@ -52,9 +76,19 @@ fn resource(resource: Resource) -> Value {
     if !info.categories.is_empty() {
         put("categories", info.categories.into());
     }
+    let mut subresources = Vec::new();
+    if let Some(special) = Special::of(resource) {
+        subresources.push(json!({
+            "subresource": special.name(),
+            "responseKind": response_kind(special),
+            "verbs": [special.action().verb()],
+        }));
+    }
     if info.status {
-        let status = json!({ "subresource": "status", "responseKind": kind, "verbs": verbs(resource, true) });
-        put("subresources", json!([status]));
+        subresources.push(json!({ "subresource": "status", "responseKind": kind, "verbs": verbs(resource, true) }));
+    }
+    if !subresources.is_empty() {
+        put("subresources", subresources.into());
     }
     Value::Object(out)
 }

@@ -4,6 +4,7 @@ use model::{Resource, ResourceInfo, Review};
 use serde_json::{Map, Value, json};
 
 use super::{GroupVersion, verbs};
+use crate::routes::{BINDINGS, Special};
 
 /// `/api`. The address list is left empty: a client keeps the address that it came by.
 pub fn versions(core: &[GroupVersion]) -> Value {
@@ -45,7 +46,14 @@ pub fn resources(gv: GroupVersion) -> Value {
     let mut list = Vec::new();
     for resource in gv.resources() {
         let info = resource.info();
+        let special = Special::of(resource);
+        if special == Some(Special::Binding) {
+            list.push(special_row(Special::Binding, BINDINGS.to_owned(), "binding"));
+        }
         list.push(row(resource, info, info.plural.to_owned(), false));
+        if let Some(special) = special {
+            list.push(special_row(special, format!("{}/{}", info.plural, special.name()), ""));
+        }
         if info.status {
             list.push(row(resource, info, format!("{}/status", info.plural), true));
         }
@@ -60,6 +68,17 @@ pub fn resources(gv: GroupVersion) -> Value {
         }));
     }
     json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv.api_version(), "resources": list })
+}
+
+/// Both are namespaced exactly if what they are about is.
+fn special_row(special: Special, name: String, singular: &str) -> Value {
+    json!({
+        "name": name,
+        "singularName": singular,
+        "namespaced": special == Special::Binding,
+        "kind": special.kind().name(),
+        "verbs": [special.action().verb()],
+    })
 }
 
 fn row(resource: Resource, info: &ResourceInfo, name: String, status: bool) -> Value {

@@ -208,10 +208,13 @@ fn legacy_core_resources() {
         .collect();
     expect![[r#"
         "namespaces" "Namespace" false ["ns"] ["create","delete","get","list","patch","update","watch"]
+        "namespaces/finalize" "Namespace" false null ["update"]
         "namespaces/status" "Namespace" false null ["get","patch","update"]
         "nodes" "Node" false ["no"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "nodes/status" "Node" false null ["get","patch","update"]
+        "bindings" "Binding" true null ["create"]
         "pods" "Pod" true ["po"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "pods/binding" "Binding" true null ["create"]
         "pods/status" "Pod" true null ["get","patch","update"]
         "services" "Service" true ["svc"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "services/status" "Service" true null ["get","patch","update"]
@@ -517,22 +520,33 @@ fn aggregated() {
           "categories": [
             "all"
           ],
-          "resource": "services",
+          "resource": "pods",
           "responseKind": {
             "group": "",
-            "kind": "Service",
+            "kind": "Pod",
             "version": "v1"
           },
           "scope": "Namespaced",
           "shortNames": [
-            "svc"
+            "po"
           ],
-          "singularResource": "service",
+          "singularResource": "pod",
           "subresources": [
             {
               "responseKind": {
                 "group": "",
-                "kind": "Service",
+                "kind": "Binding",
+                "version": "v1"
+              },
+              "subresource": "binding",
+              "verbs": [
+                "create"
+              ]
+            },
+            {
+              "responseKind": {
+                "group": "",
+                "kind": "Pod",
                 "version": "v1"
               },
               "subresource": "status",

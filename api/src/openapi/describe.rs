@@ -11,7 +11,7 @@ pub use pages::page;
 use super::operation::{Answer, Body, Content, Operation, Schema, content, machinery};
 use crate::actions::PATCH_CONTENT_TYPES;
 use crate::negotiate::{JSON, YAML};
-use crate::routes::{self, Action, Route, Scope};
+use crate::routes::{self, Action, Route, Scope, Special};
 
 /// What an object can be spelled as.
 pub const OBJECT_TYPES: &[&str] = &[JSON, YAML];
@@ -22,7 +22,7 @@ pub fn resource(resource: Resource) -> Vec<Operation> {
 }
 
 fn operation(route: &Route) -> Operation {
-    let kind = Kind::from(route.resource);
+    let kind = route.special.map_or(Kind::from(route.resource), Special::kind);
     Operation {
         id: operation_id(route, kind),
         method: route.action.method(),
@@ -93,6 +93,9 @@ fn answers(route: &Route, kind: Kind) -> Vec<Answer> {
         content: content(OBJECT_TYPES, &schema),
     };
     let mut answers = match route.action {
+        Action::Create if route.special == Some(Special::Binding) => {
+            vec![success(StatusCode::CREATED, "The Pod is bound.", machinery("Status"))]
+        }
         Action::Create => vec![success(StatusCode::CREATED, "The object as it was stored.", object())],
         Action::Get => vec![success(StatusCode::OK, "The object.", object())],
         Action::Patch => vec![success(StatusCode::OK, "The object as it is now.", object())],
@@ -103,16 +106,23 @@ fn answers(route: &Route, kind: Kind) -> Vec<Answer> {
             }
             answers
         }
-        Action::Delete => vec![success(
-            StatusCode::OK,
-            "The object as it was last, or a Status with its uid when the kind is one that answers so.",
-            Schema::Inline(serde_json::json!({
-                "oneOf": [
-                    { "$ref": format!("{}{name}", super::COMPONENTS) },
-                    { "$ref": format!("{}io.k8s.apimachinery.pkg.apis.meta.v1.Status", super::COMPONENTS) },
-                ],
-            })),
-        )],
+        Action::Delete => vec![
+            success(
+                StatusCode::OK,
+                "The object as it was last, or a Status with its uid when the kind is one that answers so.",
+                Schema::Inline(serde_json::json!({
+                    "oneOf": [
+                        { "$ref": format!("{}{name}", super::COMPONENTS) },
+                        { "$ref": format!("{}io.k8s.apimachinery.pkg.apis.meta.v1.Status", super::COMPONENTS) },
+                    ],
+                })),
+            ),
+            success(
+                StatusCode::ACCEPTED,
+                "The object, which is not gone yet, for who said `orphanDependents: false`.",
+                object(),
+            ),
+        ],
         Action::DeleteCollection => vec![success(StatusCode::OK, "What was deleted.", list())],
         Action::List => {
             let text = "The list; with `watch=true` a stream of WatchEvents, one a line, as `application/json`.";
@@ -129,9 +139,9 @@ fn codes(action: Action) -> &'static [u16] {
         Action::Get => &[400, 401, 404, 406, 500, 504],
         Action::List => &[400, 401, 404, 406, 410, 422, 500, 504],
         Action::Create | Action::Update | Action::Patch | Action::Delete => {
-            &[400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 500, 504]
+            &[400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 500, 503, 504]
         }
-        Action::DeleteCollection => &[400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 500, 504],
+        Action::DeleteCollection => &[400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 500, 503, 504],
     }
 }
 
@@ -181,7 +191,11 @@ fn operation_id(route: &Route, kind: Kind) -> String {
         (_, true) => "Status",
         _ => "",
     };
-    format!("{verb}{group}{scope}{}{rest}", kind.name())
+    let what = match route.special {
+        Some(special) if route.named() => format!("{}{}", route.resource.info().kind, capitalized(special.name())),
+        _ => kind.name().to_owned(),
+    };
+    format!("{verb}{group}{scope}{what}{rest}")
 }
 
 fn capitalized(text: &str) -> String {
@@ -191,7 +205,12 @@ fn capitalized(text: &str) -> String {
 
 fn description(route: &Route, kind: Kind) -> String {
     let name = kind.name();
-    let what = if route.status { format!("the status of a {name}") } else { format!("a {name}") };
+    let what = match route.special {
+        _ if route.status => format!("the status of a {name}"),
+        Some(Special::Binding) => format!("a {name}, which says on which node a Pod runs"),
+        Some(Special::Finalize) => format!("the finalizers in the spec of a {name}"),
+        None => format!("a {name}"),
+    };
     match route.action {
         Action::Create => format!("Create {what}."),
         Action::Delete => format!("Delete {what}."),
@@ -218,6 +237,9 @@ mod tests {
         assert!(seen.contains("replaceDiscoveryV1NamespacedEndpointSlice"));
         assert!(seen.contains("listCoreV1ServiceForAllNamespaces"));
         assert!(seen.contains("patchCoreV1NamespaceStatus"));
+        assert!(seen.contains("createCoreV1NamespacedPodBinding"));
+        assert!(seen.contains("createCoreV1NamespacedBinding"));
+        assert!(seen.contains("replaceCoreV1NamespaceFinalize"));
         assert!(seen.contains("createAuthorizationV1NamespacedLocalSubjectAccessReview"));
     }
 

@@ -3,23 +3,34 @@
 use model::FieldError;
 use model::schema::json_kind;
 use serde_json::Value;
-use store::{DeleteOptions, Preconditions};
+use store::{DeleteOptions, Preconditions, Propagation};
 
 use super::{dry_run, invalid};
 use crate::negotiate::Format;
 use crate::query::Query;
 use crate::status::Status;
 
-const POLICIES: [&str; 3] = ["Background", "Foreground", "Orphan"];
+const POLICIES: [(&str, Propagation); 3] =
+    [("Background", Propagation::Background), ("Foreground", Propagation::Foreground), ("Orphan", Propagation::Orphan)];
 
-/// The options and whether the delete is a dry run.
+/// What a client asks of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    pub options: DeleteOptions,
+    pub dry_run: bool,
+    /// Whether the client said `orphanDependents: false`: then it is told with a 202 that the object is not gone yet.
+    pub cascades: bool,
+}
+
+/// Reads the options.
 ///
 /// # Errors
 /// 400 for a body that is no DeleteOptions, 422 for values that are not allowed.
-pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<(DeleteOptions, bool), Status> {
+pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<Deletion, Status> {
     let mut errors = Vec::new();
     let mut orphan = None;
-    let options;
+    let mut options;
+    let policy;
     let dry;
     if body.trim_ascii().is_empty() {
         options = DeleteOptions {
@@ -32,9 +43,10 @@ pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<(Del
                     ))
                 })?),
             },
-            propagation_policy: query.text("propagationPolicy").map(str::to_owned),
+            propagation: None,
             preconditions: Preconditions::default(),
         };
+        policy = query.text("propagationPolicy").map(str::to_owned);
         if query.get("orphanDependents").is_some() {
             orphan = Some(query.flag("orphanDependents"));
         }
@@ -63,12 +75,13 @@ pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<(Del
         let precondition = |name| Field { name, value: preconditions.get(name).filter(|v| !v.is_null()) };
         options = DeleteOptions {
             grace_period_seconds: field("gracePeriodSeconds").integer()?,
-            propagation_policy: field("propagationPolicy").text()?.map(str::to_owned),
+            propagation: None,
             preconditions: Preconditions {
                 uid: precondition("uid").text()?.map(str::to_owned),
                 resource_version: precondition("resourceVersion").text()?.map(str::to_owned),
             },
         };
+        policy = field("propagationPolicy").text()?.map(str::to_owned);
         orphan = field("orphanDependents").boolean()?;
         let texts = match field("dryRun").value {
             None => Vec::new(),
@@ -83,15 +96,27 @@ pub fn delete_options(query: &Query, body: &[u8], format: Format) -> Result<(Del
         // A dry run asked for in the query must not become a real delete because a body came along.
         dry = dry_run(texts.into_iter().chain(query.all("dryRun")), &mut errors);
     }
-    if let Some(policy) = options.propagation_policy.as_deref() {
-        if orphan.is_some() {
+    match (policy.as_deref(), orphan) {
+        (None, None) => {}
+        (None, Some(true)) => options.propagation = Some(Propagation::Orphan),
+        (None, Some(false)) => options.propagation = Some(Propagation::Background),
+        (Some(policy), Some(_)) => {
             let detail = "orphanDependents and deletionPropagation cannot be both set";
             errors.push(FieldError::invalid("propagationPolicy", policy, detail));
-        } else if !POLICIES.contains(&policy) {
-            errors.push(FieldError::not_supported("propagationPolicy", policy, &POLICIES));
         }
+        (Some(policy), None) => match POLICIES.iter().find(|(name, _)| *name == policy) {
+            Some((_, propagation)) => options.propagation = Some(*propagation),
+            None => {
+                let supported = POLICIES.map(|(name, _)| name);
+                errors.push(FieldError::not_supported("propagationPolicy", policy, &supported));
+            }
+        },
     }
-    if errors.is_empty() { Ok((options, dry)) } else { Err(invalid("DeleteOptions", &errors)) }
+    if errors.is_empty() {
+        Ok(Deletion { options, dry_run: dry, cascades: orphan == Some(false) })
+    } else {
+        Err(invalid("DeleteOptions", &errors))
+    }
 }
 
 /// One field of the body, read as the type that it must have.

@@ -41,6 +41,12 @@ impl Status {
                 status.details.causes = conflicts.0.iter().map(cause).collect();
                 status
             }
+            Refusal::NotBindable { name, .. } => {
+                let mut status = Self::new(StatusCode::CONFLICT, "Conflict", text);
+                status.details.name = name.clone();
+                status.details.kind = "pods/binding".to_owned();
+                status
+            }
             Refusal::Forbidden { resource, name, .. } => {
                 Self::new(StatusCode::FORBIDDEN, "Forbidden", text).about(*resource, name)
             }
@@ -48,6 +54,7 @@ impl Status {
             Refusal::BadRequest(message) => Self::bad_request(message),
             Refusal::TooLarge(message) => Self::too_large(message),
             Refusal::Full(message) | Refusal::Unavailable(message) => Self::internal(message),
+            Refusal::Closed => Self::unavailable(text),
             Refusal::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", text).retry_after(1),
         }
     }

@@ -304,3 +304,98 @@ fn others() {
         {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"The resourceVersion for the provided list is too old.","reason":"Expired","code":410}
         {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Timeout: request did not complete within 60s","reason":"Timeout","code":504}"#]].assert_eq(&lines.join("\n"));
 }
+
+/// Every shape of a failure that this API answers with: code, reason, message, and what the details say.
+#[test]
+fn every_row() {
+    let pod = |refusal: Refusal| Status::refused(Resource::Pods, "p", &refusal);
+    let name = || "p".to_owned();
+    let exists = |existing| Refusal::AlreadyExists { resource: Resource::Pods, name: name(), existing };
+    let conflict = Refusal::Conflict {
+        resource: Resource::Leases,
+        name: name(),
+        detail: "the object has been modified; please apply your changes to the latest version and try again"
+            .to_owned(),
+    };
+    let invalid = FieldError::required("spec.x", "");
+    let rows = [
+        Status::bad_request("free text"),
+        Status::unauthorized(),
+        pod(Refusal::Forbidden { resource: Resource::Namespaces, name: name(), detail: "no".to_owned() }),
+        pod(Refusal::NamespaceTerminating { resource: Resource::Pods, name: name(), namespace: "n".to_owned() }),
+        pod(Refusal::NotFound { resource: Resource::Pods, name: name() }),
+        pod(Refusal::NotFound { resource: Resource::EventsV1, name: name() }),
+        pod(Refusal::NamespaceMissing { namespace: "n".to_owned() }),
+        Status::no_such_path(),
+        Status::verb_not_supported(Resource::Leases, "create"),
+        Status::method_not_allowed(),
+        Status::not_acceptable(&["application/json", "application/yaml"]),
+        pod(exists(Existing::Plain)),
+        pod(exists(Existing::Terminating)),
+        pod(exists(Existing::Generated)),
+        pod(conflict),
+        pod(Refusal::NotBindable { name: name(), detail: "pod p is already assigned to node \"n\"".to_owned() }),
+        Status::expired(1, 105),
+        pod(Refusal::TooLarge("limit".to_owned())),
+        Status::unsupported_media_type(&["application/json"]),
+        pod(Refusal::Invalid(vec![invalid])),
+        pod(Refusal::Busy),
+        pod(Refusal::Unavailable("the disk is full".to_owned())),
+        pod(Refusal::Full("failed to allocate a serviceIP: range is full".to_owned())),
+        pod(Refusal::Closed),
+        Status::timeout("request did not complete within 60s"),
+        Status::future_revision(10, 5),
+    ];
+    let line = |status: &Status| {
+        let value: serde_json::Value = serde_json::from_slice(&status.to_json()).unwrap();
+        assert_eq!((&value["kind"], &value["status"]), (&json!("Status"), &json!("Failure")));
+        let text = |field: &str| value[field].as_str().unwrap_or("").to_owned();
+        let details = value.get("details").map(|details| format!("    {details}\n")).unwrap_or_default();
+        format!("{} {}: {}\n{details}", value["code"], text("reason"), text("message"))
+    };
+    expect![[r#"
+        400 BadRequest: free text
+        401 Unauthorized: Unauthorized
+        403 Forbidden: namespaces "p" is forbidden: no
+            {"kind":"namespaces","name":"p"}
+        403 Forbidden: pods "p" is forbidden: unable to create new content in namespace n because it is being terminated
+            {"causes":[{"field":"metadata.namespace","message":"namespace n is being terminated","reason":"NamespaceTerminating"}],"kind":"pods","name":"p"}
+        404 NotFound: pods "p" not found
+            {"kind":"pods","name":"p"}
+        404 NotFound: events.events.k8s.io "p" not found
+            {"group":"events.k8s.io","kind":"events","name":"p"}
+        404 NotFound: namespaces "n" not found
+            {"kind":"namespaces","name":"n"}
+        404 NotFound: the server could not find the requested resource
+        405 MethodNotAllowed: create is not supported on resources of kind "leases.coordination.k8s.io"
+            {"group":"coordination.k8s.io","kind":"leases"}
+        405 MethodNotAllowed: the server does not allow this method on the requested resource
+        406 NotAcceptable: only the following media types are accepted: application/json, application/yaml
+        409 AlreadyExists: pods "p" already exists
+            {"kind":"pods","name":"p"}
+        409 AlreadyExists: object is being deleted: pods "p" already exists
+            {"kind":"pods","name":"p"}
+        409 AlreadyExists: pods "p" already exists, the server was not able to generate a unique name for the object
+            {"kind":"pods","name":"p","retryAfterSeconds":1}
+        409 Conflict: Operation cannot be fulfilled on leases.coordination.k8s.io "p": the object has been modified; please apply your changes to the latest version and try again
+            {"group":"coordination.k8s.io","kind":"leases","name":"p"}
+        409 Conflict: Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n"
+            {"kind":"pods/binding","name":"p"}
+        410 Expired: too old resource version: 1 (105)
+        413 RequestEntityTooLarge: limit
+        415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json
+        422 Invalid: Pod "p" is invalid: spec.x: Required value
+            {"causes":[{"field":"spec.x","message":"Required value","reason":"FieldValueRequired"}],"kind":"Pod","name":"p"}
+        429 TooManyRequests: the server has too many writes in progress, please try again later
+            {"retryAfterSeconds":1}
+        500 InternalError: Internal error occurred: the disk is full
+            {"causes":[{"message":"the disk is full"}]}
+        500 InternalError: Internal error occurred: failed to allocate a serviceIP: range is full
+            {"causes":[{"message":"failed to allocate a serviceIP: range is full"}]}
+        503 ServiceUnavailable: the store is closed: the server is shutting down
+            {"retryAfterSeconds":1}
+        504 Timeout: Timeout: request did not complete within 60s
+        504 Timeout: Timeout: Too large resource version: 10, current: 5
+            {"causes":[{"message":"Too large resource version","reason":"ResourceVersionTooLarge"}],"retryAfterSeconds":1}
+    "#]].assert_eq(&rows.iter().map(line).collect::<String>());
+}

@@ -150,10 +150,13 @@ async fn resources_and_verbs() {
     assert_eq!(legacy, aggregated);
     expect![[r#"
         /v1 namespaces (ns; ) Namespace namespace Cluster: create delete get list patch update watch
+            /finalize Namespace: update
             /status Namespace: get patch update
         /v1 nodes (no; ) Node node Cluster: create delete deletecollection get list patch update watch
             /status Node: get patch update
+        /v1 bindings (; ) Binding binding Namespaced: create
         /v1 pods (po; all) Pod pod Namespaced: create delete deletecollection get list patch update watch
+            /binding Binding: create
             /status Pod: get patch update
         /v1 services (svc; all) Service service Namespaced: create delete deletecollection get list patch update watch
             /status Service: get patch update

@@ -29,13 +29,13 @@ pub(super) fn create(namespace: &mut Document) {
 pub(super) fn update(sub: Subresource, old: &Document, new: &mut Document) {
     label(new);
     if sub == Subresource::None {
-        // The finalizers are taken away by the namespace's deletion alone.
+        // The finalizers are taken away by the namespace's deletion, and by way of `…/finalize`.
         keep(old, new, "spec");
     }
 }
 
 pub(super) fn validate(sub: Subresource, old: Option<&Document>, namespace: &Document, errors: &mut Errors) {
-    if old.is_none() {
+    if old.is_none() || sub == Subresource::Finalize {
         let finalizers = object(namespace, "spec");
         for (index, finalizer) in finalizers.into_iter().flat_map(|spec| texts(spec, "finalizers")) {
             let path = format!("spec.finalizers[{index}]");

@@ -30,7 +30,7 @@ pub(super) fn create(pod: &mut Document) {
 
 pub(super) fn update(sub: Subresource, old: &Document, new: &mut Document) {
     match sub {
-        Subresource::None => {
+        Subresource::None | Subresource::Finalize => {
             let nothing = Document::new();
             let old_spec = object(old, "spec").unwrap_or(&nothing);
             if let Some(spec) = object_mut(new, "spec") {
@@ -57,7 +57,7 @@ pub(super) fn validate(sub: Subresource, old: Option<&Document>, pod: &Document,
     let spec = object(pod, "spec").unwrap_or(&nothing);
     match sub {
         Subresource::Status => status::validate(object(pod, "status").unwrap_or(&nothing), errors),
-        Subresource::None => {
+        Subresource::None | Subresource::Finalize => {
             validate::spec(spec, errors);
             if let Some(old) = old {
                 change::validate(object(old, "spec").unwrap_or(&nothing), spec, errors);

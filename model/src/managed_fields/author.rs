@@ -28,7 +28,7 @@ pub(super) fn untracked() -> FieldSet {
 pub(super) fn not_written(resource: Resource, sub: Subresource) -> FieldSet {
     let mut set = FieldSet::default();
     match sub {
-        Subresource::None => {
+        Subresource::None | Subresource::Finalize => {
             if resource.info().status {
                 set.insert(&[element::field("status")]);
             }
@@ -47,6 +47,7 @@ pub(super) fn not_written(resource: Resource, sub: Subresource) -> FieldSet {
 pub(super) fn subresource_name(sub: Subresource) -> &'static str {
     match sub {
         Subresource::None => "",
+        Subresource::Finalize => "finalize",
         Subresource::Status => "status",
     }
 }

@@ -42,16 +42,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn delete_cidr(&mut self, old: &Arc<Object>) -> Result<Written, Refusal> {
-        if &*old.key.name == DEFAULT_CIDR {
-            let detail = "it is the cluster's own service range, which the server is started with".to_owned();
-            return Err(Refusal::Forbidden { resource: old.resource, name: DEFAULT_CIDR.to_owned(), detail });
-        }
-        let View::ServiceCidr(cidr) = &old.view else { return self.delete_at_once(old) };
+    pub(super) fn delete_cidr(&mut self, old: &Arc<Object>, finalizers: Vec<String>) -> Result<Written, Refusal> {
+        let View::ServiceCidr(cidr) = &old.view else { return self.delete_or_mark(old, finalizers, 0) };
         if old.meta().terminating() {
-            return Ok(written(Arc::clone(old), Outcome::Deleting, Vec::new()));
+            return self.delete_or_mark(old, finalizers, 0);
         }
         let mut cidr = (**cidr).clone();
+        cidr.metadata.finalizers = finalizers;
         cidr.metadata.deletion_timestamp = Some(self.timestamp());
         cidr.metadata.deletion_grace_period_seconds = Some(0);
         cidr.metadata.generation = cidr.metadata.generation.map(|g| g + 1);
@@ -80,7 +77,8 @@ impl Engine {
         let nets = nets(cidr);
         let pool = self.state.addresses();
         let in_use = pool.held().any(|address| nets.iter().any(|net| net.contains(&address)) && !pool.covers(address));
-        if in_use && cidr.metadata.finalizers.iter().any(|f| f == FINALIZER) {
+        let ours = cidr.metadata.finalizers.iter().any(|f| f == FINALIZER);
+        if (in_use && ours) || (!ours && !cidr.metadata.finalizers.is_empty()) {
             return Ok(None);
         }
         let mut cidr = (**cidr).clone();
@@ -93,6 +91,11 @@ impl Engine {
         let removed = self.remove(&released)?;
         Ok(Some(written(removed, Outcome::Deleted, Vec::new())))
     }
+}
+
+/// Why a ServiceCIDR may not be deleted, if so.
+pub(super) fn undeletable(name: &str) -> Option<&'static str> {
+    (name == DEFAULT_CIDR).then_some("it is the cluster's own service range, which the server is started with")
 }
 
 /// Every network must be one that addresses can be given from.

@@ -1,4 +1,4 @@
-//! Deleting (research B.5: preconditions, finalizers, the grace period of Pods, what goes along).
+//! Deleting (research B.5: preconditions, finalizers, propagation, the grace period of Pods, what goes along).
 
 use std::sync::Arc;
 
@@ -6,58 +6,131 @@ use jiff::{SignedDuration, Timestamp};
 use model::types::Pod;
 use model::{Object, Resource};
 
+use super::collect::{FOREGROUND, ORPHAN, set_finalizers};
 use super::stamp::{broken, timestamp};
 use super::update::mark_terminating;
 use super::{Engine, written};
 use crate::error::Refusal;
-use crate::request::{DeleteOptions, Outcome, Preconditions, Written};
+use crate::event::EventKind;
+use crate::request::{DeleteOptions, Outcome, Preconditions, Propagation, Written};
 
 /// Kubernetes' default grace period of a Pod, in seconds.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 impl Engine {
-    pub(super) fn delete(&mut self, old: &Arc<Object>, options: &DeleteOptions) -> Result<Written, Refusal> {
-        check_preconditions(old, &options.preconditions)?;
-        match old.resource {
-            Resource::Namespaces => self.delete_namespace(old),
-            Resource::ServiceCidrs => self.delete_cidr(old),
-            Resource::Pods => self.delete_pod(old, options.grace_period_seconds),
-            Resource::IpAddresses => self.delete_address(old),
-            _ => self.delete_at_once(old),
+    /// `resource` is the one that was asked.
+    pub(super) fn delete(
+        &mut self,
+        resource: Resource,
+        old: &Arc<Object>,
+        options: &DeleteOptions,
+    ) -> Result<Written, Refusal> {
+        check_preconditions(resource, old, &options.preconditions)?;
+        let answer = self.delete_as(old, options.propagation, options.grace_period_seconds)?;
+        if answer.outcome == Outcome::Deleted {
+            return Ok(answer);
         }
+        // What it waited for may go with it in this very transaction.
+        self.settle()?;
+        let last = self.state.journal().iter().rev().find(|event| {
+            event.kind == EventKind::Deleted && event.object.resource == old.resource && event.object.key == old.key
+        });
+        Ok(match last.filter(|_| self.state.get(old.resource, &old.key.namespace, &old.key.name).is_none()) {
+            Some(last) => written(Arc::clone(&last.object), Outcome::Deleted, answer.warnings),
+            None => match self.state.get(old.resource, &old.key.namespace, &old.key.name) {
+                Some(now) => written(Arc::clone(now), answer.outcome, answer.warnings),
+                None => answer,
+            },
+        })
     }
 
-    /// Deletes what has no finalizers, and marks what has.
+    /// Deletes an object in the way of its kind. `asked` outweighs what its finalizers say of its dependents.
+    pub(super) fn delete_as(
+        &mut self,
+        old: &Arc<Object>,
+        asked: Option<Propagation>,
+        grace_seconds: Option<i64>,
+    ) -> Result<Written, Refusal> {
+        self.check_deletable(old)?;
+        let finalizers = self.finalizers_for_deletion(old, propagation(old, asked));
+        let waits = finalizers.iter().any(|finalizer| matches!(finalizer.as_str(), FOREGROUND | ORPHAN));
+        let answer = match old.resource {
+            Resource::Namespaces => self.delete_namespace(old, finalizers),
+            Resource::ServiceCidrs => self.delete_cidr(old, finalizers),
+            Resource::IpAddresses => self.delete_address(old, finalizers),
+            Resource::Pods => {
+                let grace = old.pod().map_or(0, |pod| grace(pod, grace_seconds));
+                self.delete_or_mark(old, finalizers, grace)
+            }
+            _ => self.delete_or_mark(old, finalizers, 0),
+        }?;
+        if waits {
+            self.state.look_at_dependents(&answer.object);
+        }
+        Ok(answer)
+    }
+
+    /// Deletes for the server's own reasons: what depends on the object goes after it.
     pub(super) fn delete_at_once(&mut self, old: &Arc<Object>) -> Result<Written, Refusal> {
-        if old.meta().finalizers.is_empty() {
+        let finalizers = self.finalizers_for_deletion(old, Propagation::Background);
+        self.delete_or_mark(old, finalizers, 0)
+    }
+
+    /// Deletes what has no finalizers and no grace period, and marks what has.
+    pub(super) fn delete_or_mark(
+        &mut self,
+        old: &Arc<Object>,
+        finalizers: Vec<String>,
+        grace_seconds: i64,
+    ) -> Result<Written, Refusal> {
+        if finalizers.is_empty() && grace_seconds == 0 {
             let last = self.remove_with_contents(old)?;
             return Ok(written(last, Outcome::Deleted, Vec::new()));
         }
-        self.begin_deletion(old, 0)
+        self.begin_deletion(old, &finalizers, grace_seconds)
     }
 
     /// Marks an object that its finalizers or its grace period keep. Marking it again changes nothing, except that a grace
-    /// period may become shorter.
-    pub(super) fn begin_deletion(&mut self, old: &Arc<Object>, grace_seconds: i64) -> Result<Written, Refusal> {
-        let began = old.meta().deletion_timestamp.as_deref();
-        let current = old.meta().deletion_grace_period_seconds.unwrap_or(0);
-        let until = match began.and_then(|text| text.parse::<Timestamp>().ok()) {
-            Some(_) if grace_seconds >= current => return Ok(written(Arc::clone(old), Outcome::Deleting, Vec::new())),
+    /// period may become shorter, and that another propagation may be asked for while no grace period runs.
+    fn begin_deletion(
+        &mut self,
+        old: &Arc<Object>,
+        finalizers: &[String],
+        grace_seconds: i64,
+    ) -> Result<Written, Refusal> {
+        let meta = old.meta();
+        let current = meta.deletion_grace_period_seconds.unwrap_or(0);
+        let until = match meta.deletion_timestamp.as_deref().and_then(|text| text.parse::<Timestamp>().ok()) {
+            Some(_) if grace_seconds >= current => None,
             // Counted from when the deletion began, not from now.
-            Some(until) => later(until, grace_seconds - current),
-            None => later(self.now, grace_seconds),
+            Some(until) => Some(later(until, grace_seconds - current)),
+            None => Some(later(self.now, grace_seconds)),
         };
+        let other_finalizers = meta.finalizers != finalizers && (until.is_some() || current == 0);
+        if until.is_none() && !other_finalizers {
+            return Ok(written(Arc::clone(old), Outcome::Deleting, Vec::new()));
+        }
         let mut value = old.value().map_err(broken)?;
-        mark_terminating(&mut value, timestamp(until), grace_seconds);
+        if let Some(until) = until {
+            mark_terminating(&mut value, timestamp(until), grace_seconds);
+        }
+        if other_finalizers {
+            set_finalizers(&mut value, finalizers);
+        }
         let object = self.put(old.resource, value, Some(old))?;
         Ok(written(object, Outcome::Deleting, Vec::new()))
     }
 
-    fn delete_pod(&mut self, old: &Arc<Object>, asked: Option<i64>) -> Result<Written, Refusal> {
-        match old.pod().map_or(0, |pod| grace_seconds(pod, asked)) {
-            0 => self.delete_at_once(old),
-            grace => self.begin_deletion(old, grace),
+    /// Removes a terminating object that nothing holds any more; returns its last state if it went.
+    pub(super) fn end_deletion(&mut self, object: &Arc<Object>) -> Result<Option<Arc<Object>>, Refusal> {
+        let meta = object.meta();
+        if !meta.terminating() || !meta.finalizers.is_empty() || meta.deletion_grace_period_seconds.unwrap_or(0) != 0 {
+            return Ok(None);
         }
+        if object.resource == Resource::Namespaces {
+            return self.settle_namespace(&object.key.name);
+        }
+        self.remove_with_contents(object).map(Some)
     }
 
     /// Removes an object and, in the same transaction, what cannot be without it.
@@ -71,10 +144,44 @@ impl Engine {
         }
         Ok(last)
     }
+
+    fn check_deletable(&self, old: &Object) -> Result<(), Refusal> {
+        let detail = match old.resource {
+            Resource::Namespaces => super::namespaces::undeletable(&old.key.name),
+            Resource::ServiceCidrs => super::cidrs::undeletable(&old.key.name),
+            _ => None,
+        };
+        match detail {
+            Some(detail) => Err(Refusal::Forbidden {
+                resource: old.resource,
+                name: old.key.name.to_string(),
+                detail: detail.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What becomes of the dependents: what was asked, else what the object says itself. Nothing can own an Event, and an Event
+/// owns nothing.
+fn propagation(old: &Object, asked: Option<Propagation>) -> Propagation {
+    if old.resource == Resource::Events {
+        return Propagation::Background;
+    }
+    let has = |name: &str| old.meta().finalizers.iter().any(|finalizer| finalizer == name);
+    asked.unwrap_or_else(|| {
+        if has(ORPHAN) {
+            Propagation::Orphan
+        } else if has(FOREGROUND) {
+            Propagation::Foreground
+        } else {
+            Propagation::Background
+        }
+    })
 }
 
 /// How long a Pod has to end: what was asked, else its own; 0 where no kubelet runs it, or it has ended.
-fn grace_seconds(pod: &Pod, asked: Option<i64>) -> i64 {
+fn grace(pod: &Pod, asked: Option<i64>) -> i64 {
     let ended = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
     if pod.spec.node_name.is_empty() || ended {
         return 0;
@@ -89,13 +196,17 @@ fn later(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-fn check_preconditions(old: &Object, preconditions: &Preconditions) -> Result<(), Refusal> {
+pub(super) fn check_preconditions(
+    resource: Resource,
+    old: &Object,
+    preconditions: &Preconditions,
+) -> Result<(), Refusal> {
     let differs = |what: &str, wanted: &str, stored: &str| {
         let detail = format!(
             "the {what} in the precondition ({wanted}) does not match the {what} in record ({stored}). \
              The object might have been deleted and then recreated"
         );
-        Err(Refusal::Conflict { resource: old.resource, name: old.key.name.to_string(), detail })
+        Err(Refusal::Conflict { resource, name: old.key.name.to_string(), detail })
     };
     if let Some(uid) = &preconditions.uid
         && uid != old.meta().uid()

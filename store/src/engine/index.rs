@@ -1,4 +1,4 @@
-//! Who has this label? Sets of names by namespace and one `key=value` pair.
+//! Who has this label, and who names this owner? Sets of names by namespace and one `key=value` pair.
 //!
 //! Pods stand under every pair of their labels; a Service under a single pair of its selector, the one that fewest
 //! Services stood under when it came (so that `app.kubernetes.io/managed-by=Helm` does not gather all of them). To find the
@@ -7,7 +7,38 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use model::{Key, Resource};
+
 type Name = Box<str>;
+
+/// Which object of all.
+pub(crate) type Id = (Resource, Key);
+
+/// Objects by the uid of each owner that they name, whether that owner is there or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dependents {
+    sets: HashMap<Box<str>, BTreeSet<Id>>,
+}
+
+impl Dependents {
+    pub(crate) fn insert(&mut self, uid: &str, place: &Id) {
+        self.sets.entry(uid.into()).or_default().insert(place.clone());
+    }
+
+    pub(crate) fn remove(&mut self, uid: &str, place: &Id) {
+        if let Some(places) = self.sets.get_mut(uid) {
+            places.remove(place);
+            if places.is_empty() {
+                self.sets.remove(uid);
+            }
+        }
+    }
+
+    /// The objects that name this owner, in order.
+    pub(crate) fn of(&self, uid: &str) -> impl Iterator<Item = &Id> {
+        self.sets.get(uid).into_iter().flatten()
+    }
+}
 
 /// Names by namespace and pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

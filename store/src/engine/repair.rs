@@ -153,8 +153,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the deletions that wait for nothing any more.
+    /// Ends the deletions that wait for nothing any more, and finds the objects whose owners are gone.
     fn check_terminating(&mut self) -> Result<(), Refusal> {
+        self.find_owed();
         self.settle_cidrs()?;
         let namespaces: Vec<Arc<Object>> = self.state.shelf(Resource::Namespaces).all().cloned().collect();
         for namespace in namespaces {

@@ -196,8 +196,8 @@ impl Engine {
 
     /// Deletes an IPAddress. That of a Service which still has the address comes back at once, as Kubernetes' repair
     /// controller would have it.
-    pub(super) fn delete_address(&mut self, old: &Arc<Object>) -> Result<Written, Refusal> {
-        let answer = self.delete_at_once(old)?;
+    pub(super) fn delete_address(&mut self, old: &Arc<Object>, finalizers: Vec<String>) -> Result<Written, Refusal> {
+        let answer = self.delete_or_mark(old, finalizers, 0)?;
         let parent = match (&old.view, answer.outcome) {
             (View::IpAddress(address), Outcome::Deleted) => address.spec.parent_ref.clone(),
             _ => None,

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use allocator::{AddressPool, PortPool};
 use model::endpoints::{MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
 use model::service::{has_derived_endpoints, holds, selects};
-use model::types::{Pod, ServiceCidr};
+use model::types::{OwnerReference, Pod, ServiceCidr};
 use model::{Key, Object, Resource, Revision, View};
 
-use super::index::{Pairs, Selectors};
+use super::collect::{is_due, waits_for_dependents, waits_in_foreground};
+use super::index::{Dependents, Id, Pairs, Selectors};
 use crate::event::{Event, EventKind};
 use crate::shelf::Shelf;
 
@@ -28,11 +29,19 @@ pub(crate) struct State {
     pods_by_node: Pairs,
     /// EndpointSlices by the label `kubernetes.io/service-name`.
     slices: Pairs,
+    dependents: Dependents,
+    /// Events by the revision that wrote them last.
+    events: BTreeMap<Revision, Key>,
     addresses: AddressPool,
     ports: PortPool,
     journal: Vec<Arc<Event>>,
     dirty: BTreeMap<Key, Stale>,
     emptied: Emptied,
+    /// Objects whose owners are to be looked at, or that are such owners, when there is time. More than there need be does
+    /// no harm.
+    owed: BTreeSet<Id>,
+    /// The same, of the group at hand: soon enough with the next one.
+    newcomers: BTreeSet<Id>,
 }
 
 /// Why a Service's endpoints may be stale.
@@ -45,10 +54,22 @@ pub(crate) struct Stale {
 }
 
 /// What a request may have brought to its end by deleting.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Emptied {
     pub(crate) namespaces: BTreeSet<Box<str>>,
     pub(crate) addresses: bool,
+    /// Objects that may have lost their last owner.
+    pub(crate) dependents: BTreeSet<Id>,
+    /// Owners that may have waited for what is gone now.
+    pub(crate) owners: BTreeSet<Id>,
+}
+
+/// Whom an owner reference names.
+pub(crate) enum Owner<'a> {
+    Present(&'a Arc<Object>),
+    Absent,
+    /// It cannot be known: the kind is not served, or the object could not be in any namespace.
+    Unknown,
 }
 
 /// A place in the journal to go back to. The default is its beginning. No mark outlives a call of `forget`.
@@ -67,11 +88,15 @@ impl State {
             pods_by_label: Pairs::default(),
             pods_by_node: Pairs::default(),
             slices: Pairs::default(),
+            dependents: Dependents::default(),
+            events: BTreeMap::new(),
             addresses: AddressPool::default(),
             ports,
             journal: Vec::new(),
             dirty: BTreeMap::new(),
             emptied: Emptied::default(),
+            owed: BTreeSet::new(),
+            newcomers: BTreeSet::new(),
         }
     }
 
@@ -114,6 +139,7 @@ impl State {
         let now = (event.kind != EventKind::Deleted).then(|| Arc::clone(object));
         let before = self.place(object.resource, &object.key, now);
         self.mark_dirty(before.as_deref(), &event);
+        self.mark_owners(before.as_deref(), &event);
         if event.kind == EventKind::Deleted {
             self.emptied.addresses |= object.resource == Resource::IpAddresses;
             if object.resource.info().namespaced {
@@ -131,19 +157,72 @@ impl State {
         Mark { journal: self.journal.len() }
     }
 
-    /// Takes back everything recorded since `mark`. Services stay marked as dirty: deriving them again changes nothing.
+    /// Takes back everything recorded since `mark`. What is to be looked at because of it stays marked (dirty Services,
+    /// what was emptied): a look finds nothing to do.
     pub(super) fn undo(&mut self, mark: Mark) {
         while self.journal.len() > mark.journal {
             let Some(event) = self.journal.pop() else { break };
             self.revision = event.revision - 1;
             self.place(event.object.resource, &event.object.key, event.previous.clone());
         }
-        self.emptied = Emptied::default();
     }
 
     /// Drops the first `events` of the journal: they can no longer be taken back.
     pub(super) fn forget(&mut self, events: usize) {
         self.journal.drain(..events.min(self.journal.len()));
+    }
+
+    pub(crate) fn dependents(&self) -> &Dependents {
+        &self.dependents
+    }
+
+    /// Whom a reference of `dependent` names: an object of its own namespace, or of none.
+    pub(crate) fn owner(&self, dependent: &Object, reference: &OwnerReference) -> Owner<'_> {
+        let Some(resource) = Resource::find_kind(&reference.api_version, &reference.kind) else {
+            return Owner::Unknown;
+        };
+        let namespace = match (resource.info().namespaced, &*dependent.key.namespace) {
+            (true, "") => return Owner::Unknown,
+            (true, namespace) => namespace,
+            (false, _) => "",
+        };
+        match self.get(resource.stored(), namespace, &reference.name) {
+            Some(owner) if owner.meta().uid() == reference.uid => Owner::Present(owner),
+            _ => Owner::Absent,
+        }
+    }
+
+    /// Has an owner that waits, and what it waits for, looked at with the request at hand.
+    pub(super) fn look_at_dependents(&mut self, owner: &Object) {
+        if waits_in_foreground(owner) {
+            self.emptied.dependents.extend(self.dependents.of(owner.meta().uid()).cloned());
+        }
+        self.emptied.owners.insert((owner.resource, owner.key.clone()));
+    }
+
+    /// Has an object looked at when there is time.
+    pub(super) fn owe(&mut self, place: Id) {
+        self.owed.insert(place);
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty() || !self.newcomers.is_empty()
+    }
+
+    /// Some of the objects that are to be looked at; those of the group at hand come with the next.
+    pub(super) fn take_owed(&mut self, limit: usize) -> Vec<Id> {
+        let mut some = Vec::with_capacity(limit.min(self.owed.len()));
+        while some.len() < limit {
+            let Some(place) = self.owed.pop_first() else { break };
+            some.push(place);
+        }
+        self.owed.append(&mut self.newcomers);
+        some
+    }
+
+    /// The Events that were written last at `revision` or before, oldest first.
+    pub(super) fn events_until(&self, revision: Revision) -> impl Iterator<Item = &Arc<Object>> {
+        self.events.range(..=revision).filter_map(|(_, key)| self.get(Resource::Events, &key.namespace, &key.name))
     }
 
     pub(super) fn take_emptied(&mut self) -> Emptied {
@@ -174,20 +253,34 @@ impl State {
             None => shelf.remove(&key.namespace, &key.name),
         };
         let (old, new) = (before.as_deref(), now.as_deref());
+        self.place_dependent(resource, key, old, new);
         match resource {
             Resource::Services => self.place_service(key, old, new),
             Resource::Pods => self.place_pod(key, old, new),
             Resource::EndpointSlices => self.place_slice(key, old, new),
             Resource::IpAddresses => self.place_address(key, old.is_some(), new.is_some()),
             Resource::ServiceCidrs => self.place_cidr(key, old, new),
-            Resource::Namespaces
-            | Resource::Nodes
-            | Resource::Endpoints
-            | Resource::Events
-            | Resource::EventsV1
-            | Resource::Leases => {}
+            Resource::Events => {
+                if let Some(old) = old {
+                    self.events.remove(&old.revision);
+                }
+                if let Some(new) = new {
+                    self.events.insert(new.revision, key.clone());
+                }
+            }
+            Resource::Namespaces | Resource::Nodes | Resource::Endpoints | Resource::EventsV1 | Resource::Leases => {}
         }
         before
+    }
+
+    fn place_dependent(&mut self, resource: Resource, key: &Key, old: Option<&Object>, new: Option<&Object>) {
+        let (old, new) = (references(old), references(new));
+        if old == new {
+            return;
+        }
+        let place = (resource, key.clone());
+        old.iter().for_each(|reference| self.dependents.remove(&reference.uid, &place));
+        new.iter().for_each(|reference| self.dependents.insert(&reference.uid, &place));
     }
 
     fn place_service(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
@@ -292,6 +385,28 @@ impl State {
         }
     }
 
+    /// Marks the objects that may have lost their owner with a change, and the owners that may have waited for it.
+    fn mark_owners(&mut self, before: Option<&Object>, event: &Event) {
+        let object = &event.object;
+        let after = (event.kind != EventKind::Deleted).then_some(&**object);
+        if after.is_none() {
+            self.emptied.dependents.extend(self.dependents.of(object.meta().uid()).cloned());
+        }
+        let (old, new) = (references(before), references(after));
+        if old == new {
+            return;
+        }
+        let waiting = |reference| match self.owner(object, reference) {
+            Owner::Present(owner) if waits_for_dependents(owner) => Some((owner.resource, owner.key.clone())),
+            _ => None,
+        };
+        let waiting: Vec<Id> = old.iter().filter_map(waiting).collect();
+        self.emptied.owners.extend(waiting);
+        if after.is_some_and(|object| is_due(self, object)) {
+            self.newcomers.insert((object.resource, object.key.clone()));
+        }
+    }
+
     fn mark_pod(&mut self, before: Option<&Object>, after: Option<&Object>) {
         let since = match (before.and_then(Object::pod), after.and_then(Object::pod)) {
             (Some(old), Some(new)) if same_endpoint(old, new) => return,
@@ -375,8 +490,13 @@ impl State {
             .flat_map(|r| self.shelf(*r).all().map(|o| (o.key.clone(), o.revision, o.bytes.clone())))
             .collect();
         let pairs = (self.pods_by_label.clone(), self.pods_by_node.clone(), self.slices.clone(), self.selectors.all());
-        (self.revision, objects, pairs, self.addresses.clone(), self.ports.clone(), self.journal.len())
+        let owners = (self.dependents.clone(), self.events.clone());
+        (self.revision, objects, pairs, owners, self.addresses.clone(), self.ports.clone(), self.journal.len())
     }
+}
+
+fn references(object: Option<&Object>) -> &[OwnerReference] {
+    object.map_or(&[], |object| &object.meta().owner_references)
 }
 
 /// The networks that a ServiceCIDR gives addresses from: none once its deletion has begun.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::request::{DeleteOptions, Preconditions};
+use crate::request::{DeleteOptions, Preconditions, Propagation};
 
 /// An engine over two small ranges and few ports, so that everything runs full.
 fn engine() -> Engine {
@@ -69,42 +69,102 @@ fn pod(namespace: &str, name: &str, app: u8, ready: bool) -> Value {
 
 #[derive(Clone, Debug)]
 enum Step {
-    CreateService { ns: u8, name: u8, app: u8, kind: u8 },
-    UpdateService { ns: u8, name: u8, app: u8, kind: u8 },
-    CreatePod { ns: u8, name: u8, app: u8 },
-    PodStatus { ns: u8, name: u8, ready: bool },
-    LabelPod { ns: u8, name: u8, app: u8 },
-    Delete { resource: Resource, ns: u8, name: u8, grace: Option<i64> },
-    CreateNamespace { ns: u8 },
-    DeleteNamespace { ns: u8 },
+    CreateService {
+        ns: u8,
+        name: u8,
+        app: u8,
+        kind: u8,
+    },
+    UpdateService {
+        ns: u8,
+        name: u8,
+        app: u8,
+        kind: u8,
+    },
+    CreatePod {
+        ns: u8,
+        name: u8,
+        app: u8,
+    },
+    PodStatus {
+        ns: u8,
+        name: u8,
+        ready: bool,
+    },
+    LabelPod {
+        ns: u8,
+        name: u8,
+        app: u8,
+    },
+    Delete {
+        resource: Resource,
+        ns: u8,
+        name: u8,
+        grace: Option<i64>,
+    },
+    CreateNamespace {
+        ns: u8,
+    },
+    DeleteNamespace {
+        ns: u8,
+    },
     CreateCidr,
     DeleteCidr,
     CreateAddress,
-    Finalizer { ns: u8, name: u8, on: bool },
-    Node { on: bool },
+    Finalizer {
+        ns: u8,
+        name: u8,
+        on: bool,
+    },
+    Node {
+        on: bool,
+    },
+    /// A Lease that names the Service of this name as its owner, whether it is there or not.
+    Own {
+        ns: u8,
+        name: u8,
+        block: bool,
+        hold: bool,
+    },
+    Propagate {
+        resource: Resource,
+        ns: u8,
+        name: u8,
+        how: Propagation,
+    },
+    Release {
+        ns: u8,
+        name: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ns = prop::bool::weighted(0.25).prop_map(u8::from);
+    let ns = || prop::bool::weighted(0.25).prop_map(u8::from);
     let (name, app, kind) = (0u8..3, 0u8..4, 0u8..6);
     prop_oneof![
-        6 => (ns.clone(), name.clone(), app.clone(), kind.clone())
+        6 => (ns(), name.clone(), app.clone(), kind.clone())
             .prop_map(|(ns, name, app, kind)| Step::CreateService { ns, name, app, kind }),
-        3 => (ns.clone(), name.clone(), app.clone(), kind)
+        3 => (ns(), name.clone(), app.clone(), kind)
             .prop_map(|(ns, name, app, kind)| Step::UpdateService { ns, name, app, kind }),
-        5 => (ns.clone(), name.clone(), app.clone()).prop_map(|(ns, name, app)| Step::CreatePod { ns, name, app }),
-        5 => (ns.clone(), name.clone(), any::<bool>()).prop_map(|(ns, name, ready)| Step::PodStatus { ns, name, ready }),
-        2 => (ns.clone(), name.clone(), app).prop_map(|(ns, name, app)| Step::LabelPod { ns, name, app }),
-        4 => (prop_oneof![Just(Resource::Services), Just(Resource::Pods), Just(Resource::Endpoints)], ns.clone(),
+        5 => (ns(), name.clone(), app.clone()).prop_map(|(ns, name, app)| Step::CreatePod { ns, name, app }),
+        5 => (ns(), name.clone(), any::<bool>()).prop_map(|(ns, name, ready)| Step::PodStatus { ns, name, ready }),
+        2 => (ns(), name.clone(), app).prop_map(|(ns, name, app)| Step::LabelPod { ns, name, app }),
+        4 => (prop_oneof![Just(Resource::Services), Just(Resource::Pods), Just(Resource::Endpoints)], ns(),
               name.clone(), prop_oneof![Just(None), Just(Some(0)), Just(Some(5))])
             .prop_map(|(resource, ns, name, grace)| Step::Delete { resource, ns, name, grace }),
-        2 => ns.clone().prop_map(|ns| Step::CreateNamespace { ns }),
-        1 => ns.clone().prop_map(|ns| Step::DeleteNamespace { ns }),
+        2 => ns().prop_map(|ns| Step::CreateNamespace { ns }),
+        1 => ns().prop_map(|ns| Step::DeleteNamespace { ns }),
         1 => Just(Step::CreateCidr),
         1 => Just(Step::DeleteCidr),
         1 => Just(Step::CreateAddress),
-        1 => (ns, name, any::<bool>()).prop_map(|(ns, name, on)| Step::Finalizer { ns, name, on }),
+        1 => (ns(), name, any::<bool>()).prop_map(|(ns, name, on)| Step::Finalizer { ns, name, on }),
         1 => any::<bool>().prop_map(|on| Step::Node { on }),
+        3 => (ns(), 0u8..3, any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(ns, name, block, hold)| Step::Own { ns, name, block, hold }),
+        3 => (prop_oneof![Just(Resource::Services), Just(Resource::Leases)], ns(), 0u8..3,
+              prop_oneof![Just(Propagation::Background), Just(Propagation::Foreground), Just(Propagation::Orphan)])
+            .prop_map(|(resource, ns, name, how)| Step::Propagate { resource, ns, name, how }),
+        1 => (ns(), 0u8..3).prop_map(|(ns, name)| Step::Release { ns, name }),
     ]
 }
 
@@ -165,7 +225,51 @@ fn write(step: &Step) -> Write {
             let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" } });
             request(Resource::Nodes, "", "n1", Verb::Create { object })
         }
+        Step::Own { ns, name, block, hold } => {
+            let finalizers = if hold { json!(["example.com/hold"]) } else { json!([]) };
+            let object = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": { "name": named(name), "namespace": space(ns), "finalizers": finalizers,
+                    "ownerReferences": [{ "apiVersion": "v1", "kind": "Service", "name": named(name), "uid": "nobody",
+                        "blockOwnerDeletion": block }] } });
+            request(Resource::Leases, &space(ns), &named(name), Verb::Create { object })
+        }
+        Step::Propagate { resource, ns, name, how } => {
+            let options = DeleteOptions { propagation: Some(how), ..DeleteOptions::default() };
+            request(resource, &space(ns), &named(name), Verb::Delete { options })
+        }
+        Step::Release { ns, name } => {
+            let verb = merge(json!({ "metadata": { "finalizers": null } }), Subresource::None);
+            request(Resource::Leases, &space(ns), &named(name), verb)
+        }
         Step::Node { on: false } => request(Resource::Nodes, "", "n1", options(None)),
+    }
+}
+
+/// Puts the uid of the owner into a request that names one that is there.
+fn own(engine: &Engine, write: &mut Write) {
+    if let Verb::Create { object } = &mut write.verb
+        && let Some(service) = engine.state.get(Resource::Services, &write.namespace, &write.name)
+        && write.resource == Resource::Leases
+    {
+        object["metadata"]["ownerReferences"][0]["uid"] = service.meta().uid().into();
+    }
+}
+
+/// Once nothing is owed, no object is left whose owners are gone, and no owner waits for nobody.
+fn nobody_is_left_behind(engine: &mut Engine) {
+    while engine.owes() {
+        let events = engine.finish();
+        engine.committed(events.len());
+    }
+    for resource in Resource::all_stored() {
+        for object in engine.state.shelf(resource).all() {
+            let name = &object.key.name;
+            assert!(object.meta().terminating() || !collect::is_due(&engine.state, object), "{resource} {name}");
+            if collect::waits_for_dependents(object) {
+                let mut dependents = engine.state.dependents().of(object.meta().uid());
+                assert!(dependents.next().is_some(), "{resource} {name} waits for nobody");
+            }
+        }
     }
 }
 
@@ -267,6 +371,7 @@ proptest! {
             let before = engine.state.dump();
             for (step, dry_run) in steps {
                 let mut write = write(&step);
+                own(&engine, &mut write);
                 write.dry_run = dry_run;
                 let undone = engine.state.dump();
                 let result = engine.request(write);
@@ -287,6 +392,8 @@ proptest! {
             check(&engine);
             no_namespaces_without(&engine);
         }
+        nobody_is_left_behind(&mut engine);
+        check(&engine);
         // A second look at everything finds nothing to do.
         let events = engine.state.revision();
         engine.repair(false).unwrap();

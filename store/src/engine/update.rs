@@ -140,12 +140,10 @@ impl Engine {
             _ => self.put_changed(new, old, &managers)?,
         };
         let Some(object) = changed else { return Ok(written(Arc::clone(old), Outcome::Unchanged, warnings)) };
-        let meta = object.meta();
-        if meta.terminating() && meta.finalizers.is_empty() && meta.deletion_grace_period_seconds.unwrap_or(0) == 0 {
-            let last = self.remove_with_contents(&object)?;
-            return Ok(written(last, Outcome::Deleted, warnings));
-        }
-        Ok(written(object, Outcome::Updated, warnings))
+        Ok(match self.end_deletion(&object)? {
+            Some(last) => written(last, Outcome::Deleted, warnings),
+            None => written(object, Outcome::Updated, warnings),
+        })
     }
 }
 

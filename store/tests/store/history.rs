@@ -169,6 +169,34 @@ async fn too_many_superseded_rows_are_compacted_under_load() {
     assert_eq!(drain(&mut watch).await.len(), 301);
 }
 
+/// Without an idle moment, too.
+#[tokio::test]
+async fn events_are_forgotten_under_load() {
+    let home = Home::new().await;
+    for i in 0..150 {
+        let event = json!({ "apiVersion": "v1", "kind": "Event",
+            "metadata": { "name": format!("e{i}"), "namespace": "default" },
+            "involvedObject": { "kind": "Pod", "name": "p", "namespace": "default" }, "reason": "R", "message": "m" });
+        home.create(Resource::Events, event).await.unwrap();
+    }
+    home.tick(60);
+    let busy = async {
+        for i in 0.. {
+            let lease = json!({ "spec": { "holderIdentity": format!("h{i}") } });
+            home.merge(Resource::Leases, "default", "busy", lease).await.unwrap();
+            // The hour is over while nobody has rested.
+            if i == 500 {
+                home.tick(3600);
+            }
+            if home.names(Resource::Events, "default").is_empty() {
+                break;
+            }
+        }
+    };
+    home.create(Resource::Leases, crate::support::config_map_like("busy")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), busy).await.expect("they go");
+}
+
 #[tokio::test]
 async fn events_are_forgotten_after_an_hour() {
     let home = Home::new().await;

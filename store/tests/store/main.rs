@@ -7,10 +7,12 @@
     reason = "tests fail by panicking, their helpers too"
 )]
 
+mod binding;
 mod durability;
 mod endpoints;
 mod history;
 mod load;
+mod owners;
 mod past;
 mod random;
 mod repair;

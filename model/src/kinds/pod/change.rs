@@ -34,7 +34,7 @@ pub(super) fn validate(old: &Document, new: &Document, errors: &mut Errors) {
     {
         keep(&before, &mut after, "terminationGracePeriodSeconds");
     }
-    // Binding: there is no scheduler with a subresource of its own yet, so a Pod is bound by writing its node, once.
+    // Schedulers use `…/binding`. Whoever registers what runs on a machine has no scheduler, and may write the node, once.
     if text(&before, "nodeName").is_empty() {
         keep(&before, &mut after, "nodeName");
     }
