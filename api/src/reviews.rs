@@ -21,6 +21,9 @@ use crate::status::Status;
 /// The holder of the token, by the name that Kubernetes gives to the credentials that an installation begins with.
 pub const USER: &str = "system:admin";
 
+/// What a requirement of a selector may say.
+const OPERATORS: [&str; 4] = ["DoesNotExist", "Exists", "In", "NotIn"];
+
 /// The user's groups; members of the first may do everything.
 pub const GROUPS: [&str; 2] = ["system:masters", "system:authenticated"];
 
@@ -42,11 +45,14 @@ pub async fn create(
     let bytes = crate::body::read(headers, body).await?;
     let target = Target { kind: review.into(), namespace, name: "" };
     let mut incoming = incoming::read(&bytes, format, target, options.field_validation)?;
+    model::schema::settle_nulls(review, &mut incoming.value);
     let status = answer(review, namespace, &incoming.value)?;
     if let Some(object) = incoming.value.as_object_mut() {
+        // A review has no name and no history; what a client writes there means nothing.
+        let metadata = if namespace.is_empty() { json!({}) } else { json!({ "namespace": namespace }) };
+        object.insert("metadata".to_owned(), metadata);
         object.insert("status".to_owned(), status);
     }
-    model::schema::settle_nulls(review, &mut incoming.value);
     let spelling = Spelling { format: accepted.format, pretty: negotiate::pretty(headers, query) };
     let mut response = encode::response(StatusCode::CREATED, Bytes::from(incoming.value.to_string()), spelling);
     respond::warn(response.headers_mut(), &incoming.warnings);
@@ -106,13 +112,30 @@ fn unknown(user: &str) -> Value {
     json!({ "allowed": false, "reason": format!("this server knows one user, {USER}, and not {user:?}") })
 }
 
-/// A question is about a resource or about a path, never both.
+/// A question is about a resource or about a path, never both; the selectors of a resource must be ones.
 fn question(spec: &Value) -> Vec<FieldError> {
     if spec["resourceAttributes"].is_null() != spec["nonResourceAttributes"].is_null() {
-        return Vec::new();
+        return ["fieldSelector", "labelSelector"].into_iter().flat_map(|name| selector(spec, name)).collect();
     }
     let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
     vec![FieldError::invalid("spec.resourceAttributes", Value::Null, detail)]
+}
+
+/// `requirements` of `fieldSelector` or `labelSelector`.
+fn selector(spec: &Value, name: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let requirements = spec["resourceAttributes"][name]["requirements"].as_array();
+    for (index, requirement) in requirements.into_iter().flatten().enumerate() {
+        let path = format!("spec.resourceAttributes.{name}.requirements[{index}]");
+        if text(&requirement["key"]).is_empty() {
+            errors.push(FieldError::required(format!("{path}.key"), "must be specified"));
+        }
+        let operator = text(&requirement["operator"]);
+        if !OPERATORS.contains(&operator) {
+            errors.push(FieldError::not_supported(format!("{path}.operator"), operator, &OPERATORS));
+        }
+    }
+    errors
 }
 
 fn subject(spec: &Value) -> Option<FieldError> {

@@ -1,4 +1,7 @@
-//! What stands round every handler: authentication, the time limit, panics, metrics, and the spelling of errors.
+//! What stands round every handler: authentication, the time limit, panics, what is left of a body, metrics, and the
+//! spelling of errors.
+
+mod leftover;
 
 use std::any::Any;
 use std::future::Future;
@@ -39,6 +42,8 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let query = Query::parse(request.uri().query());
     let spelling = spelling(request.headers(), &query);
 
+    let (request, leftover) = leftover::lend(request);
+
     let mut response = if app.token.admits(request.uri().path(), request.headers()) {
         match time_limit(request.method(), &query) {
             Ok(limit) => within(limit, next.run(request)).await,
@@ -47,6 +52,9 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     } else {
         Status::unauthorized().into_response()
     };
+    if let Some(leftover) = leftover {
+        leftover.discard().await;
+    }
 
     if let Some(status) = response.extensions_mut().remove::<Status>() {
         let headers = std::mem::take(response.headers_mut());

@@ -34,7 +34,8 @@ pub(crate) fn create(resource: Resource, object: &mut Document) {
         Resource::Nodes => node::default(object),
         Resource::Endpoints => endpoints::default(object),
         Resource::EndpointSlices => endpoint_slice::default(object),
-        Resource::Events | Resource::EventsV1 | Resource::Leases | Resource::IpAddresses | Resource::Services => {}
+        Resource::Events | Resource::EventsV1 => event::default(object),
+        Resource::Leases | Resource::IpAddresses | Resource::Services => {}
     }
 }
 
@@ -47,12 +48,8 @@ pub(crate) fn update(resource: Resource, sub: Subresource, old: &Document, new: 
         Resource::Nodes => node::default(new),
         Resource::Endpoints => endpoints::default(new),
         Resource::EndpointSlices => endpoint_slice::default(new),
-        Resource::Events
-        | Resource::EventsV1
-        | Resource::Leases
-        | Resource::IpAddresses
-        | Resource::Services
-        | Resource::ServiceCidrs => {}
+        Resource::Events | Resource::EventsV1 => event::default(new),
+        Resource::Leases | Resource::IpAddresses | Resource::Services | Resource::ServiceCidrs => {}
     }
 }
 

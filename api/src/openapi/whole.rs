@@ -4,7 +4,7 @@
 mod schemas;
 
 use model::schema::{self, Kind};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathsBuilder};
@@ -40,7 +40,8 @@ pub fn render(version: &str) -> Value {
         // Merges with what the path has already.
         paths = paths.path(&operation.path, PathItem::new(method(operation), spell(operation)));
     }
-    let schemas = schema::openapi_schemas(Kind::all());
+    let mut schemas = schema::openapi_schemas(Kind::all());
+    schemas.values_mut().for_each(name_kind);
     let components = ComponentsBuilder::new()
         .schemas_from_iter(schemas.iter().map(|(name, schema)| (name.as_str(), schemas::schema(schema))))
         .security_scheme(
@@ -68,6 +69,22 @@ pub fn render(version: &str) -> Value {
         .build();
     // The types hold text, numbers and maps with text as keys: nothing that JSON could not.
     serde_json::to_value(document).unwrap_or_default()
+}
+
+/// Says what a kind's `kind` and `apiVersion` are, so that a reader of one of several kinds can tell which one it has.
+/// Kubernetes' own documents do not.
+pub(super) fn name_kind(schema: &mut Value) {
+    let Some(kind) = schema["x-kubernetes-group-version-kind"].get(0).cloned() else { return };
+    let text = |field: &str| kind[field].as_str().unwrap_or_default().to_owned();
+    let (group, version, kind) = (text("group"), text("version"), text("kind"));
+    let api_version = if group.is_empty() { version } else { format!("{group}/{version}") };
+    // The options come under the version of every group.
+    let api_version = (kind != "DeleteOptions").then_some(api_version);
+    for (field, value) in [("kind", Some(kind)), ("apiVersion", api_version)] {
+        if let (Some(value), Some(property)) = (value, schema["properties"].get_mut(field)) {
+            property["enum"] = json!([value]);
+        }
+    }
 }
 
 /// No scopes: the token is all or nothing.

@@ -32,6 +32,11 @@ const IMMUTABLE: [&str; 13] = [
     "reportingInstance",
 ];
 
+/// An Event is about something always, be it nothing: Go writes the field also where it is empty, and readers rely on it.
+pub(super) fn default(event: &mut Document) {
+    event.entry("involvedObject").or_insert_with(|| Value::Object(serde_json::Map::new()));
+}
+
 pub(super) fn validate(event: &Document, errors: &mut Errors) {
     validate_common(event, "reportingComponent", errors);
 }
