@@ -22,8 +22,8 @@ use bytes::{Bytes, BytesMut};
 pub use frames::Frames;
 use jiff::Timestamp;
 use model::{Object, Resource, Revision};
-pub use render::Render;
 use render::Renderer;
+pub use render::{Render, error_event};
 use store::{Event, EventKind, Watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -146,7 +146,7 @@ impl Stream {
                 Wake::TooSlow(seen) => {
                     self.ended = true;
                     let status = Status::expired(seen, self.watch.progress());
-                    return Some(self.renderer.error(&status));
+                    return Some(error_event(self.renderer.format(), &status));
                 }
                 Wake::End => {
                     self.ended = true;

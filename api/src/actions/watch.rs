@@ -1,4 +1,7 @@
 //! The beginning of a watch: what can be refused is refused here, with a code; after that only events follow.
+//!
+//! A revision that has been forgotten is no refusal but an event: kube-apiserver answers it with 200 and an ERROR line, and
+//! kube-rs' watcher lists again after that line alone; after a 410 it asks for the same revision for ever.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -15,7 +18,7 @@ use crate::negotiate::{Format, JSON, Shape};
 use crate::options::ListOptions;
 use crate::status::Status;
 use crate::table::{Include, Table};
-use crate::watch::{Frames, Render, Stream};
+use crate::watch::{Frames, Render, Stream, error_event};
 
 /// How long a watch lasts when the client does not say: between these bounds, drawn anew for each, so that the
 /// clients of a restarted server do not come back all at once for ever (kube-apiserver's `--min-request-timeout`).
@@ -41,7 +44,13 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
     };
     // Changes of other namespaces are not even looked at.
     let within = call.within().or_else(|| options.selectors.fields.exact("metadata.namespace"));
-    let watch = store.watch(call.resource, within, from)?;
+    let watch = match store.watch(call.resource, within, from) {
+        Ok(watch) => watch,
+        Err(expired) => {
+            let format = call.accepted.format;
+            return Ok(streamed(format, Body::from(error_event(format, &expired.into()))));
+        }
+    };
     let render = match call.accepted.shape {
         Shape::Plain | Shape::Discovery(_) => Render::Plain,
         Shape::Metadata(version) => Render::Metadata(version),
@@ -68,15 +77,19 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
         },
     );
 
-    let content_type = match call.accepted.format {
+    Ok(streamed(call.accepted.format, Body::new(Frames::new(stream))))
+}
+
+fn streamed(format: Format, body: Body) -> Response {
+    let content_type = match format {
         Format::Protobuf => PROTOBUF_STREAM,
         Format::Json | Format::Yaml => JSON,
     };
-    let mut response = Response::new(Body::new(Frames::new(stream)));
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     // For proxies that would gather a response before passing it on.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    Ok(response)
+    response
 }
 
 /// A lifetime between the bounds for a number drawn by chance.

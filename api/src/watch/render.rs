@@ -39,6 +39,11 @@ impl Renderer {
         Self { resource, render, format, clock, headers: true }
     }
 
+    /// How events are spelled.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Whether an event's line is the one that the store has made.
     pub fn is_plain(&self) -> bool {
         matches!(self.render, Render::Plain)
@@ -61,30 +66,16 @@ impl Renderer {
             Render::Metadata(version) => {
                 let mut text = Vec::with_capacity(512);
                 table::partial_metadata(&mut text, object, version);
-                self.write(out, kind.as_str(), &text);
+                write(self.format, out, kind.as_str(), &text);
             }
             Render::Table(table) => {
                 let mut text = Vec::with_capacity(1024);
                 let headers = std::mem::take(&mut self.headers);
                 let metadata = ListMeta::whole(object.revision).json();
                 table.write(&mut text, &metadata, std::slice::from_ref(object), headers, (self.clock)());
-                self.write(out, kind.as_str(), &text);
+                write(self.format, out, kind.as_str(), &text);
             }
         }
-    }
-
-    /// One event whose object is finished JSON.
-    fn write(&self, out: &mut BytesMut, kind: &str, object: &[u8]) {
-        match self.format {
-            Format::Protobuf => frame(out, kind, encode::protobuf(object)),
-            Format::Json | Format::Yaml => line(out, kind, object),
-        }
-    }
-
-    fn alone(&self, kind: &str, object: &[u8]) -> Bytes {
-        let mut out = BytesMut::with_capacity(object.len() + 40);
-        self.write(&mut out, kind, object);
-        out.freeze()
     }
 
     /// The object ceased to match at `revision`: DELETED, with the last state that matched.
@@ -123,12 +114,26 @@ impl Renderer {
                 },
             }),
         };
-        self.alone("BOOKMARK", object.to_string().as_bytes())
+        alone(self.format, "BOOKMARK", object.to_string().as_bytes())
     }
+}
 
-    /// The end of a watch that cannot go on.
-    pub fn error(&self, status: &Status) -> Bytes {
-        self.alone("ERROR", &status.to_json())
+/// The end of a watch that cannot go on, or cannot begin: the status is the object, whatever shape was asked for.
+pub fn error_event(format: Format, status: &Status) -> Bytes {
+    alone(format, "ERROR", &status.to_json())
+}
+
+fn alone(format: Format, kind: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    write(format, &mut out, kind, object);
+    out.freeze()
+}
+
+/// One event whose object is finished JSON.
+fn write(format: Format, out: &mut BytesMut, kind: &str, object: &[u8]) {
+    match format {
+        Format::Protobuf => frame(out, kind, encode::protobuf(object)),
+        Format::Json | Format::Yaml => line(out, kind, object),
     }
 }
 
