@@ -54,6 +54,12 @@ pub struct ServerArgs {
     /// Range for node ports.
     #[arg(long, value_name = "A-B", value_parser = port_range, default_value = "30000-32767")]
     pub node_port_range: std::ops::RangeInclusive<u16>,
+    /// Changes of each resource that are kept for watches to resume from; a watch from before gets 410 and lists again.
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub history_events: u32,
+    /// Seconds after which a change is forgotten all the same, also on disk.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub history_seconds: u32,
     /// A further DNS name or address for the server's certificate; may be given more than once.
     #[arg(long, value_name = "NAME")]
     pub tls_san: Vec<String>,

@@ -10,6 +10,7 @@ mod pki;
 use std::fs::DirBuilder;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -45,7 +46,11 @@ async fn serve(args: ServerArgs, listeners: listen::Listeners, pki: pki::Pki) ->
         path: args.data_dir.join("portolan.db"),
         service_cidrs: args.service_cidr.clone(),
         node_ports: args.node_port_range.clone(),
-        history: store::History::default(),
+        history: store::History {
+            max_events: args.history_events as usize,
+            max_age: Duration::from_secs(u64::from(args.history_seconds)),
+            ..store::History::default()
+        },
     })
     .await
     .map_err(|e| Failure::new("opening the store", &e))?;

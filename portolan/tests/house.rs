@@ -19,6 +19,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("dataplane", &["model"]),
         ("proxy-agent", &["model", "dataplane"]),
         ("lab", &["model", "proxy-agent"]),
+        ("conformance", &[]),
         ("portolan", &["api", "dataplane", "lab", "model", "proxy-agent", "store"]),
     ])
 }
@@ -59,6 +60,7 @@ fn crates_import_only_what_the_map_allows() {
             ("netlink-sys", "dataplane"),
             ("rtnetlink", "lab"),
             ("clap", "portolan"),
+            ("kube", "conformance"),
         ] {
             assert!(!used.contains(only) || *name == home, "{only} belongs to {home} alone, not to {name}");
         }
