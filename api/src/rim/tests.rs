@@ -70,6 +70,23 @@ async fn a_request_that_takes_too_long_is_told_so() {
     }
 }
 
+/// A client that is to come later is told when, in the header that every HTTP client knows and in the Status.
+#[tokio::test]
+async fn whoever_is_to_come_again_is_told_when() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store::Store::open(store::Config::new(directory.path().join("portolan.db"))).await.unwrap();
+    let config = crate::Config { store, token: "t".to_owned(), version: "v0".to_owned() };
+    let busy = async || Status::refused(model::Resource::Services, "web", &store::Refusal::Busy);
+    let router =
+        Router::new().route("/", any(busy)).layer(axum::middleware::from_fn_with_state(App::new(&config), around));
+    let request = Request::post("/").header(header::AUTHORIZATION, "Bearer t").body(Body::empty()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()[header::RETRY_AFTER]), (429, &HeaderValue::from(1)));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&value["reason"], &value["details"]["retryAfterSeconds"]), (&"TooManyRequests".into(), &1.into()));
+}
+
 #[tokio::test]
 async fn a_panic_is_an_error_and_not_the_end() {
     let caught = catching(async { panic!("dropped {}", "a plate") }).await;

@@ -69,6 +69,19 @@ async fn connections_are_kept_and_the_end_is_orderly() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_when_the_client_says_so() {
+    let server = start(None);
+    for head in ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\nHost: x\r\n\r\n"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let end = tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
+        end.expect("an end").unwrap();
+        assert!(answer.contains(" 200 OK\r\n") && answer.ends_with("hello"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn tls_speaks_both_versions_of_http() {
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let certificate = certified.cert.der().clone();
@@ -92,7 +105,15 @@ async fn tls_speaks_both_versions_of_http() {
         if chosen != Some("h2") {
             request(&mut stream, "/").await;
             expect(&mut stream, "hello").await;
+            continue;
         }
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut requests, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        tokio::spawn(connection);
+        let asked = http::Request::get("https://localhost/").body(axum::body::Body::empty()).unwrap();
+        let answer = requests.send_request(asked).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
     }
 }
 

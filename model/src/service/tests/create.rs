@@ -92,6 +92,38 @@ fn a_load_balancer_without_node_ports_keeps_those_it_names() {
     assert_eq!(service.spec.ports.iter().map(|p| p.node_port).collect::<Vec<_>>(), [0, 30081]);
 }
 
+/// Which types get which policies: what is reached from outside has an external one, what has an address an internal one.
+#[test]
+fn policies_follow_the_type() {
+    let policies = |mut spec: Value| {
+        spec["ports"] = json!([{"port": 80}]);
+        let spec = created(spec).spec;
+        (spec.external_traffic_policy, spec.internal_traffic_policy, spec.allocate_load_balancer_node_ports)
+    };
+    let cluster = || Some("Cluster".to_owned());
+    assert_eq!(policies(json!({})), (None, cluster(), None));
+    assert_eq!(policies(json!({"externalIPs": ["192.0.2.1"]})), (cluster(), cluster(), None));
+    assert_eq!(policies(json!({"type": "NodePort"})), (cluster(), cluster(), None));
+    assert_eq!(policies(json!({"type": "LoadBalancer"})), (cluster(), cluster(), Some(true)));
+    let external = json!({"type": "ExternalName", "externalName": "db.example.com"});
+    assert_eq!(policies(external), (None, None, None));
+}
+
+#[test]
+fn target_ports_follow_the_port() {
+    let ports = json!([
+        {"name": "a", "port": 80, "targetPort": 0}, {"name": "b", "port": 81, "targetPort": ""},
+        {"name": "c", "port": 82, "targetPort": "http"}, {"name": "d", "port": 83, "targetPort": 8083},
+    ]);
+    for address in [json!({}), json!({"clusterIP": "None"})] {
+        let mut spec = address;
+        spec["ports"] = ports.clone();
+        let targets: Vec<Value> =
+            created(spec).spec.ports.iter().map(|port| serde_json::to_value(&port.target_port).unwrap()).collect();
+        assert_eq!(targets, [json!(80), json!(81), json!("http"), json!(8083)]);
+    }
+}
+
 #[test]
 fn affinity_is_completed_or_dropped() {
     let affinity = |kind: &str| {
