@@ -67,8 +67,9 @@ impl Author {
         Self { manager, api_version: resource.info().api_version(), subresource, now }
     }
 
-    fn subresource_is_main(&self) -> bool {
-        self.subresource == Subresource::None
+    /// The path that is written to.
+    pub fn subresource(&self) -> Subresource {
+        self.subresource
     }
 }
 

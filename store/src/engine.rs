@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::admission::{Cluster, Family};
+use model::managed_fields::Author;
 use model::{Object, Resource, Revision};
 
 pub(crate) use chance::Chance;
@@ -96,10 +97,11 @@ impl Engine {
             }
             Verb::Patch { kind, patch, subresource, strict } => {
                 let old = self.existing(resource, &namespace, &name)?;
-                self.patch(resource, &old, kind, &patch, subresource, strict, manager)
+                self.patch(resource, &old, (kind, &patch), subresource, strict, manager)
             }
             Verb::Apply { config, force, subresource } => {
-                self.apply_config(resource, &namespace, &name, config, force, subresource, manager)
+                let author = Author::new(resource.stored(), manager, subresource, self.now);
+                self.apply_config(resource, &namespace, &name, config, force, &author)
             }
             Verb::Delete { options } => {
                 let old = self.existing(resource, &namespace, &name)?;

@@ -172,7 +172,7 @@ fn may_take_over(resource: Resource, author: &Author, live: &Value, conflicts: &
 /// Keeps kubectl's annotation true where there is one, so that kubectl can go back to applying on the client's side.
 fn keep_last_applied(value: &mut Value, config: &Value) {
     let Some(annotations) = value.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) else { return };
-    if !annotations.get(LAST_APPLIED).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+    if annotations.get(LAST_APPLIED).and_then(Value::as_str).is_none_or(str::is_empty) {
         return;
     }
     let mut config = config.clone();

@@ -12,6 +12,7 @@ use super::entry::{Entry, Operation, decode, encode, whole_seconds};
 use super::parts::Parts;
 use super::set::FieldSet;
 use super::{Author, Change, Claimed, raw};
+use crate::admission::Subresource;
 use crate::resource::Resource;
 
 /// A write as its author sent it, noted before admission fills in the rest.
@@ -45,7 +46,7 @@ impl Tracking {
     /// under management when somebody applies it.
     pub fn finish(&self, old: Option<&Value>, new: &Value, stored: Option<&str>) -> Change {
         // What a subresource's path carries is not its to change.
-        let claimed = if self.author.subresource_is_main() { &self.claimed } else { &Claimed::Nothing };
+        let claimed = if self.author.subresource == Subresource::None { &self.claimed } else { &Claimed::Nothing };
         let comparison = self.compare(old, new);
         let mut entries = match claimed {
             Claimed::Nothing if comparison.is_empty() => return Change::None,

@@ -21,16 +21,15 @@ impl Engine {
         name: &str,
         mut config: Value,
         force: bool,
-        subresource: Subresource,
-        manager: String,
+        author: &Author,
     ) -> Result<Written, Refusal> {
+        let subresource = author.subresource();
         // Merged and owned is what is stored.
         let stored = resource.stored();
         if stored != resource {
             managed_fields::check(resource, &config).map_err(refused)?;
             events::to_stored(resource, &mut config);
         }
-        let author = Author::new(stored, manager, subresource, self.now);
         let Some(old) = self.state.get(stored, namespace, name).cloned() else {
             let name = name.to_owned();
             if subresource != Subresource::None {
@@ -41,13 +40,12 @@ impl Engine {
                     format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
                 return Err(Refusal::Conflict { resource, name, detail });
             }
-            let applied = managed_fields::apply(stored, &author, &config, None, None, force).map_err(refused)?;
+            let applied = managed_fields::apply(stored, author, &config, None, None, force).map_err(refused)?;
             let (value, owners) = split(applied);
             return self.create(resource, namespace, &name, value, owners);
         };
         let (value, managers) = old.value_and_managers().map_err(broken)?;
-        let applied =
-            managed_fields::apply(stored, &author, &config, Some(&value), managers, force).map_err(refused)?;
+        let applied = managed_fields::apply(stored, author, &config, Some(&value), managers, force).map_err(refused)?;
         let (new, owners) = split(applied);
         self.replace(resource, Current { old: &old, value: &value, managers }, new, subresource, owners)
     }
