@@ -1,6 +1,6 @@
 # The two commands of the README are `make lab` and `make test`.
 
-.PHONY: lab test soak bench fmt clippy clean
+.PHONY: lab test soak schemathesis bench fmt clippy clean
 
 lab: ## three nodes in network namespaces, examples/hello.yaml, requests through each Service
 	@scripts/install-deps lab
@@ -10,12 +10,18 @@ lab: ## three nodes in network namespaces, examples/hello.yaml, requests through
 test: ## installs what the tests need, runs every test
 	@scripts/install-deps test
 	cargo test --locked --workspace
+	@scripts/schemathesis target/debug/portolan 60 1
 	@PORTOLAN_LAB_DIR=target/demo-lab PORTOLAN_LAB_LISTEN=127.0.0.1:16443 scripts/lab-demo target/debug/portolan --down
 
 soak: ## foreign clients through five minutes of churn and, beside it, ten minutes of silence
 	@scripts/install-deps test
 	cargo build --locked --workspace
 	PORTOLAN_SOAK_SECONDS=300 PORTOLAN_IDLE_SECONDS=600 cargo test --locked --workspace --test follow -- --nocapture
+
+schemathesis: ## ten minutes of what /openapi.json allows, against a server of its own
+	@scripts/install-deps test
+	cargo build --locked -p portolan
+	@scripts/schemathesis target/debug/portolan 600
 
 bench: ## measures and prints ratios; see README
 	@scripts/install-deps test

@@ -29,12 +29,14 @@ function pathLabel(path) {
   return make("span", { class: "path" }, shown);
 }
 
-// `code` and blank lines of a description.
-function prose(text) {
-  return (text || "").split("\n\n").map((paragraph) =>
-    make("p", {}, paragraph.split(/(`[^`]*`)/).map((part) =>
-      part.length > 1 && part.startsWith("`") && part.endsWith("`") ? make("code", {}, part.slice(1, -1)) : part)));
+// A sentence with `code`.
+function sentence(text) {
+  return (text || "").split(/(`[^`]*`)/).map((part) =>
+    part.length > 1 && part.startsWith("`") && part.endsWith("`") ? make("code", {}, part.slice(1, -1)) : part);
 }
+
+// Paragraphs of them.
+const prose = (text) => (text || "").split("\n\n").map((paragraph) => make("p", {}, sentence(paragraph)));
 
 // --- The index ---
 
@@ -152,7 +154,7 @@ function showOperation() {
         make("tbody", {}, parameters.map(row)))]),
     ...(details.requestBody ? [make("h3", {}, "Body"), ...contents(details.requestBody.content)] : []),
     make("h3", {}, "Answers"),
-    ...good.map(([code, response]) => make("div", {}, make("p", {}, make("b", {}, code), " ", response.description),
+    ...good.map(([code, response]) => make("div", {}, make("p", {}, make("b", {}, code), " ", sentence(response.description)),
       contents(response.content))),
     make("p", { class: "quiet" }, "Failures, each with a Status that says what is wrong: ",
       bad.map(([code, response]) => `${code} ${response.description}`).join(" · ")),
@@ -174,6 +176,9 @@ function showWelcome() {
 
 // --- Sending ---
 
+// Characters of an answer that are shown.
+const SHOWN_MOST = 500000;
+
 function sender(operation, inputs) {
   const content = (operation.details.requestBody || {}).content || {};
   const type = make("select", { "aria-label": "Content type of the body" },
@@ -182,12 +187,16 @@ function sender(operation, inputs) {
   const curl = make("pre", { hidden: true });
   const answer = make("pre", { hidden: true });
   const line = make("span", { class: "quiet" });
+  let running = null;
   const send = async () => {
+    // A watch goes on until somebody asks for something else.
+    if (running) running.abort();
+    running = new AbortController();
     const url = address(operation, inputs);
     const headers = { Accept: "application/json" };
     const token = byId("token").value.trim();
     if (token) headers.Authorization = `Bearer ${token}`;
-    const options = { method: operation.method.toUpperCase(), headers, cache: "no-store" };
+    const options = { method: operation.method.toUpperCase(), headers, cache: "no-store", signal: running.signal };
     if (Object.keys(content).length > 0 && body.value.trim()) {
       headers["Content-Type"] = type.value;
       options.body = body.value;
@@ -195,16 +204,24 @@ function sender(operation, inputs) {
     curl.hidden = false;
     curl.textContent = asCurl(url, options);
     const begun = performance.now();
+    const show = (response, text) => {
+      const took = Math.round(performance.now() - begun);
+      line.textContent = `${response.status} ${response.statusText} · ${text.length} characters · ${took} ms`;
+      answer.textContent = text.length > SHOWN_MOST ? `${text.slice(0, SHOWN_MOST)}…` : text;
+      answer.hidden = text === "";
+    };
     try {
       const response = await fetch(url, options);
-      const text = await response.text();
-      line.textContent = `${response.status} ${response.statusText} · ${text.length} bytes · ${Math.round(performance.now() - begun)} ms`;
-      answer.textContent = laidOut(text);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        text += part.value;
+        show(response, text);
+      }
+      show(response, laidOut(text));
     } catch (problem) {
-      line.textContent = String(problem);
-      answer.textContent = "";
+      if (problem.name !== "AbortError") line.textContent = String(problem);
     }
-    answer.hidden = answer.textContent === "";
   };
   return make("section", { class: "try" }, make("h3", {}, "Try it"),
     Object.keys(content).length > 0 ? [type, body] : [],

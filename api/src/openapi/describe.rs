@@ -98,7 +98,13 @@ fn answers(route: &Route, kind: Kind) -> Vec<Answer> {
         }
         Action::Create => vec![success(StatusCode::CREATED, "The object as it was stored.", object())],
         Action::Get => vec![success(StatusCode::OK, "The object.", object())],
-        Action::Patch => vec![success(StatusCode::OK, "The object as it is now.", object())],
+        Action::Patch => {
+            let mut answers = vec![success(StatusCode::OK, "The object as it is now.", object())];
+            if !route.status {
+                answers.push(success(StatusCode::CREATED, "An apply, and there was none: the new object.", object()));
+            }
+            answers
+        }
         Action::Update => {
             let mut answers = vec![success(StatusCode::OK, "The object as it is now.", object())];
             if route.resource.info().create_on_update && !route.status {
