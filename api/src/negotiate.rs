@@ -65,7 +65,7 @@ pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// What objects can be spelled as, in the order in which errors name the types.
-const OBJECT_TYPES: [&str; 3] = [JSON, YAML, PROTOBUF];
+pub const OBJECT_TYPES: [&str; 3] = [JSON, YAML, PROTOBUF];
 
 /// The first entry of `Accept` that the endpoint can serve.
 ///

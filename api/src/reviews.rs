@@ -39,7 +39,8 @@ pub async fn create(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Status> {
-    let accepted = negotiate::accept(headers, Endpoint::Documents)?;
+    // There is no table of a review and nothing of it but the whole: other shapes get that.
+    let accepted = negotiate::accept(headers, Endpoint::Objects)?;
     let options = WriteOptions::read(query, headers, "CreateOptions")?;
     let format = negotiate::body_format(headers)?;
     let bytes = crate::body::read(headers, body).await?;

@@ -10,11 +10,8 @@ pub use pages::page;
 
 use super::operation::{Answer, Body, Content, Operation, Schema, content, machinery};
 use crate::actions::PATCH_CONTENT_TYPES;
-use crate::negotiate::{JSON, YAML};
+use crate::negotiate::OBJECT_TYPES;
 use crate::routes::{self, Action, Route, Scope, Special};
-
-/// What an object can be spelled as.
-pub const OBJECT_TYPES: &[&str] = &[JSON, YAML];
 
 /// The operations of a resource.
 pub fn resource(resource: Resource) -> Vec<Operation> {
@@ -47,7 +44,7 @@ pub fn review(review: Review) -> Operation {
     let mut answers = vec![Answer {
         code: StatusCode::CREATED.as_u16(),
         description: "The review with its answer in `status`.".to_owned(),
-        content: content(OBJECT_TYPES, &object),
+        content: content(&OBJECT_TYPES, &object),
     }];
     answers.extend(failures(&[400, 401, 406, 413, 415, 422, 500, 504]));
     Operation {
@@ -57,7 +54,7 @@ pub fn review(review: Review) -> Operation {
         tag: tag(kind),
         description: format!("Ask by a {}; it is answered and not stored.", info.kind),
         parameters: parameters::of_review(info.namespaced),
-        body: Some(Body { required: true, content: content(OBJECT_TYPES, &object) }),
+        body: Some(Body { required: true, content: content(&OBJECT_TYPES, &object) }),
         answers,
         action: Some("post"),
         kind: Some(kind),
@@ -69,11 +66,11 @@ fn body(route: &Route, kind: Kind) -> Option<Body> {
     match route.action {
         Action::Create | Action::Update => {
             let object = Schema::Named(kind.schema_name().to_owned());
-            Some(Body { required: true, content: content(OBJECT_TYPES, &object) })
+            Some(Body { required: true, content: content(&OBJECT_TYPES, &object) })
         }
         Action::Patch => Some(Body { required: true, content: patches() }),
         Action::Delete | Action::DeleteCollection => {
-            Some(Body { required: false, content: content(OBJECT_TYPES, &machinery("DeleteOptions")) })
+            Some(Body { required: false, content: content(&OBJECT_TYPES, &machinery("DeleteOptions")) })
         }
         Action::Get | Action::List => None,
     }
@@ -90,7 +87,7 @@ fn answers(route: &Route, kind: Kind) -> Vec<Answer> {
     let success = |code: StatusCode, description: &str, schema: Schema| Answer {
         code: code.as_u16(),
         description: description.to_owned(),
-        content: content(OBJECT_TYPES, &schema),
+        content: content(&OBJECT_TYPES, &schema),
     };
     let mut answers = match route.action {
         Action::Create if route.special == Some(Special::Binding) => {
@@ -160,7 +157,7 @@ pub fn failures(codes: &[u16]) -> Vec<Answer> {
             .and_then(|c| c.canonical_reason())
             .unwrap_or("Failure")
             .to_owned(),
-        content: content(OBJECT_TYPES, &machinery("Status")),
+        content: content(&OBJECT_TYPES, &machinery("Status")),
     };
     codes.iter().map(failure).collect()
 }

@@ -24,7 +24,8 @@ const TOKEN: &str = "BearerToken";
 
 const INTRODUCTION: &str = "Kubernetes Services for plain Linux machines. The resources are Kubernetes' own, and so are \
     their semantics: kubectl and the client libraries work unchanged.\n\n\
-    Every answer but a text comes as JSON or YAML, as `Accept` says. Objects and lists also come as tables \
+    Every answer but a text comes as JSON or YAML, as `Accept` says; objects, lists and what fails also as protobuf, in \
+    Kubernetes' envelope. Objects and lists also come as tables \
     (`application/json;as=Table;v=v1;g=meta.k8s.io`) and reduced to their metadata \
     (`application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io`). What fails answers with a `Status`; a path that \
     does not exist with 404, a method that a path does not take with 405.";

@@ -51,6 +51,17 @@ async fn who_am_i() {
 }
 
 #[tokio::test]
+async fn the_answer_comes_in_each_format() {
+    let app = App::new().await;
+    for (media, begin) in [("application/vnd.kubernetes.protobuf", "k8s\0"), ("application/yaml", "apiVersion:")] {
+        let request = App::request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews").header("Accept", media);
+        let answer = app.send(request.body(axum::body::Body::from("{}")).unwrap()).await;
+        assert_eq!((answer.code.as_u16(), answer.header("Content-Type")), (201, media));
+        assert!(answer.body.starts_with(begin.as_bytes()), "{media}");
+    }
+}
+
+#[tokio::test]
 async fn somebody_else_is_not_known() {
     let app = App::new().await;
     let path = format!("{AUTHORIZATION}/subjectaccessreviews");
