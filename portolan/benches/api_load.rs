@@ -50,7 +50,9 @@ fn main() {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let lists = runtime.block_on(lists(&sizes));
+    eprintln!("{lists}");
     let watchers = runtime.block_on(watchers(&sizes));
+    eprintln!("{watchers}");
     let apply = runtime.block_on(apply(&sizes));
     let report = json!({"machine": support::machine(), "lists": lists, "watchers": watchers, "apply": apply});
     support::save("api_load", &report);
@@ -239,8 +241,8 @@ async fn apply(sizes: &Sizes) -> Value {
     let server = Server::start().await;
     let file = server.dir.path().join("manifests.yaml");
     let manifests: Vec<String> =
-        (0..sizes.manifests).map(|i| service(&format!("m{i}"), &format!("m{i}")).to_string()).collect();
-    std::fs::write(&file, manifests.join("\n---\n")).unwrap();
+        (0..sizes.manifests).map(|i| yaml(&service(&format!("m{i}"), &format!("m{i}")))).collect();
+    std::fs::write(&file, manifests.join("---\n")).unwrap();
     let run = |namespace: &str, more: &[&str]| {
         let start = Instant::now();
         let output = Command::new(&kubectl)
@@ -265,6 +267,11 @@ async fn apply(sizes: &Sizes) -> Value {
     json!({"manifests": sizes.manifests, "fdatasyncPerSecond": fsync,
         "clientSideSeconds": client_side, "clientSideAgainSeconds": client_side_again,
         "serverSideSeconds": server_side, "serverSideAgainSeconds": server_side_again})
+}
+
+fn yaml(value: &Value) -> String {
+    let text = serde_saphyr::to_string(value).unwrap();
+    if text.ends_with('\n') { text } else { text + "\n" }
 }
 
 fn print_table(report: &Value) {

@@ -94,10 +94,12 @@ impl Wire {
         }
     }
 
-    /// More of a body that does not end; empty when the server has closed it.
+    /// More of a body that does not end; empty when the server has closed it, or is gone.
     pub async fn more<'a>(&mut self, buffer: &'a mut Vec<u8>) -> &'a [u8] {
         buffer.clear();
-        self.stream.read_buf(buffer).await.unwrap();
+        if self.stream.read_buf(buffer).await.is_err() {
+            buffer.clear();
+        }
         buffer
     }
 }
