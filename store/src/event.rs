@@ -64,7 +64,8 @@ impl Event {
 
     /// An estimate of the memory that this event alone keeps from being freed once its object is superseded.
     pub(crate) fn cost(&self) -> usize {
-        // The view repeats about what the JSON holds, in small allocations.
+        // The view repeats about what the JSON holds, in small allocations. The protobuf that a client may have asked for
+        // is not counted: it adds a quarter to that, at most.
         512 + 2 * self.frame.len()
     }
 }
