@@ -1,5 +1,7 @@
-//! Changes of a document by the schema alone: unknown fields go, and `null` and emptiness become what they read as.
+//! Changes of a document by the schema alone: unknown fields go, `null` and emptiness become what they read as, and
+//! times are spelled as Kubernetes spells them.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Field, Kind, Shape, Struct, root, struct_at};
@@ -12,7 +14,8 @@ pub fn prune(kind: impl Into<Kind>, value: &mut Value) {
 }
 
 /// Makes of each `null` what Kubernetes reads it as: a field is unset, an item or a map's value is the zero of its
-/// type. Afterwards a document that `check` found right has no `null` outside free-form fields.
+/// type. Afterwards a document that `check` found right has no `null` outside free-form fields. Times are made UTC, so that
+/// one instant is one text whoever wrote it (`metav1.Time` and `MicroTime` do so when they are written).
 pub fn settle_nulls(kind: impl Into<Kind>, value: &mut Value) {
     if let Value::Object(object) = value {
         settle_struct(root(kind), object, Empty::Stays);
@@ -85,7 +88,24 @@ fn settle_shape(shape: &Shape, value: &mut Value, empty: Empty) {
         (Shape::Struct(index), Value::Object(object)) => settle_struct(struct_at(*index), object, empty),
         (Shape::Map(values), Value::Object(entries)) => entries.values_mut().for_each(|v| settle_inner(values, v)),
         (Shape::List(items, _), Value::Array(values)) => values.iter_mut().for_each(|v| settle_inner(items, v)),
+        (Shape::Time, Value::String(text)) => settle_time(text, 0),
+        (Shape::MicroTime, Value::String(text)) => settle_time(text, 6),
         _ => {}
+    }
+}
+
+/// A time in UTC with so many digits of a second. What is no time stays: validation has its name.
+fn settle_time(text: &mut String, digits: usize) {
+    let length = "2006-01-02T15:04:05Z".len() + if digits == 0 { 0 } else { digits + 1 };
+    if text.len() == length && text.ends_with('Z') {
+        return;
+    }
+    let Ok(time) = text.parse::<Timestamp>() else { return };
+    // Go cuts what is finer, and does not round.
+    let unit = 1_000_000_000 / 10_i128.pow(digits as u32);
+    let nanoseconds = time.as_nanosecond();
+    if let Ok(time) = Timestamp::from_nanosecond(nanoseconds - nanoseconds.rem_euclid(unit)) {
+        *text = format!("{time:.digits$}");
     }
 }
 

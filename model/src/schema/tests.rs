@@ -148,6 +148,22 @@ fn nulls_settle_as_go_reads_them() {
 /// What Go leaves out when it is empty is left out; what must be there, and objects that say something by being there,
 /// stay.
 #[test]
+fn one_instant_is_one_text() {
+    let settled = |text: &str| {
+        let mut lease = json!({ "metadata": { "creationTimestamp": text }, "spec": { "renewTime": text } });
+        settle(Resource::Leases, &mut lease);
+        let read = |pointer: &str| lease.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        (read("/metadata/creationTimestamp"), read("/spec/renewTime"))
+    };
+    let noon = ("2026-01-02T12:00:05Z".to_owned(), "2026-01-02T12:00:05.678901Z".to_owned());
+    assert_eq!(settled("2026-01-02T12:00:05.678901Z"), noon);
+    assert_eq!(settled("2026-01-02T14:00:05.678901999+02:00"), noon);
+    let whole = ("2026-01-02T12:00:05Z".to_owned(), "2026-01-02T12:00:05.000000Z".to_owned());
+    assert_eq!(settled("2026-01-02T12:00:05+00:00"), whole);
+    assert_eq!(settled("noon"), ("noon".to_owned(), "noon".to_owned()));
+}
+
+#[test]
 fn emptiness_settles_as_go_writes_it() {
     let mut pod = json!({
         "metadata": { "labels": {}, "annotations": { "a": "" }, "finalizers": [], "managedFields": [] },
