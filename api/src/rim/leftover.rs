@@ -123,7 +123,7 @@ mod tests {
         let leftover = leftover.unwrap();
         let inner = Arc::clone(&leftover.0);
         leftover.discard().await;
-        assert!(lock(&inner).frame().await.is_none());
+        assert!(Shared(inner).frame().await.is_none());
     }
 
     #[tokio::test]
@@ -132,7 +132,7 @@ mod tests {
         let leftover = leftover.unwrap();
         let inner = Arc::clone(&leftover.0);
         leftover.discard().await;
-        assert!(lock(&inner).frame().await.is_some());
+        assert!(Shared(inner).frame().await.is_some());
     }
 
     #[test]
