@@ -117,7 +117,9 @@ struct Seen {
 async fn watchers(sizes: &Sizes) -> Value {
     const OBJECTS: u64 = 100;
     let server = Server::start().await;
-    let client = server.client();
+    // A client has sixteen connections at most: together they have enough for writes never to wait for one.
+    let clients: Vec<_> = (0..8).map(|_| server.client()).collect();
+    let client = &clients[0];
     for i in 0..OBJECTS {
         let lease = json!({"metadata": {"name": format!("l{i}")}, "spec": {"holderIdentity": "bench", "leaseDurationSeconds": 15}});
         client.post(LEASES, &lease).await.unwrap();
@@ -145,7 +147,7 @@ async fn watchers(sizes: &Sizes) -> Value {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..writes {
         ticks.tick().await;
-        let client = client.clone();
+        let client = clients[n as usize % clients.len()].clone();
         tasks.spawn(async move {
             let sent = begun.elapsed().as_micros();
             let patch = json!({"metadata": {"annotations": {"sent": format!("{sent:012}")}}});
