@@ -19,6 +19,7 @@ mod legacy;
 mod mirror;
 mod packing;
 mod pods;
+pub mod weights;
 
 #[cfg(test)]
 mod tests;
