@@ -17,6 +17,7 @@ mod pod;
 mod service_cidr;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use crate::admission::Subresource;
 use crate::resource::Resource;
@@ -66,7 +67,7 @@ pub(crate) fn validate(
         Resource::Namespaces => namespace::validate(sub, old, object, errors),
         Resource::Pods => pod::validate(sub, old, object, errors),
         Resource::Nodes => node::validate(old, object, errors),
-        Resource::Endpoints => endpoints::validate(object, errors),
+        Resource::Endpoints => endpoints::validate(old, object, errors),
         Resource::Events => event::validate(object, errors),
         Resource::EventsV1 => event::validate_strictly(old, object, errors),
         Resource::EndpointSlices => endpoint_slice::validate(old, object, errors),

@@ -9,6 +9,7 @@ use crate::types::{Endpoint, EndpointSlice, Node, OwnerReference, Pod, Service};
 
 use super::packing::{Shape, Wanted, pack};
 use super::pods::Candidates;
+use super::weights;
 use super::{DERIVED, HEADLESS, MANAGED_BY, MAX_ENDPOINTS_PER_SLICE, SERVICE_NAME, SliceChange};
 
 /// What the slices of a Service are derived from.
@@ -95,6 +96,16 @@ impl Wanted for OfFamily<'_> {
     fn build(&self, index: usize) -> Endpoint {
         // Only indices with a group are built, and those have an address.
         self.candidates.list[index].endpoint(self.family).unwrap_or_default()
+    }
+
+    fn weights(&self, group: usize, endpoints: &[Endpoint]) -> Option<String> {
+        if !self.candidates.weighted {
+            return None;
+        }
+        self.next.set(0);
+        let found = endpoints.iter().filter_map(|endpoint| self.find(group, endpoint));
+        let members = found.map(|index| &self.candidates.list[index]).filter(|c| c.weight != weights::FULL);
+        weights::format(&members.filter_map(|c| Some((c.address(self.family)?.1, c.weight))).collect())
     }
 }
 

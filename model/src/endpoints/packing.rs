@@ -28,6 +28,10 @@ pub(super) trait Wanted {
     /// Whether the existing endpoint is already what is wanted.
     fn same(&self, index: usize, existing: &Endpoint) -> bool;
     fn build(&self, index: usize) -> Endpoint;
+    /// The weights of what wanted endpoints a slice of this group holds, as its annotation says them.
+    fn weights(&self, _group: usize, _endpoints: &[Endpoint]) -> Option<String> {
+        None
+    }
 }
 
 /// What the slices of one owner have in common.
@@ -37,7 +41,7 @@ pub(super) struct Shape<'a> {
     pub base: &'a str,
     pub owner: OwnerReference,
     pub labels: BTreeMap<String, String>,
-    /// Annotations beside the trigger time; `None` leaves those of existing slices alone.
+    /// Annotations beside the trigger time; `None` leaves those of existing slices alone, save the weights.
     pub annotations: Option<BTreeMap<String, String>>,
     pub trigger_time: Option<&'a str>,
     pub max_endpoints: usize,
@@ -93,7 +97,7 @@ pub(super) fn pack<'a>(
     if shape.placeholder {
         board.keep_placeholder(shape);
     }
-    board.finish(groups, shape, address_type, suffix, changes);
+    board.finish(wanted, groups, shape, address_type, suffix, changes);
 }
 
 impl<'a> Board<'a> {
@@ -131,7 +135,7 @@ impl<'a> Board<'a> {
             Some(endpoints) => {
                 self.changed.push(Draft { existing: Some(slice), group: Some(group), endpoints, new_content: true });
             }
-            None if !same_metadata(slice, shape) => {
+            None if !same_metadata(slice, shape, || wanted.weights(group, &slice.endpoints)) => {
                 let endpoints = slice.endpoints.clone();
                 self.changed.push(Draft { existing: Some(slice), group: Some(group), endpoints, new_content: false });
             }
@@ -176,7 +180,10 @@ impl<'a> Board<'a> {
             return;
         }
         let is_placeholder = |slice: &EndpointSlice| {
-            slice.endpoints.is_empty() && slice.ports.is_empty() && owned(slice, shape) && same_metadata(slice, shape)
+            slice.endpoints.is_empty()
+                && slice.ports.is_empty()
+                && owned(slice, shape)
+                && same_metadata(slice, shape, || None)
         };
         if let Some(at) = self.doomed.iter().position(|slice| is_placeholder(slice)) {
             self.doomed.remove(at);
@@ -187,6 +194,7 @@ impl<'a> Board<'a> {
 
     fn finish(
         mut self,
+        wanted: &dyn Wanted,
         groups: &[Vec<EndpointPort>],
         shape: &Shape<'_>,
         address_type: &str,
@@ -199,16 +207,18 @@ impl<'a> Board<'a> {
             }
         }
         let ports = |group: Option<usize>| group.and_then(|g| groups.get(g)).cloned().unwrap_or_default();
+        let weights = |draft: &Draft<'_>| draft.group.and_then(|group| wanted.weights(group, &draft.endpoints));
         let (created, renewed): (Vec<_>, Vec<_>) = self.created.into_iter().partition(|d| d.existing.is_none());
         for draft in self.changed.into_iter().chain(renewed) {
             let Some(existing) = draft.existing else { continue };
-            let ports = ports(draft.group);
-            changes.push(SliceChange::Update(updated(existing, draft, ports, shape)));
+            let (ports, weights) = (ports(draft.group), weights(&draft));
+            changes.push(SliceChange::Update(updated(existing, draft, ports, weights, shape)));
         }
         if shape.creates {
             for draft in created {
                 let name = free_name(shape.base, suffix, changes);
-                let slice = new_slice(name, draft.endpoints, ports(draft.group), shape, address_type);
+                let weights = weights(&draft);
+                let slice = new_slice(name, draft.endpoints, ports(draft.group), weights, shape, address_type);
                 changes.push(SliceChange::Create(slice));
             }
         }

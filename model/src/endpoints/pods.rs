@@ -11,6 +11,7 @@ use crate::types::{
 };
 
 use super::ZONE;
+use super::weights::{self, FULL};
 
 /// A Pod that is an endpoint, with everything of it that a slice says. Borrowed: nothing is copied until a slice
 /// is written.
@@ -24,6 +25,7 @@ pub(super) struct Candidate<'a> {
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
+    pub weight: u8,
     /// Index of its set of ports in [`Candidates::ports`].
     pub group: usize,
 }
@@ -34,6 +36,8 @@ pub(super) struct Candidates<'a> {
     pub list: Vec<Candidate<'a>>,
     /// Distinct sets of ports; more than one only where a target port is a name.
     pub ports: Vec<Vec<EndpointPort>>,
+    /// Whether any of them has another weight than [`FULL`].
+    pub weighted: bool,
 }
 
 impl<'a> Candidates<'a> {
@@ -63,13 +67,15 @@ impl<'a> Candidates<'a> {
                 ready: publish || (serving && !terminating),
                 serving,
                 terminating,
+                weight: weights::of_pod(&pod.metadata),
                 group: ports.group_of(pod),
             });
         }
         // The store hands Pods over in the order of their names; a sorted list costs one comparison each.
         list.sort_by(|a, b| a.pod.metadata.name().cmp(b.pod.metadata.name()));
         list.dedup_by(|a, b| a.pod.metadata.name() == b.pod.metadata.name());
-        Self { list, ports: ports.sets }
+        let weighted = list.iter().any(|candidate| candidate.weight != FULL);
+        Self { list, ports: ports.sets, weighted }
     }
 
     /// The candidate with this Pod name; `guess` is looked at first.

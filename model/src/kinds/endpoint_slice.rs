@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::document::{
     Document, Errors, default_text, default_value, items, number, object, objects, objects_mut, text, texts,
 };
-use super::endpoint_address;
+use super::{endpoint_address, weights};
 use crate::field::FieldError;
 use crate::metadata;
 use crate::syntax;
@@ -29,6 +29,7 @@ pub(super) fn default(slice: &mut Document) {
 }
 
 pub(super) fn validate(old: Option<&Document>, slice: &Document, errors: &mut Errors) {
+    weights::validate_list(old, slice, errors);
     let address_type = text(slice, "addressType");
     if address_type.is_empty() {
         errors.required("addressType", "");

@@ -1,7 +1,7 @@
 //! core/v1 Endpoints. Source: `pkg/apis/core/{v1/defaults,validation/validation}.go`.
 
 use super::document::{Document, Errors, default_text, items, number, objects, objects_mut, text};
-use super::endpoint_address;
+use super::{endpoint_address, weights};
 use crate::field::FieldError;
 use crate::syntax;
 
@@ -13,7 +13,8 @@ pub(super) fn default(endpoints: &mut Document) {
     }
 }
 
-pub(super) fn validate(endpoints: &Document, errors: &mut Errors) {
+pub(super) fn validate(old: Option<&Document>, endpoints: &Document, errors: &mut Errors) {
+    weights::validate_list(old, endpoints, errors);
     for (index, subset) in objects(endpoints, "subsets") {
         let path = format!("subsets[{index}]");
         if items(subset, "addresses").is_empty() && items(subset, "notReadyAddresses").is_empty() {

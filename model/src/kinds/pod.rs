@@ -14,6 +14,7 @@ mod tests;
 mod validate;
 
 use super::document::{Document, Errors, keep, object, object_mut};
+use super::weights;
 use crate::admission::Subresource;
 
 /// The lists of containers in a Pod's spec.
@@ -53,6 +54,7 @@ pub(super) fn update(sub: Subresource, old: &Document, new: &mut Document) {
 }
 
 pub(super) fn validate(sub: Subresource, old: Option<&Document>, pod: &Document, errors: &mut Errors) {
+    weights::validate_one(old, pod, errors);
     let nothing = Document::new();
     let spec = object(pod, "spec").unwrap_or(&nothing);
     match sub {

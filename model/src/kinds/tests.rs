@@ -408,3 +408,36 @@ fn node() {
     let kept = update(Resource::Nodes, Subresource::None, &created, object(created["spec"].clone(), Value::Null));
     assert_eq!(kept.expect("an update")["status"], created["status"]);
 }
+
+#[test]
+fn weights_are_validated_where_they_are_written() {
+    let with = |annotation: &str, value: &str| json!({ annotation: value });
+    let pod = |value: &str| {
+        json!({
+            "metadata": { "name": "p", "annotations": with("portolan.dev/weight", value) },
+            "spec": { "containers": [{ "name": "c" }] },
+        })
+    };
+    let wrong = refused(Resource::Pods, pod("101"));
+    expect![[r#"
+        metadata.annotations[portolan.dev/weight]: Invalid value: "101": must be an integer from 0 to 100
+    "#]]
+    .assert_eq(&wrong);
+    let good = create(Resource::Pods, pod("0")).expect("a Pod");
+    let mut bad = good.clone();
+    bad["metadata"]["annotations"]["portolan.dev/weight"] = "half".into();
+    for sub in [Subresource::None, Subresource::Status, Subresource::Finalize] {
+        assert!(update(Resource::Pods, sub, &good, bad.clone()).is_err());
+        assert!(update(Resource::Pods, sub, &bad, bad.clone()).is_ok(), "it stood there before");
+    }
+
+    let metadata = |value: &str| json!({ "name": "web-1", "annotations": with("portolan.dev/weights", value) });
+    let wrong = refused(Resource::EndpointSlices, slice(json!({ "metadata": metadata("10.0.0.1=101") })));
+    expect![[r#"
+        metadata.annotations[portolan.dev/weights]: Invalid value: "10.0.0.1=101": the weight of 10.0.0.1 must be an integer from 0 to 100
+    "#]]
+    .assert_eq(&wrong);
+    create(Resource::EndpointSlices, slice(json!({ "metadata": metadata("10.0.0.1=0,10.0.0.2=50") })))
+        .expect("a slice");
+    refused(Resource::Endpoints, json!({ "metadata": metadata("10.0.0.1") }));
+}

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use allocator::{AddressPool, PortPool};
+use model::endpoints::weights::WEIGHT;
 use model::endpoints::{MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
 use model::service::{has_derived_endpoints, holds, selects};
 use model::types::{OwnerReference, Pod, ServiceCidr};
@@ -512,11 +513,12 @@ pub(crate) fn nets(cidr: &ServiceCidr) -> Vec<ipnet::IpNet> {
 }
 
 /// Whether two states of a Pod make the same endpoint. What endpoints are made from is what is compared: a heartbeat in a
-/// condition, an annotation or a container's state is not.
+/// condition, an annotation other than the weight, or a container's state is not.
 fn same_endpoint(old: &Pod, new: &Pod) -> bool {
     old.metadata.labels == new.metadata.labels
         && old.metadata.uid == new.metadata.uid
         && old.metadata.terminating() == new.metadata.terminating()
+        && old.metadata.annotations.get(WEIGHT) == new.metadata.annotations.get(WEIGHT)
         && old.spec == new.spec
         && old.status.phase == new.status.phase
         && old.status.pod_ip == new.status.pod_ip

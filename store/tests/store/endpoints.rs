@@ -72,6 +72,34 @@ async fn a_heartbeat_rewrites_nothing() {
 }
 
 #[tokio::test]
+async fn a_weight_is_on_the_slice_once_the_pod_has_it() {
+    let home = home().await;
+    for (name, ip) in [("a", "10.9.0.1"), ("b", "10.9.0.2")] {
+        home.create(Resource::Pods, pod(name, "web")).await.unwrap();
+        home.status(Resource::Pods, "default", name, running(ip, true)).await.unwrap();
+    }
+    let weights = |home: &Home| slices(home)[0].metadata.annotations.get("portolan.dev/weights").cloned();
+    assert_eq!(weights(&home), None);
+    let endpoints = home.store.last_change(Resource::Endpoints);
+    let weigh = |weight: Option<&str>| json!({ "metadata": { "annotations": { "portolan.dev/weight": weight } } });
+    home.merge(Resource::Pods, "default", "b", weigh(Some("25"))).await.unwrap();
+    assert_eq!(weights(&home).as_deref(), Some("10.9.0.2=25"));
+    home.merge(Resource::Pods, "default", "a", weigh(Some("0"))).await.unwrap();
+    assert_eq!(weights(&home).as_deref(), Some("10.9.0.1=0,10.9.0.2=25"));
+    assert_eq!(home.store.last_change(Resource::Endpoints), endpoints, "it says no weights");
+    let slices_before = home.store.last_change(Resource::EndpointSlices);
+    home.merge(Resource::Pods, "default", "a", json!({ "metadata": { "annotations": { "other": "x" } } }))
+        .await
+        .unwrap();
+    assert_eq!(home.store.last_change(Resource::EndpointSlices), slices_before);
+    home.merge(Resource::Pods, "default", "a", weigh(None)).await.unwrap();
+    home.delete(Resource::Pods, "default", "b").await.unwrap();
+    assert_eq!(weights(&home).as_deref(), Some("10.9.0.2=25"), "still there, terminating");
+    home.merge(Resource::Pods, "default", "b", weigh(Some("100"))).await.unwrap();
+    assert_eq!(weights(&home), None);
+}
+
+#[tokio::test]
 async fn what_a_client_does_to_derived_objects_is_undone() {
     let home = home().await;
     home.create(Resource::Pods, pod("a", "web")).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::endpoints::weights::WEIGHTS;
 use crate::endpoints::{SliceChange, TRIGGER_TIME};
 use crate::types::{Endpoint, EndpointPort, EndpointSlice, ObjectMeta};
 
@@ -22,25 +23,32 @@ pub(super) fn same_ports(a: &[EndpointPort], b: &[EndpointPort]) -> bool {
     a == b || (a.len() == b.len() && a.iter().all(|port| b.contains(port)))
 }
 
-pub(super) fn same_metadata(slice: &EndpointSlice, shape: &Shape<'_>) -> bool {
-    let same_annotations = |wanted: &BTreeMap<String, String>| {
-        let ours = slice.metadata.annotations.iter().filter(|(key, _)| *key != TRIGGER_TIME);
-        ours.eq(wanted.iter())
-    };
-    slice.metadata.labels == shape.labels && shape.annotations.as_ref().is_none_or(same_annotations)
+/// `weights` is asked only where it makes the difference.
+pub(super) fn same_metadata(
+    slice: &EndpointSlice,
+    shape: &Shape<'_>,
+    weights: impl FnOnce() -> Option<String>,
+) -> bool {
+    let annotations = &slice.metadata.annotations;
+    slice.metadata.labels == shape.labels
+        && match &shape.annotations {
+            Some(wanted) => annotations.iter().filter(|(key, _)| *key != TRIGGER_TIME).eq(wanted.iter()),
+            None => annotations.get(WEIGHTS) == weights().as_ref(),
+        }
 }
 
 pub(super) fn updated(
     existing: &EndpointSlice,
     draft: Draft<'_>,
     ports: Vec<EndpointPort>,
+    weights: Option<String>,
     shape: &Shape<'_>,
 ) -> EndpointSlice {
     let mut metadata = existing.metadata.clone();
     if metadata.labels != shape.labels {
         metadata.labels.clone_from(&shape.labels);
     }
-    annotate(&mut metadata, shape);
+    annotate(&mut metadata, weights, shape);
     if draft.new_content {
         metadata.generation = Some(metadata.generation.unwrap_or(0) + 1);
     }
@@ -58,6 +66,7 @@ pub(super) fn new_slice(
     name: String,
     endpoints: Vec<Endpoint>,
     ports: Vec<EndpointPort>,
+    weights: Option<String>,
     shape: &Shape<'_>,
     address_type: &str,
 ) -> EndpointSlice {
@@ -70,7 +79,7 @@ pub(super) fn new_slice(
         owner_references: vec![shape.owner.clone()],
         ..ObjectMeta::default()
     };
-    annotate(&mut metadata, shape);
+    annotate(&mut metadata, weights, shape);
     EndpointSlice {
         address_type: address_type.to_owned(),
         api_version: "discovery.k8s.io/v1".to_owned(),
@@ -82,13 +91,18 @@ pub(super) fn new_slice(
 }
 
 /// The trigger time is of this write: where it is unknown, that of an earlier write must go.
-fn annotate(metadata: &mut ObjectMeta, shape: &Shape<'_>) {
-    if let Some(annotations) = &shape.annotations {
-        metadata.annotations.clone_from(annotations);
+fn annotate(metadata: &mut ObjectMeta, weights: Option<String>, shape: &Shape<'_>) {
+    match &shape.annotations {
+        Some(annotations) => metadata.annotations.clone_from(annotations),
+        None => set(&mut metadata.annotations, WEIGHTS, weights),
     }
-    match shape.trigger_time {
-        Some(time) => metadata.annotations.insert(TRIGGER_TIME.to_owned(), time.to_owned()),
-        None => metadata.annotations.remove(TRIGGER_TIME),
+    set(&mut metadata.annotations, TRIGGER_TIME, shape.trigger_time.map(str::to_owned));
+}
+
+fn set(annotations: &mut BTreeMap<String, String>, key: &str, value: Option<String>) {
+    match value {
+        Some(value) => annotations.insert(key.to_owned(), value),
+        None => annotations.remove(key),
     };
 }
 

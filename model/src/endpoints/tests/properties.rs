@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::endpoints::weights::{FULL, WEIGHT, WEIGHTS};
 
 /// What can happen to the Pod with a number.
 #[derive(Clone, Copy, Debug)]
@@ -21,9 +22,10 @@ enum Step {
     Renumber,
     LosePort,
     LoseSecondAddress,
+    Weigh(u8),
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 13] = [
     Step::Come,
     Step::Go,
     Step::TurnReady,
@@ -34,6 +36,9 @@ const STEPS: [Step; 10] = [
     Step::Renumber,
     Step::LosePort,
     Step::LoseSecondAddress,
+    Step::Weigh(0),
+    Step::Weigh(50),
+    Step::Weigh(FULL),
 ];
 
 type Pods = BTreeMap<u32, Pod>;
@@ -56,6 +61,7 @@ fn step(pods: &mut Pods, number: u32, step: Step) {
         Step::Renumber => pod.spec.containers[0].ports[0].container_port = 8081,
         Step::LosePort => pod.spec.containers[0].ports[0].name.clear(),
         Step::LoseSecondAddress => pod.status.pod_ips.truncate(1),
+        Step::Weigh(weight) => _ = pod.metadata.annotations.insert(WEIGHT.into(), weight.to_string()),
         Step::Come | Step::Go => {}
     }
 }
@@ -75,7 +81,7 @@ fn any_service() -> impl Strategy<Value = Service> {
     })
 }
 
-/// An endpoint in words: family, ports, address, Pod, conditions, place.
+/// An endpoint in words: family, ports, address, Pod, conditions, place and weight.
 type Fact = (String, String, String, String, [bool; 3], String);
 
 fn scan(service: &Service, pods: &Pods) -> BTreeSet<Fact> {
@@ -96,7 +102,8 @@ fn scan(service: &Service, pods: &Pods) -> BTreeSet<Fact> {
             let family = if ip.ip.parse::<IpAddr>().unwrap().is_ipv4() { "IPv4" } else { "IPv6" };
             if service.spec.ip_families.iter().any(|f| f == family) {
                 let ports = format!("{http}x:81 ");
-                let place = format!("{}/{zone}", pod.spec.node_name);
+                let weight = pod.metadata.annotations.get(WEIGHT).map_or("100", String::as_str);
+                let place = format!("{}/{zone} {weight}", pod.spec.node_name);
                 facts.insert((family.into(), ports, ip.ip.clone(), pod.metadata.uid().into(), conditions, place));
             }
         }
@@ -109,7 +116,10 @@ fn said(slices: &Slices) -> Vec<Fact> {
     for slice in slices.by_name.values() {
         let ports: String =
             slice.ports.iter().map(|p| format!("{}:{} ", p.name.as_deref().unwrap(), p.port.unwrap())).collect();
+        let weights = slice.metadata.annotations.get(WEIGHTS);
+        let mut weights = weights.map(|text| weights::parse(text).unwrap()).unwrap_or_default();
         for endpoint in &slice.endpoints {
+            let weight = weights.remove(&endpoint.addresses[0].parse().unwrap()).unwrap_or(FULL);
             let c = endpoint.conditions;
             facts.push((
                 slice.address_type.clone(),
@@ -117,9 +127,10 @@ fn said(slices: &Slices) -> Vec<Fact> {
                 endpoint.addresses[0].clone(),
                 endpoint.target_ref.as_ref().unwrap().uid.clone().unwrap(),
                 [c.ready.unwrap(), c.serving.unwrap(), c.terminating.unwrap()],
-                format!("{}/{}", endpoint.node_name.as_deref().unwrap(), endpoint.zone.as_deref().unwrap()),
+                format!("{}/{} {weight}", endpoint.node_name.as_deref().unwrap(), endpoint.zone.as_deref().unwrap()),
             ));
         }
+        assert_eq!(weights, BTreeMap::new(), "weights of addresses that the slice does not have");
     }
     facts.sort();
     facts

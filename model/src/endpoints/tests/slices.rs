@@ -275,3 +275,63 @@ fn the_trigger_time_is_that_of_the_last_write_or_none() {
     assert_eq!(time(&slices), None);
     assert_eq!(trigger_time(&pods[0]), Some("2026-01-01T00:00:07Z"));
 }
+
+#[test]
+fn weights_stand_on_the_slice_that_holds_the_address() {
+    let dual = service(json!({"ipFamilies": ["IPv4", "IPv6"]}));
+    let mut slices = Slices::default();
+    let mut pods: Vec<Pod> = (1..=150).map(|n| pod(&format!("p{n:03}"), n)).collect();
+    slices.derive(&dual, &pods);
+    let mut text = String::new();
+    let mut say = |what: &str, slices: &mut Slices, pods: &[Pod], service: &Service| {
+        let changes = slices.derive(service, pods);
+        text += &format!("{what}:\n");
+        for change in &changes {
+            let slice = &slices.by_name[change.name()];
+            let weights = slice.metadata.annotations.get(weights::WEIGHTS);
+            let generation = slice.metadata.generation.unwrap();
+            text += &format!("  {} of generation {generation}: {weights:?}\n", change.name());
+        }
+    };
+    let weigh = |pod: &mut Pod, weight: &str| pod.metadata.annotations.insert(weights::WEIGHT.into(), weight.into());
+    weigh(&mut pods[6], "50");
+    weigh(&mut pods[149], "100");
+    say("one of the first hundred", &mut slices, &pods, &dual);
+    weigh(&mut pods[2], "0");
+    weigh(&mut pods[148], "1");
+    say("one more in each slice", &mut slices, &pods, &dual);
+    say("again", &mut slices, &pods, &dual);
+    slices.by_name.get_mut("web-00001").unwrap().metadata.annotations.remove(weights::WEIGHTS);
+    say("somebody took it away", &mut slices, &pods, &dual);
+    pods.remove(6);
+    say("a Pod went with its weight", &mut slices, &pods, &dual);
+    for pod in &mut pods {
+        pod.metadata.annotations.clear();
+    }
+    say("all are full", &mut slices, &pods, &dual);
+    weigh(&mut pods[0], "half");
+    say("what is no weight", &mut slices, &pods, &dual);
+    expect![[r#"
+        one of the first hundred:
+          web-00001 of generation 1: Some("10.244.0.7=50")
+          web-00003 of generation 1: Some("fd00:244:1::7=50")
+        one more in each slice:
+          web-00001 of generation 1: Some("10.244.0.3=0,10.244.0.7=50")
+          web-00002 of generation 1: Some("10.244.0.149=1")
+          web-00003 of generation 1: Some("fd00:244:1::3=0,fd00:244:1::7=50")
+          web-00004 of generation 1: Some("fd00:244:1::95=1")
+        again:
+        somebody took it away:
+          web-00001 of generation 1: Some("10.244.0.3=0,10.244.0.7=50")
+        a Pod went with its weight:
+          web-00001 of generation 2: Some("10.244.0.3=0")
+          web-00003 of generation 2: Some("fd00:244:1::3=0")
+        all are full:
+          web-00001 of generation 2: None
+          web-00002 of generation 1: None
+          web-00003 of generation 2: None
+          web-00004 of generation 1: None
+        what is no weight:
+    "#]]
+    .assert_eq(&text);
+}
