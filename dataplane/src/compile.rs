@@ -11,16 +11,24 @@
 //! A Service's plan depends on the Service, its slices, and the zone label of this node, on nothing else; a change of
 //! that label concerns every Service.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::Key;
 use model::snapshot::Snapshot;
 use model::types::{Protocol, Service, ServicePort};
 
-use crate::plan::{Action, At, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use crate::plan::{
+    Action, At, Family, Frontend, FrontendKind, HealthCheck, Local, NodePlan, NodePortAddresses, Plan, Pool, PoolKey,
+    ServicePlan, Serving,
+};
 
 mod endpoints;
+mod ranges;
+pub(crate) use ranges::disjoint;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -29,24 +37,34 @@ const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// What Kubernetes defaults `sessionAffinityConfig.clientIP.timeoutSeconds` to.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
-/// Compiles the plan of the node called `node`.
-pub fn compile(snapshot: &Snapshot, node: &str) -> Plan {
+/// Compiles the plan of the node that `local` describes.
+pub fn compile(snapshot: &Snapshot, local: &Local) -> Plan {
     let services = snapshot
         .services
         .keys()
-        .filter_map(|key| Some((key.clone(), compile_service(snapshot, node, key)?.into())))
+        .filter_map(|key| Some((key.clone(), compile_service(snapshot, local, key)?.into())))
         .collect();
-    Plan { revision: snapshot.revision, node: compile_node(snapshot, node), services }
+    Plan { revision: snapshot.revision, node: compile_node(snapshot, local), services }
 }
 
-/// The part of the plan that concerns the node itself. A node that has no object yet has no addresses, and its
-/// node ports answer nowhere.
-pub fn compile_node(snapshot: &Snapshot, node: &str) -> NodePlan {
-    let mut plan = NodePlan { name: node.into(), ..NodePlan::default() };
-    if let Some(node) = snapshot.nodes.get(node) {
-        let internal = node.status.addresses.iter().filter(|a| a.type_ == "InternalIP");
-        plan.addresses =
-            internal.filter_map(|a| a.address.parse().ok()).filter(|a: &IpAddr| !a.is_loopback()).collect();
+/// The part of the plan that concerns the node itself. A node that has no object yet has no addresses of its own: its
+/// node ports answer nowhere but on loopback addresses, unless it was told where.
+pub fn compile_node(snapshot: &Snapshot, local: &Local) -> NodePlan {
+    let mut plan = NodePlan {
+        name: local.name.clone(),
+        localhost_node_ports: local.localhost_node_ports,
+        masqueraded_clients: ranges::outside(&local.cluster_cidrs),
+        ..NodePlan::default()
+    };
+    if let NodePortAddresses::Ranges(ranges) = &local.node_ports {
+        plan.node_port_ranges = ranges.iter().map(IpNet::trunc).collect();
+    }
+    if let Some(node) = snapshot.nodes.get(&*local.name) {
+        if local.node_ports == NodePortAddresses::Primary {
+            let internal = node.status.addresses.iter().filter(|a| a.type_ == "InternalIP");
+            let addresses = internal.filter_map(|a| a.address.parse().ok()).filter(|a: &IpAddr| !a.is_loopback());
+            plan.node_port_ranges = addresses.map(IpNet::from).collect();
+        }
         let cidrs = if node.spec.pod_cidrs.is_empty() {
             std::slice::from_ref(&node.spec.pod_cidr)
         } else {
@@ -55,8 +73,8 @@ pub fn compile_node(snapshot: &Snapshot, node: &str) -> NodePlan {
         plan.pod_cidrs = cidrs.iter().filter_map(|c| c.parse::<IpNet>().ok()).map(|c| c.trunc()).collect();
     }
     plan.service_cidrs = snapshot.service_cidrs.iter().map(IpNet::trunc).collect();
-    plan.addresses.sort_unstable();
-    plan.addresses.dedup();
+    plan.node_port_ranges.sort_unstable();
+    plan.node_port_ranges.dedup();
     plan.pod_cidrs.sort_unstable();
     plan.pod_cidrs.dedup();
     plan.service_cidrs.sort_unstable();
@@ -66,7 +84,7 @@ pub fn compile_node(snapshot: &Snapshot, node: &str) -> NodePlan {
 
 /// The plan of one Service; `None` when there is nothing to program: it does not exist, is headless or an
 /// ExternalName, or has no address yet.
-pub fn compile_service(snapshot: &Snapshot, node: &str, key: &Key) -> Option<ServicePlan> {
+pub fn compile_service(snapshot: &Snapshot, local: &Local, key: &Key) -> Option<ServicePlan> {
     let service = snapshot.services.get(key)?;
     if service.spec.type_ == "ExternalName" || service.headless() {
         return None;
@@ -81,37 +99,80 @@ pub fn compile_service(snapshot: &Snapshot, node: &str, key: &Key) -> Option<Ser
         plan.foreign = true;
         return Some(plan);
     }
+    let mut here = BTreeSet::new();
     for family in Family::ALL {
         if plan.addresses.iter().any(|a| Family::of(*a) == family) {
+            let places = Places::of(service, family);
             for port in &service.spec.ports {
-                compile_port(snapshot, node, key, service, family, port, &mut plan);
+                compile_port(snapshot, local, key, service, &places, port, &mut plan, &mut here);
             }
         }
     }
+    plan.health_check = health_check(service, &here);
     plan.pools.sort_unstable_by_key(|p| p.key);
-    // An external IP that repeats the ClusterIP adds nothing: the sort is stable and ClusterIPs came first.
-    plan.frontends.sort_by_key(|f| (f.at, f.protocol, f.port));
+    plan.serving.sort_unstable();
+    // An external IP that repeats the ClusterIP adds nothing: kinds are in the order of precedence.
+    plan.frontends.sort_by_key(|f| (f.at, f.protocol, f.port, f.kind));
     plan.frontends.dedup_by_key(|f| (f.at, f.protocol, f.port));
     plan.frontends.shrink_to_fit();
     plan.pools.shrink_to_fit();
     Some(plan)
 }
 
+/// Where a Service listens in one family, beside its node ports.
+struct Places {
+    family: Family,
+    at: Vec<(FrontendKind, IpAddr)>,
+    /// Who may ask the load balancer's addresses.
+    sources: Option<Arc<[IpNet]>>,
+}
+
+impl Places {
+    fn of(service: &Service, family: Family) -> Self {
+        let usable = |a: &IpAddr| !a.is_loopback() && !a.is_unspecified() && !a.is_multicast();
+        let external = service.spec.external_ips.iter().filter_map(|ip| ip.parse().ok()).filter(usable);
+        // With the mode Proxy, connections come from the load balancer with another destination, and are to leave
+        // this node for it.
+        let ingress = service.status.load_balancer.ingress.iter().filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
+        let balanced = ingress.filter_map(|i| i.ip.parse().ok()).filter(usable);
+        let balanced = balanced.filter(|_| service.spec.type_ == "LoadBalancer");
+        let at = service
+            .addresses()
+            .map(|a| (FrontendKind::ClusterIp, a))
+            .chain(external.map(|a| (FrontendKind::ExternalIp, a)))
+            .chain(balanced.map(|a| (FrontendKind::LoadBalancer, a)))
+            .filter(|(_, a)| Family::of(*a) == family)
+            .collect();
+        let ranges = &service.spec.load_balancer_source_ranges;
+        let sources = (!ranges.is_empty()).then(|| {
+            // Ranges of the other family alone let nobody in by this one.
+            let ranges: Vec<IpNet> = ranges.iter().filter_map(|r| r.trim().parse().ok()).collect();
+            ranges::disjoint(&ranges).into_iter().filter(|r| Family::of(r.addr()) == family).collect()
+        });
+        Self { family, at, sources }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one port of the whole that compile_service goes through")]
 fn compile_port(
     snapshot: &Snapshot,
-    node: &str,
+    local: &Local,
     key: &Key,
     service: &Service,
-    family: Family,
+    places: &Places,
     port: &ServicePort,
     plan: &mut ServicePlan,
+    here: &mut BTreeSet<IpAddr>,
 ) {
+    let family = places.family;
     let (Some(protocol), Ok(number)) = (Protocol::parse(&port.protocol), u16::try_from(port.port)) else { return };
+    let node_port = u16::try_from(port.node_port).unwrap_or(0);
     let pool_key = PoolKey { family, protocol, port: number, local: false };
-    let chosen = endpoints::choose(snapshot, node, key, family, &port.name, protocol);
-    let somebody = !chosen.cluster.is_empty();
+    let chosen = endpoints::choose(snapshot, &local.name, key, family, &port.name, protocol);
+    here.extend(&chosen.ready_here);
+    let somebody = !chosen.cluster.is_empty() || !chosen.local.is_empty();
     let internal_local = service.spec.internal_traffic_policy.as_deref() == Some("Local");
-    let external_local = service.spec.external_traffic_policy.as_deref() == Some("Local");
+    let external_local = external_local(service);
 
     let answer = |local: bool, masquerade: bool| {
         let set = if local { &chosen.local } else { &chosen.cluster };
@@ -128,18 +189,12 @@ fn compile_port(
     let external = answer(external_local, !external_local);
     // Clients on this node are not bound by externalTrafficPolicy Local.
     let inside = Some(answer(false, false)).filter(|a| external_local && *a != external);
-    let of_family = |address: &IpAddr| Family::of(*address) == family;
-    let mut frontend = |at, port, action, inside| plan.frontends.push(Frontend { at, protocol, port, action, inside });
-
-    for address in service.addresses().filter(of_family) {
-        frontend(At::Address(address), number, internal, None);
-    }
-    let external_ips = service.spec.external_ips.iter().filter_map(|ip| ip.parse().ok());
-    for address in external_ips.filter(of_family).filter(|a| !a.is_loopback() && !a.is_unspecified()) {
-        frontend(At::Address(address), number, external, inside);
-    }
-    if let Ok(node_port @ 1..) = u16::try_from(port.node_port) {
-        frontend(At::NodePort(family), node_port, external, inside);
+    let at_addresses = places.at.iter().map(|(kind, address)| (*kind, At::Address(*address), number));
+    let at_node_port = (node_port > 0).then_some((FrontendKind::NodePort, At::NodePort(family), node_port));
+    for (kind, at, port) in at_addresses.chain(at_node_port) {
+        let (action, inside) = if kind == FrontendKind::ClusterIp { (internal, None) } else { (external, inside) };
+        let sources = places.sources.clone().filter(|_| kind == FrontendKind::LoadBalancer);
+        plan.frontends.push(Frontend { at, protocol, port, action, inside, sources, kind });
     }
 
     // Only the pools that a frontend of this port leads to.
@@ -158,6 +213,24 @@ fn compile_port(
         }
     }
     plan.pools.append(&mut pools);
+    if protocol == Protocol::Udp {
+        plan.serving.push(Serving { family, port: number, node_port, endpoints: chosen.serving });
+    }
+}
+
+fn external_local(service: &Service) -> bool {
+    service.spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+/// Only a load balancer's Service with externalTrafficPolicy Local has one. `here` are the ready endpoints of this node,
+/// in both families: a Pod that has an address of each counts once.
+fn health_check(service: &Service, here: &BTreeSet<IpAddr>) -> Option<HealthCheck> {
+    if service.spec.type_ != "LoadBalancer" || !external_local(service) {
+        return None;
+    }
+    let port = u16::try_from(service.spec.health_check_node_port?).ok().filter(|p| *p > 0)?;
+    let of = |family: Family| here.iter().filter(|a| Family::of(**a) == family).count();
+    Some(HealthCheck { port, local_endpoints: of(Family::V4).max(of(Family::V6)) })
 }
 
 fn affinity_seconds(service: &Service) -> Option<u32> {

@@ -16,5 +16,8 @@ pub mod route;
 mod testing;
 
 pub use compile::{compile, compile_node, compile_service};
-pub use plan::{Action, At, Endpoint, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+pub use plan::{
+    Action, At, Endpoint, Family, Frontend, FrontendKind, HealthCheck, Local, NodePlan, NodePortAddresses, Plan, Pool,
+    PoolKey, ServicePlan, Serving,
+};
 pub use route::{Candidate, Origin, Packet, Source, Verdict, route};

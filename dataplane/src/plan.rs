@@ -26,12 +26,52 @@ pub struct Plan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePlan {
     pub name: Box<str>,
-    /// The node's InternalIPs: where its node ports answer. Never a loopback address.
-    pub addresses: Vec<IpAddr>,
+    /// Node ports answer on the machine's own addresses in these ranges, but never on a loopback address.
+    pub node_port_ranges: Vec<IpNet>,
+    /// Whether node ports answer on 127.0.0.0/8 and ::1 too, for processes of the node itself.
+    pub localhost_node_ports: bool,
     /// The ranges of the pods on this node: clients from here count as inside.
     pub pod_cidrs: Vec<IpNet>,
     /// Where ClusterIPs come from: an address of these that no Service has is dropped.
     pub service_cidrs: Vec<IpNet>,
+    /// Clients whose address is hidden when they ask a ClusterIP and the endpoint is on another node: those from outside
+    /// the cluster, which that node would answer directly. Disjoint.
+    pub masqueraded_clients: Vec<IpNet>,
+}
+
+/// What a node's agent is told about its node, beside what the API says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Of the Node object.
+    pub name: Box<str>,
+    pub node_ports: NodePortAddresses,
+    /// Whether node ports answer on loopback addresses, for processes of the node itself.
+    pub localhost_node_ports: bool,
+    /// The ranges of every pod and node of the cluster. Whoever is in none of them is a stranger to it, and their
+    /// address is hidden when they ask a ClusterIP. Nobody is when there are none of the family.
+    pub cluster_cidrs: Vec<IpNet>,
+}
+
+/// On which of the machine's addresses node ports answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// On the Node's InternalIPs.
+    #[default]
+    Primary,
+    /// On every address of the machine in one of these.
+    Ranges(Vec<IpNet>),
+}
+
+impl Local {
+    /// The node `name` with everything else as it is by default.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            node_ports: NodePortAddresses::Primary,
+            localhost_node_ports: true,
+            cluster_cidrs: Vec::new(),
+        }
+    }
 }
 
 /// What a node does for one Service.
@@ -45,6 +85,31 @@ pub struct ServicePlan {
     pub frontends: Vec<Frontend>,
     /// What the frontends lead to. Never empty pools; sorted by key, which is unique.
     pub pools: Vec<Pool>,
+    /// For each UDP port of each family, who serves it: sorted. A UDP flow has no end that the kernel sees, so what is
+    /// tracked of one whose endpoint is gone must be removed; this says whose are not.
+    pub serving: Vec<Serving>,
+    /// Where this node says how many endpoints of the Service it has (`healthCheckNodePort`).
+    pub health_check: Option<HealthCheck>,
+}
+
+/// The endpoints behind a UDP port, whatever topology and traffic policies make of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Serving {
+    pub family: Family,
+    /// The Service's port.
+    pub port: u16,
+    /// 0: none.
+    pub node_port: u16,
+    /// Ready, or still serving while they terminate; sorted.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// What a load balancer asks a node before it sends it connections of a Service with externalTrafficPolicy Local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub port: u16,
+    /// Endpoints of this node that are ready.
+    pub local_endpoints: usize,
 }
 
 /// One way in: an address or a node port, with a protocol and a port.
@@ -58,13 +123,27 @@ pub struct Frontend {
     /// What clients on this node get (its pods and the node itself) where it differs: externalTrafficPolicy
     /// Local does not bind them.
     pub inside: Option<Action>,
+    /// Who may ask (`loadBalancerSourceRanges`): sorted, disjoint, of the frontend's family. Others get no answer.
+    /// `None`: everybody.
+    pub sources: Option<Arc<[IpNet]>>,
+    pub kind: FrontendKind,
+}
+
+/// What a frontend is to its Service. The order is the order of precedence where a Service has an address twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontendKind {
+    ClusterIp,
+    ExternalIp,
+    LoadBalancer,
+    NodePort,
 }
 
 /// Where a frontend listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum At {
     Address(IpAddr),
-    /// Every address of [`NodePlan::addresses`] of the family.
+    /// Every address of the machine of the family that [`NodePlan::node_port_ranges`] has, and loopback addresses if
+    /// [`NodePlan::localhost_node_ports`] says so.
     NodePort(Family),
 }
 
@@ -75,7 +154,8 @@ pub enum Action {
     Balance {
         pool: PoolKey,
         /// Whether the source becomes this node's address when the endpoint is on another node and the client
-        /// is not on this one. Without it the answer would not come back through this node.
+        /// is not on this one. Without it the answer would not come back through this node. Whatever this says, it
+        /// does for [`NodePlan::masqueraded_clients`] that ask a ClusterIP, and for loopback addresses.
         masquerade: bool,
     },
     /// Answered at once with a TCP reset or an ICMP port unreachable: nobody serves this.
@@ -84,10 +164,10 @@ pub enum Action {
     Drop,
 }
 
-/// The most endpoints that a pool can have; compiling leaves out what is beyond, in address order.
+/// The most draws, and so the most endpoints, that a pool can have; compiling leaves out what is beyond, in address order.
 pub const MAX_ENDPOINTS: usize = 65_536;
 
-/// Endpoints that connections are spread over evenly.
+/// Endpoints that connections are spread over, each in proportion to its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub key: PoolKey,
@@ -116,6 +196,9 @@ pub struct Endpoint {
     pub port: u16,
     /// On this node: its answers pass here by themselves.
     pub local: bool,
+    /// How many of the pool's draws are this endpoint's; at least 1. All shares of a pool have no common divisor, so they
+    /// are 1 where no weights are set, and their sum is at most [`MAX_ENDPOINTS`].
+    pub share: u16,
 }
 
 /// An address family.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::types::Protocol;
 
-use crate::plan::{Action, At, Endpoint, Family, Frontend, Plan, ServicePlan};
+use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, ServicePlan};
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +17,9 @@ pub struct Packet {
     pub destination: IpAddr,
     pub protocol: Protocol,
     pub port: u16,
+    /// Whether the destination is an address of this machine, loopback addresses included. The kernel knows; a plan does
+    /// not.
+    pub here: bool,
 }
 
 /// Where a packet comes from, seen from this node.
@@ -33,7 +36,7 @@ pub enum Origin {
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// One of these, each as likely as the other; a client that was here less than `affinity_seconds` ago gets the
+    /// One of these, each as likely as its share; a client that was here less than `affinity_seconds` ago gets the
     /// one it had, as long as it is among them.
     Endpoints {
         candidates: Vec<Candidate>,
@@ -51,6 +54,8 @@ pub enum Verdict {
 pub struct Candidate {
     pub endpoint: SocketAddr,
     pub source: Source,
+    /// See [`Endpoint::share`].
+    pub share: u16,
 }
 
 /// Which source address the endpoint sees.
@@ -71,11 +76,16 @@ pub fn route(plan: &Plan, packet: &Packet) -> Verdict {
         return Verdict::NotOurs;
     }
     if let Some((service, frontend)) = find(plan, packet) {
+        if frontend.sources.as_ref().is_some_and(|s| !s.iter().any(|range| range.contains(&packet.client))) {
+            return Verdict::Drop;
+        }
         let action = match (packet.origin, frontend.inside) {
             (Origin::Pod | Origin::ThisNode, Some(inside)) => inside,
             _ => frontend.action,
         };
-        return act(service, action, packet);
+        let stranger = frontend.kind == FrontendKind::ClusterIp
+            && plan.node.masqueraded_clients.iter().any(|range| range.contains(&packet.client));
+        return act(service, action, packet, stranger);
     }
     let has_address = |s: &ServicePlan| s.addresses.contains(&packet.destination);
     if plan.services.values().any(|s| !s.foreign && has_address(s)) {
@@ -99,21 +109,31 @@ fn find<'a>(plan: &'a Plan, packet: &Packet) -> Option<(&'a ServicePlan, &'a Fro
         })
     };
     look(At::Address(packet.destination)).or_else(|| {
-        let here = plan.node.addresses.contains(&packet.destination);
-        look(At::NodePort(Family::of(packet.destination))).filter(|_| here)
+        let answers = node_ports_at(&plan.node, packet);
+        look(At::NodePort(Family::of(packet.destination))).filter(|_| answers)
     })
 }
 
-fn act(service: &ServicePlan, action: Action, packet: &Packet) -> Verdict {
+fn node_ports_at(node: &NodePlan, packet: &Packet) -> bool {
+    if packet.destination.is_loopback() {
+        // A loopback address is nobody else's: such a packet over the wire is a trick.
+        return node.localhost_node_ports && packet.origin == Origin::ThisNode;
+    }
+    packet.here && node.node_port_ranges.iter().any(|range| range.contains(&packet.destination))
+}
+
+/// `stranger`: a client whose address is hidden from endpoints of other nodes, whatever the frontend says.
+fn act(service: &ServicePlan, action: Action, packet: &Packet, stranger: bool) -> Verdict {
     match action {
         Action::Reject => Verdict::Reject,
         Action::Drop => Verdict::Drop,
         Action::Balance { pool, masquerade } => {
             let Some(pool) = service.pool(pool) else { return Verdict::Reject };
-            let candidates = pool
-                .endpoints
-                .iter()
-                .map(|e| Candidate { endpoint: e.socket(), source: source(packet, e, masquerade) });
+            let candidates = pool.endpoints.iter().map(|e| Candidate {
+                endpoint: e.socket(),
+                source: source(packet, e, masquerade || stranger),
+                share: e.share,
+            });
             Verdict::Endpoints { candidates: candidates.collect(), affinity_seconds: pool.affinity_seconds }
         }
     }
@@ -122,11 +142,12 @@ fn act(service: &ServicePlan, action: Action, packet: &Packet) -> Verdict {
 /// Whose address the endpoint sees.
 ///
 /// The source is replaced where the answer would otherwise not pass here: a pod that reaches itself would answer
-/// itself, and an endpoint of another node would answer the client directly. An endpoint of this node answers
+/// itself, an endpoint of another node would answer the client directly, and nobody can answer a loopback address of
+/// this machine but itself. An endpoint of this node answers
 /// through this node whoever asked, so its client's address is kept even with externalTrafficPolicy Cluster;
 /// kube-proxy masquerades there.
 fn source(packet: &Packet, endpoint: &Endpoint, masquerade: bool) -> Source {
     let itself = packet.origin != Origin::ThisNode && endpoint.local && endpoint.address == packet.client;
     let detour = packet.origin == Origin::Outside && !endpoint.local && masquerade;
-    if itself || detour { Source::Masqueraded } else { Source::Kept }
+    if itself || detour || packet.client.is_loopback() { Source::Masqueraded } else { Source::Kept }
 }

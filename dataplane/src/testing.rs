@@ -7,16 +7,18 @@ use std::sync::Arc;
 use model::Key;
 use model::snapshot::Snapshot;
 use model::types::{
-    ClientIpConfig, EndpointConditions, EndpointPort, EndpointSlice, Node, NodeAddress, Protocol, Service, ServicePort,
-    SessionAffinityConfig,
+    ClientIpConfig, EndpointConditions, EndpointPort, EndpointSlice, LoadBalancerIngress, Node, NodeAddress, Protocol,
+    Service, ServicePort, SessionAffinityConfig,
 };
 use proptest::prelude::*;
 
 use crate::compile::compile;
-use crate::plan::{At, Family, Plan};
+use crate::plan::{At, Family, Local, Plan};
 use crate::route::{Origin, Packet};
 
 pub const NODE: &str = "node-1";
+/// Its addresses in the network.
+const OWN: [&str; 2] = ["172.31.255.11", "fd00:31::11"];
 
 /// What a test says about a Service.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct ServiceSpec {
     pub node_port: bool,
     /// All Services share one external address, so these collide.
     pub external_ip: bool,
+    /// Type LoadBalancer, with an address of its own; and who may ask it: everybody, one range, or two.
+    pub load_balancer: Option<u8>,
     pub foreign: bool,
     pub families: Vec<Family>,
     pub endpoints: Vec<EndpointSpec>,
@@ -37,6 +41,7 @@ pub struct EndpointSpec {
     pub host: u8,
     pub local: bool,
     pub state: State,
+    pub weight: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,21 +54,32 @@ pub enum State {
 
 pub fn arbitrary_service() -> impl Strategy<Value = ServiceSpec> {
     let state = prop_oneof![4 => Just(State::Ready), 1 => Just(State::NotReady), 1 => Just(State::Leaving)];
-    let endpoint = (1..25u8, any::<bool>(), state).prop_map(|(host, local, state)| EndpointSpec { host, local, state });
+    let weight = prop_oneof![6 => Just(100u8), 1 => Just(0), 1 => Just(50), 1 => Just(3)];
+    let endpoint = (1..25u8, any::<bool>(), state, weight).prop_map(|(host, local, state, weight)| EndpointSpec {
+        host,
+        local,
+        state,
+        weight,
+    });
     let families = prop_oneof![Just(vec![Family::V4]), Just(vec![Family::V6]), Just(vec![Family::V4, Family::V6])];
     (
         (any::<bool>(), any::<bool>(), prop::option::of(1..3i32), any::<bool>()),
-        (prop::bool::weighted(0.3), prop::bool::weighted(0.1), families),
+        (prop::bool::weighted(0.3), prop::bool::weighted(0.1), families, prop::option::weighted(0.3, 0..3u8)),
         prop::collection::vec(endpoint, 0..16),
     )
         .prop_map(
-            |((internal_local, external_local, affinity, node_port), (external_ip, foreign, families), endpoints)| {
+            |(
+                (internal_local, external_local, affinity, node_port),
+                (external_ip, foreign, families, load_balancer),
+                endpoints,
+            )| {
                 ServiceSpec {
                     internal_local,
                     external_local,
                     affinity,
                     node_port,
                     external_ip,
+                    load_balancer,
                     foreign,
                     families,
                     endpoints,
@@ -75,6 +91,7 @@ pub fn arbitrary_service() -> impl Strategy<Value = ServiceSpec> {
 /// A snapshot that tests change.
 pub struct Cluster {
     pub snapshot: Snapshot,
+    pub local: Local,
 }
 
 impl Cluster {
@@ -89,11 +106,17 @@ impl Cluster {
             service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()],
             ..Snapshot::default()
         };
-        Self { snapshot }
+        let local = Local {
+            cluster_cidrs: ["10.244.0.0/16", "172.31.255.0/26", "fd00:244::/32", "fd00:31::/124"]
+                .map(|c| c.parse().unwrap())
+                .into(),
+            ..Local::new(NODE)
+        };
+        Self { snapshot, local }
     }
 
     pub fn plan(&self) -> Plan {
-        compile(&self.snapshot, NODE)
+        compile(&self.snapshot, &self.local)
     }
 
     /// Makes Service `index` like this, or deletes it. Returns its key.
@@ -129,12 +152,8 @@ impl Cluster {
                     At::Address(address) => places.push((address, frontend.protocol, frontend.port)),
                     At::NodePort(_) => places.extend(
                         // An address that is not the node's has no node ports.
-                        plan.node
-                            .addresses
-                            .iter()
-                            .copied()
-                            .chain(["172.31.255.12".parse().unwrap()])
-                            .map(|a| (a, frontend.protocol, frontend.port)),
+                        ["172.31.255.11", "fd00:31::11", "127.0.0.1", "127.1.2.3", "::1", "172.31.255.12"]
+                            .map(|a| (a.parse().unwrap(), frontend.protocol, frontend.port)),
                     ),
                 }
             }
@@ -148,6 +167,9 @@ impl Cluster {
             ("fd00:244:1::77", Origin::Pod),
             ("172.31.255.11", Origin::ThisNode),
             ("fd00:31::11", Origin::ThisNode),
+            ("127.0.0.1", Origin::ThisNode),
+            ("::1", Origin::ThisNode),
+            ("172.31.255.12", Origin::Outside),
             ("172.31.255.100", Origin::Outside),
             ("fd00:31::100", Origin::Outside),
         ] {
@@ -156,8 +178,10 @@ impl Cluster {
         let mut packets = Vec::new();
         for (destination, protocol, port) in places {
             for (client, origin) in &clients {
-                if client.is_ipv4() == destination.is_ipv4() {
-                    packets.push(Packet { client: *client, origin: *origin, destination, protocol, port });
+                // What a process sends from a loopback address stays with the machine.
+                if client.is_ipv4() == destination.is_ipv4() && (!client.is_loopback() || destination.is_loopback()) {
+                    let here = destination.is_loopback() || OWN.contains(&destination.to_string().as_str());
+                    packets.push(Packet { client: *client, origin: *origin, destination, protocol, port, here });
                 }
             }
         }
@@ -181,6 +205,16 @@ pub fn service(index: usize, spec: &ServiceSpec) -> Service {
         s.ip_families.push(family.to_string());
     }
     s.cluster_ip.clone_from(&s.cluster_ips[0]);
+    if let Some(ranges) = spec.load_balancer {
+        s.type_ = "LoadBalancer".into();
+        let sources = ["172.31.255.96/28", "fd00:31::/64"];
+        s.load_balancer_source_ranges = sources.iter().take(ranges.into()).map(|r| (*r).into()).collect();
+        for ip in [format!("203.0.113.{}", index + 1), format!("2001:db8:1::{}", index + 1)] {
+            let ingress = LoadBalancerIngress { ip, ip_mode: Some("VIP".into()), ..LoadBalancerIngress::default() };
+            service.status.load_balancer.ingress.push(ingress);
+        }
+    }
+    let s = &mut service.spec;
     if spec.external_ip {
         s.external_ips = vec!["192.0.2.1".into(), "2001:db8::1".into()];
     }
@@ -210,6 +244,7 @@ pub fn service(index: usize, spec: &ServiceSpec) -> Service {
 pub fn slices(spec: &ServiceSpec) -> BTreeMap<String, Arc<EndpointSlice>> {
     let mut slices = BTreeMap::new();
     for family in Family::ALL {
+        let mut weights = Vec::new();
         let mut slice = EndpointSlice { address_type: family.to_string(), ..EndpointSlice::default() };
         for (n, protocol) in ["TCP", "UDP", "SCTP"].into_iter().enumerate() {
             slice.ports.push(EndpointPort {
@@ -225,6 +260,7 @@ pub fn slices(spec: &ServiceSpec) -> BTreeMap<String, Arc<EndpointSlice>> {
                 Family::V4 => format!("10.244.{node}.{}", endpoint.host),
                 Family::V6 => format!("fd00:244:{node}::{}", endpoint.host),
             };
+            weights.push(format!("{address}={}", endpoint.weight));
             slice.endpoints.push(model::types::Endpoint {
                 addresses: vec![address],
                 conditions: EndpointConditions {
@@ -236,6 +272,9 @@ pub fn slices(spec: &ServiceSpec) -> BTreeMap<String, Arc<EndpointSlice>> {
                 ..model::types::Endpoint::default()
             });
         }
+        weights.sort();
+        weights.dedup_by(|a, b| a.split('=').next() == b.split('=').next());
+        slice.metadata.annotations.insert("portolan.dev/weights".into(), weights.join(","));
         slices.insert(family.to_string(), Arc::new(slice));
     }
     slices

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dataplane::{Origin, Packet, Plan, Source, Verdict, compile, route};
+use dataplane::{Local, Origin, Packet, Plan, Source, Verdict, compile, route};
 use model::Key;
 use model::snapshot::Snapshot;
 use model::types::{EndpointSlice, Node, Protocol, Service};
@@ -229,7 +229,7 @@ fn every_cell_goes_where_the_oracle_says() {
     world.lab.wait();
 
     let snapshot = world.snapshot();
-    let plan = compile(&snapshot, "node-1");
+    let plan = compile(&snapshot, &Local::new("node-1"));
     let addresses = world.addresses();
     let mut wrong = Vec::new();
     for cell in &cells {
@@ -261,6 +261,7 @@ fn check(
         destination: target.ip(),
         protocol: cell.protocol,
         port: target.port(),
+        here: cell.kind == Kind::NodePort,
     };
 
     let expected = cell.expected();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane::nftables::Dirty;
-use dataplane::{Plan, compile, compile_service};
+use dataplane::{Local, Plan, compile, compile_service};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
@@ -39,6 +39,7 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// What the core loop works on.
 pub struct Core<P> {
     state: State,
+    local: Local,
     plan: Plan,
     kernel: P,
     /// Set while the kernel refuses.
@@ -55,7 +56,8 @@ struct Refusal {
 
 impl<P: Program> Core<P> {
     pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        Self { state, plan: Plan::default(), kernel, refusal: None, metrics, health }
+        let local = Local::new(state.node_name());
+        Self { state, local, plan: Plan::default(), kernel, refusal: None, metrics, health }
     }
 
     /// Runs until every sender of updates is gone.
@@ -138,11 +140,11 @@ impl<P: Program> Core<P> {
     fn compile(&mut self, dirty: &Dirty) {
         let snapshot = self.state.snapshot();
         match dirty {
-            Dirty::All => self.plan = compile(snapshot, self.state.node_name()),
+            Dirty::All => self.plan = compile(snapshot, &self.local),
             Dirty::Services(keys) => {
                 self.plan.revision = snapshot.revision;
                 for key in keys {
-                    match compile_service(snapshot, self.state.node_name(), key) {
+                    match compile_service(snapshot, &self.local, key) {
                         Some(service) => self.plan.services.insert(key.clone(), Arc::new(service)),
                         None => self.plan.services.remove(key),
                     };

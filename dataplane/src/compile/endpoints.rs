@@ -1,12 +1,14 @@
 //! Which endpoints of a Service port a node uses: rules 1 to 3 of [`super`].
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use model::Key;
+use model::endpoints::weights;
 use model::snapshot::Snapshot;
 use model::types::{self, Protocol};
 
+use super::shares::shares;
 use crate::plan::{Endpoint, Family, MAX_ENDPOINTS};
 
 /// The node label that says in which zone it is.
@@ -18,11 +20,20 @@ pub(super) struct Chosen {
     pub cluster: Vec<Endpoint>,
     /// For the policy Local: those of this node.
     pub local: Vec<Endpoint>,
+    /// Everybody who serves, whatever topology, policies and weights say; sorted.
+    pub serving: Vec<SocketAddr>,
+    /// The addresses of this node's ready endpoints.
+    pub ready_here: Vec<IpAddr>,
 }
 
 /// One address and port as the slices have it.
 struct Listed<'a> {
-    at: Endpoint,
+    address: IpAddr,
+    port: u16,
+    /// On this node.
+    local: bool,
+    /// 0 to 100.
+    weight: u8,
     ready: bool,
     /// Serving while it terminates.
     leaving: bool,
@@ -39,13 +50,22 @@ pub(super) fn choose(
     protocol: Protocol,
 ) -> Chosen {
     let listed = list(snapshot, node, key, family, port_name, protocol);
-    let local = usable(listed.values().filter(|l| l.at.local));
-    let mut cluster = usable(listed.values());
+    // Who weighs nothing takes no new connections.
+    let takes = |l: &&Listed<'_>| l.weight > 0;
+    let local = usable(listed.values().filter(takes).filter(|l| l.local));
+    let mut cluster = usable(listed.values().filter(takes));
     let zone = snapshot.nodes.get(node).and_then(|n| n.metadata.labels.get(ZONE_LABEL));
     if let Some(near) = near(&cluster, node, zone.map(String::as_str)) {
         cluster = near;
     }
-    Chosen { cluster: finish(cluster), local: finish(local) }
+    let serving = listed.values().filter(|l| l.ready || l.leaving).map(|l| SocketAddr::new(l.address, l.port));
+    let ready_here = listed.values().filter(|l| l.local && l.ready).filter(takes).map(|l| l.address);
+    Chosen {
+        serving: serving.collect(),
+        ready_here: ready_here.collect(),
+        cluster: finish(cluster),
+        local: finish(local),
+    }
 }
 
 /// Every address and port of the family once. An endpoint that moves between slices stands in both for a while,
@@ -69,6 +89,8 @@ fn list<'a>(
         });
         // No port means every port, which cannot be translated to; kube-proxy skips it too.
         let Some(Ok(port @ 1..)) = port.and_then(|p| p.port).map(u16::try_from) else { continue };
+        // A text that cannot be read was never accepted by the server; it weighs as if it were not there.
+        let weights = slice.metadata.annotations.get(weights::WEIGHTS).and_then(|text| weights::parse(text).ok());
         for endpoint in &slice.endpoints {
             // More than one address in an endpoint has no defined meaning; everybody reads the first.
             let Some(Ok(address)) = endpoint.addresses.first().map(|a| a.parse::<IpAddr>()) else { continue };
@@ -79,8 +101,8 @@ fn list<'a>(
             let leaving =
                 endpoint.conditions.serving.unwrap_or(true) && endpoint.conditions.terminating.unwrap_or(false);
             let local = endpoint.node_name.as_deref() == Some(node);
-            let at = Endpoint { address, port, local };
-            let new = Listed { at, ready, leaving, hints: endpoint.hints.as_ref() };
+            let weight = weights.as_ref().and_then(|w| w.get(&address)).copied().unwrap_or(weights::FULL);
+            let new = Listed { address, port, local, weight, ready, leaving, hints: endpoint.hints.as_ref() };
             match all.get_mut(&(address, port)) {
                 Some(known) if rank(known) >= rank(&new) => {}
                 Some(known) => *known = new,
@@ -126,5 +148,9 @@ fn narrow<'a, 'b>(
 }
 
 fn finish(listed: Vec<&Listed<'_>>) -> Vec<Endpoint> {
-    listed.into_iter().take(MAX_ENDPOINTS).map(|l| l.at).collect()
+    let listed = &listed[..listed.len().min(MAX_ENDPOINTS)];
+    let weights: Vec<u8> = listed.iter().map(|l| l.weight).collect();
+    let endpoint =
+        |(l, share): (&&Listed<'_>, u16)| Endpoint { address: l.address, port: l.port, local: l.local, share };
+    listed.iter().zip(shares(&weights)).map(endpoint).collect()
 }

@@ -15,16 +15,20 @@ fn spec(endpoints: &[(u8, bool, State)]) -> ServiceSpec {
         affinity: None,
         node_port: false,
         external_ip: false,
+        load_balancer: None,
         foreign: false,
         families: vec![Family::V4],
-        endpoints: endpoints.iter().map(|&(host, local, state)| EndpointSpec { host, local, state }).collect(),
+        endpoints: endpoints
+            .iter()
+            .map(|&(host, local, state)| EndpointSpec { host, local, state, weight: 100 })
+            .collect(),
     }
 }
 
 fn compiled(spec: &ServiceSpec) -> ServicePlan {
     let mut cluster = Cluster::new();
     let key = cluster.set(0, Some(spec.clone()));
-    compile_service(&cluster.snapshot, NODE, &key).expect("a plan")
+    compile_service(&cluster.snapshot, &Local::new(NODE), &key).expect("a plan")
 }
 
 /// The last bytes of the endpoints that an action leads to, or what it does instead.
@@ -86,7 +90,7 @@ fn what_is_not_programmed() {
     let change = |cluster: &mut Cluster, change: &dyn Fn(&mut Service)| {
         let service = Arc::make_mut(cluster.snapshot.services.get_mut(&key).unwrap());
         change(service);
-        compile_service(&cluster.snapshot, NODE, &key)
+        compile_service(&cluster.snapshot, &Local::new(NODE), &key)
     };
     assert!(change(&mut cluster, &|_| {}).is_some());
     let foreign = change(&mut cluster, &|s| {
@@ -101,7 +105,7 @@ fn what_is_not_programmed() {
         s.spec.cluster_ips = vec!["None".into()];
     };
     assert!(change(&mut cluster, &headless).is_none());
-    assert!(compile_service(&cluster.snapshot, NODE, &Key::new("default", "none")).is_none());
+    assert!(compile_service(&cluster.snapshot, &Local::new(NODE), &Key::new("default", "none")).is_none());
 }
 
 #[test]
@@ -110,7 +114,7 @@ fn conditions_that_are_unset_mean_ready() {
     let key = cluster.set(0, Some(spec(&[(1, true, State::NotReady)])));
     let slice = Arc::make_mut(cluster.snapshot.slices.get_mut(&key).unwrap().get_mut("IPv4").unwrap());
     slice.endpoints[0].conditions = model::types::EndpointConditions::default();
-    let plan = compile_service(&cluster.snapshot, NODE, &key).unwrap();
+    let plan = compile_service(&cluster.snapshot, &Local::new(NODE), &key).unwrap();
     assert_eq!(leads(&plan, plan.frontends[0].action), "1");
 }
 
@@ -124,7 +128,7 @@ fn an_endpoint_in_two_slices_counts_once() {
     copy.endpoints.remove(1);
     copy.endpoints[0].conditions.ready = Some(true);
     slices.insert("IPv4-2".into(), Arc::new(copy));
-    let plan = compile_service(&cluster.snapshot, NODE, &key).unwrap();
+    let plan = compile_service(&cluster.snapshot, &Local::new(NODE), &key).unwrap();
     assert_eq!(leads(&plan, plan.frontends[0].action), "1 2");
 }
 
@@ -154,7 +158,7 @@ fn topology_hints() {
         for (endpoint, hint) in slice.endpoints.iter_mut().zip(&hints) {
             endpoint.hints.clone_from(hint);
         }
-        let plan = compile_service(&cluster.snapshot, NODE, &key).unwrap();
+        let plan = compile_service(&cluster.snapshot, &Local::new(NODE), &key).unwrap();
         assert_eq!(leads(&plan, plan.frontends[0].action), expected, "{hints:?}");
     }
 }
@@ -187,13 +191,92 @@ fn affinity_timeouts() {
 #[test]
 fn the_node_itself() {
     let mut cluster = Cluster::new();
-    let plan = compile_node(&cluster.snapshot, NODE);
-    let text = |list: &[IpAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(text(&plan.addresses), ["172.31.255.11", "fd00:31::11"], "loopback is not a place for node ports");
+    let plan = compile_node(&cluster.snapshot, &Local::new(NODE));
+    let text = |list: &[IpNet]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = ["172.31.255.11/32", "fd00:31::11/128"];
+    assert_eq!(text(&plan.node_port_ranges), expected, "127.0.0.1 is no address of the node in the network");
+    assert!(plan.localhost_node_ports && plan.masqueraded_clients.is_empty());
+    let told = Local {
+        node_ports: NodePortAddresses::Ranges(vec!["192.0.2.9/24".parse().unwrap()]),
+        localhost_node_ports: false,
+        cluster_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
+        ..Local::new(NODE)
+    };
+    let plan = compile_node(&cluster.snapshot, &told);
+    assert_eq!(text(&plan.node_port_ranges), ["192.0.2.0/24"]);
+    assert!(!plan.localhost_node_ports);
+    assert!(plan.masqueraded_clients.iter().any(|r| r.contains(&IpAddr::from([192, 0, 2, 1]))));
+    assert!(!plan.masqueraded_clients.iter().any(|r| r.contains(&IpAddr::from([10, 0, 2, 1]))));
     assert_eq!(plan.pod_cidrs.len(), 2);
     let node = Arc::make_mut(cluster.snapshot.nodes.get_mut(NODE).unwrap());
     node.spec.pod_cidrs.clear();
     node.spec.pod_cidr = "10.244.7.0/24".into();
-    assert_eq!(compile_node(&cluster.snapshot, NODE).pod_cidrs, ["10.244.7.0/24".parse().unwrap()]);
-    assert!(compile_node(&cluster.snapshot, "node-9").addresses.is_empty());
+    assert_eq!(compile_node(&cluster.snapshot, &Local::new(NODE)).pod_cidrs, ["10.244.7.0/24".parse().unwrap()]);
+    assert!(compile_node(&cluster.snapshot, &Local::new("node-9")).node_port_ranges.is_empty());
+}
+
+#[test]
+fn load_balancers() {
+    let mut cluster = Cluster::new();
+    let ready = [(1, true, State::Ready), (2, false, State::Ready)];
+    let balanced = ServiceSpec { load_balancer: Some(1), node_port: true, external_local: true, ..spec(&ready) };
+    let key = cluster.set(0, Some(ServiceSpec { families: vec![Family::V4, Family::V6], ..balanced }));
+    let find = |plan: &ServicePlan, address: &str| {
+        let at = At::Address(address.parse().unwrap());
+        plan.frontends.iter().find(|f| f.at == at && f.protocol == Protocol::Tcp).cloned()
+    };
+    let plan = compile_service(&cluster.snapshot, &cluster.local, &key).unwrap();
+    let v4 = find(&plan, "203.0.113.1").unwrap();
+    assert_eq!((leads(&plan, v4.action), leads(&plan, v4.inside.unwrap())), ("1".into(), "1 2".into()));
+    assert_eq!(v4.sources.as_deref(), Some(&["172.31.255.96/28".parse().unwrap()][..]));
+    // The ranges are of the other family: nobody may ask.
+    assert_eq!(find(&plan, "2001:db8:1::1").unwrap().sources.as_deref(), Some(&[][..]));
+    assert!(plan.frontends.iter().all(|f| f.sources.is_some() == (f.kind == FrontendKind::LoadBalancer)));
+
+    let mut change = |change: &dyn Fn(&mut Service)| {
+        change(Arc::make_mut(cluster.snapshot.services.get_mut(&key).unwrap()));
+        compile_service(&cluster.snapshot, &cluster.local, &key).unwrap()
+    };
+    let plan = change(&|s| s.spec.health_check_node_port = Some(32000));
+    assert_eq!(plan.health_check, Some(HealthCheck { port: 32000, local_endpoints: 1 }));
+    let plan = change(&|s| s.status.load_balancer.ingress[0].ip_mode = Some("Proxy".into()));
+    assert!(find(&plan, "203.0.113.1").is_none() && find(&plan, "2001:db8:1::1").is_some());
+    let plan = change(&|s| s.spec.type_ = "NodePort".into());
+    assert!(find(&plan, "2001:db8:1::1").is_none() && plan.health_check.is_none());
+}
+
+#[test]
+fn weights() {
+    use State::Ready;
+    let weighted = |weights: &[(u8, u8)]| {
+        let mut spec = spec(&[]);
+        spec.endpoints = weights
+            .iter()
+            .map(|&(host, weight)| EndpointSpec { host, local: host < 10, state: Ready, weight })
+            .collect();
+        spec.external_local = true;
+        let plan = compiled(&ServiceSpec { node_port: true, ..spec });
+        let pool = |local| plan.pools.iter().find(|p| p.key.protocol == Protocol::Udp && p.key.local == local);
+        let shares = |local| pool(local).map(|p| p.endpoints.iter().map(|e| e.share).collect::<Vec<_>>());
+        (shares(false), shares(true), plan.serving[0].endpoints.len())
+    };
+    // Those of the whole cluster, those of this node, and how many serve.
+    assert_eq!(weighted(&[(1, 100), (2, 100)]), (Some(vec![1, 1]), Some(vec![1, 1]), 2));
+    assert_eq!(weighted(&[(1, 100), (2, 50), (11, 10)]), (Some(vec![10, 5, 1]), Some(vec![2, 1]), 3));
+    // Weight 0 takes no new connections, and keeps those that it has.
+    assert_eq!(weighted(&[(1, 0), (11, 30)]), (Some(vec![1]), None, 2));
+    assert_eq!(weighted(&[(1, 0), (11, 0)]), (None, None, 2));
+}
+
+/// Whatever topology and policies choose, a UDP flow is only stale when its endpoint serves no more.
+#[test]
+fn who_serves() {
+    use State::{Leaving, NotReady, Ready};
+    let plan = compiled(&ServiceSpec {
+        node_port: true,
+        internal_local: true,
+        ..spec(&[(1, true, Ready), (2, false, Leaving), (3, true, NotReady), (4, false, Ready)])
+    });
+    let serving: Vec<_> = plan.serving.iter().map(|s| (s.port, s.node_port, s.endpoints.len())).collect();
+    assert_eq!(serving, [(81, 30001, 3)], "only UDP");
 }

@@ -3,7 +3,7 @@
 //! `numgen` draws below a constant of the rule, so a chain serves one number. A chain for each possible number
 //! would be far too many, and a chain for each number in use would come and go with endpoints. So there is a
 //! ladder of *classes*: 1 to 8 exactly, then two per doubling. A pool of n endpoints uses the lowest class C with
-//! C ≥ n. Its chain draws below C; a draw at or above n finds no element, which ends that rule, and the next rule
+//! C ≥ n (with weights, n is the sum of the shares: an endpoint has as many elements). Its chain draws below C; a draw at or above n finds no element, which ends that rule, and the next rule
 //! draws again. Every endpoint is as likely as the other, because misses are drawn anew and not folded in. At
 //! most a third of the draws miss, so after [`TRIES`] rules one connection in 6,561 is left; it draws below the
 //! next lower class, which cannot miss.
@@ -41,9 +41,9 @@ impl Class {
         (0..).take(LADDER.len()).map(Self)
     }
 
-    /// The lowest class that holds so many endpoints.
-    pub fn of(endpoints: usize) -> Self {
-        let index = LADDER.partition_point(|size| (*size as usize) < endpoints).min(LADDER.len() - 1);
+    /// The lowest class that holds so many slots: one for each endpoint, or more where they have weights.
+    pub fn of(slots: usize) -> Self {
+        let index = LADDER.partition_point(|size| (*size as usize) < slots).min(LADDER.len() - 1);
         Self(u8::try_from(index).unwrap_or(u8::MAX))
     }
 
@@ -123,11 +123,11 @@ pub(super) fn sticky_chain(family: Family, class: Class, seconds: u32) -> Chain 
     Chain { name: Cow::Owned(format!("sticky-{}-{seconds}s", class.size())), hook: None, comment: "", rules }
 }
 
-/// Which register holds what. The client stands before the pool and the pool before the slot, so that
-/// `client . pool` and `pool . slot` are both in a row.
+/// Which register holds what. The client stands before the pool, and the pool before the slot that is drawn and, once
+/// it is known, the endpoint's id, so that `client . pool`, `pool . slot` and `pool . id` are each in a row.
 struct Regs {
     pool: Reg,
-    slot: Reg,
+    /// The slot first, then the id.
     id: Reg,
     address: Reg,
     port: Reg,
@@ -140,12 +140,11 @@ impl Regs {
         let words = address_words(family);
         Self {
             pool: Reg(words),
-            slot: Reg(words + 1),
-            id: Reg(words + 2),
-            address: Reg(words + 3),
-            port: Reg(2 * words + 3),
-            zero: Reg(2 * words + 4),
-            word: Reg(2 * words + 5),
+            id: Reg(words + 1),
+            address: Reg(words + 2),
+            port: Reg(2 * words + 2),
+            zero: Reg(2 * words + 3),
+            word: Reg(2 * words + 4),
         }
     }
 
@@ -156,7 +155,7 @@ impl Regs {
             exprs.push(Expr::Load(Field::Source, KEY));
         }
         exprs.extend(self.load_pool());
-        exprs.push(Expr::Random { modulus: below, to: self.slot });
+        exprs.push(Expr::Random { modulus: below, to: self.id });
         exprs.push(Expr::Lookup { map: Set::Draws.name(), key: self.pool, to: self.id });
         exprs.extend(self.find_endpoint());
         if let Some(seconds) = sticky_seconds {
@@ -182,7 +181,7 @@ impl Regs {
             Expr::SetMeta(Meta::Priority, self.id),
             Expr::LoadMeta(Meta::Priority, self.id),
             Expr::SetMeta(Meta::Priority, self.word),
-            Expr::Lookup { map: Set::Endpoints.name(), key: self.id, to: self.address },
+            Expr::Lookup { map: Set::Endpoints.name(), key: self.pool, to: self.address },
         ]
     }
 

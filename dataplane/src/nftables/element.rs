@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use model::Key;
 use model::types::Protocol;
 
 use super::balancer::Class;
 use super::expr::{DATA_VALUE, LIST_ELEM, Verdict};
 use super::netlink::Writer;
-use super::set::Set;
+use super::set::{Set, comment};
 use super::word;
 use crate::plan::{At, Family};
 
@@ -23,6 +25,20 @@ pub enum Element {
         protocol: Protocol,
         port: u16,
         word: u32,
+        /// The Service, which stands beside the element as its comment.
+        owner: Arc<Key>,
+    },
+    /// In `guards`.
+    Guard {
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+        guard: u32,
+    },
+    /// In `allowed`.
+    Allowed {
+        guard: u32,
+        net: IpNet,
     },
     /// In `masqueraded` or `masqueraded-node-ports`.
     Masqueraded {
@@ -37,7 +53,9 @@ pub enum Element {
         slot: u32,
         id: u32,
     },
+    /// `pool` as it stands in a word.
     Endpoint {
+        pool: u32,
         id: u32,
         address: IpAddr,
         port: u16,
@@ -63,6 +81,8 @@ pub enum Element {
 const KEY: u16 = 1;
 const DATA: u16 = 2;
 const FLAGS: u16 = 3;
+const USER_DATA: u16 = 6;
+const KEY_END: u16 = 10;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
 
@@ -71,8 +91,10 @@ impl Element {
         match self {
             Self::Frontend { at, .. } | Self::Masqueraded { at, .. } => at.family(),
             Self::Draw { family, .. } | Self::Balancer { family, .. } => *family,
-            Self::Endpoint { address, .. } | Self::Address { address, .. } => Family::of(*address),
-            Self::Range { net, .. } => Family::of(net.addr()),
+            Self::Endpoint { address, .. } | Self::Address { address, .. } | Self::Guard { address, .. } => {
+                Family::of(*address)
+            }
+            Self::Range { net, .. } | Self::Allowed { net, .. } => Family::of(net.addr()),
         }
     }
 
@@ -88,6 +110,8 @@ impl Element {
             Self::Endpoint { .. } => Set::Endpoints,
             Self::Address { set, .. } | Self::Range { set, .. } => *set,
             Self::Balancer { .. } => Set::Balancers,
+            Self::Guard { .. } => Set::Guards,
+            Self::Allowed { .. } => Set::Allowed,
         }
     }
 
@@ -105,7 +129,19 @@ impl Element {
                 out.extend_from_slice(&pool.to_ne_bytes());
                 out.extend_from_slice(&slot.to_ne_bytes());
             }
-            Self::Endpoint { id, .. } => out.extend_from_slice(&id.to_ne_bytes()),
+            Self::Guard { address, protocol, port, .. } => {
+                push_address(out, *address);
+                out.extend_from_slice(&[protocol.number(), 0, 0, 0]);
+                push_port(out, *port);
+            }
+            Self::Allowed { guard, net } => {
+                out.extend_from_slice(&guard.to_be_bytes());
+                push_address(out, net.network());
+            }
+            Self::Endpoint { pool, id, .. } => {
+                out.extend_from_slice(&pool.to_ne_bytes());
+                out.extend_from_slice(&id.to_ne_bytes());
+            }
             Self::Address { set, address } => {
                 push_address(out, *address);
                 if *set == Set::Hairpin {
@@ -122,11 +158,16 @@ impl Element {
         match self {
             Self::Frontend { word, .. } => out.extend_from_slice(&word.to_ne_bytes()),
             Self::Draw { id, .. } => out.extend_from_slice(&id.to_ne_bytes()),
+            Self::Guard { guard, .. } => out.extend_from_slice(&guard.to_be_bytes()),
             Self::Endpoint { address, port, .. } => {
                 push_address(out, *address);
                 push_port(out, *port);
             }
-            Self::Masqueraded { .. } | Self::Address { .. } | Self::Range { .. } | Self::Balancer { .. } => {}
+            Self::Masqueraded { .. }
+            | Self::Address { .. }
+            | Self::Range { .. }
+            | Self::Allowed { .. }
+            | Self::Balancer { .. } => {}
         }
     }
 
@@ -138,13 +179,25 @@ impl Element {
         self.value(scratch);
         writer.nest(LIST_ELEM, |w| {
             w.nest(KEY, |w| w.bytes(DATA_VALUE, &scratch[..key_end]));
+            if let Self::Allowed { guard, net } = self {
+                scratch.clear();
+                scratch.extend_from_slice(&guard.to_be_bytes());
+                push_address(scratch, net.broadcast());
+                w.nest(KEY_END, |w| w.bytes(DATA_VALUE, scratch));
+            }
             if with_data {
                 match self {
                     Self::Balancer { chain, .. } => {
                         w.nest(DATA, |w| Verdict::Goto(chain.to_string().into()).encode(w));
                     }
+                    Self::Allowed { .. } => {}
                     _ if key_end < scratch.len() => w.nest(DATA, |w| w.bytes(DATA_VALUE, &scratch[key_end..])),
                     _ => {}
+                }
+                if let Self::Frontend { owner, .. } = self {
+                    scratch.clear();
+                    comment(scratch, 0, &format!("{}/{}", owner.namespace, owner.name));
+                    w.bytes(USER_DATA, scratch);
                 }
             }
         });
@@ -226,10 +279,21 @@ impl fmt::Display for Element {
                     write!(f, "{address} . ")?;
                 }
                 write!(f, "{} . {port}", protocol_name(*protocol))?;
-                if let Self::Frontend { word, .. } = self { write!(f, " : {}", Word(*word)) } else { Ok(()) }
+                match self {
+                    Self::Frontend { word, owner, .. } => {
+                        write!(f, " : {}  # {}/{}", Word(*word), owner.namespace, owner.name)
+                    }
+                    _ => Ok(()),
+                }
             }
-            Self::Draw { pool, slot, id, .. } => write!(f, "{} . {slot} : #{id}", pool / word::POOL_STEP),
-            Self::Endpoint { id, address, port } => write!(f, "#{id} : {address} . {port}"),
+            Self::Guard { address, protocol, port, guard } => {
+                write!(f, "{address} . {} . {port} : guard {guard}", protocol_name(*protocol))
+            }
+            Self::Allowed { guard, net } => write!(f, "guard {guard} . {net}"),
+            Self::Draw { pool, slot, id, .. } => write!(f, "{} . {slot} : #{id:08x}", pool / word::POOL_STEP),
+            Self::Endpoint { pool, id, address, port } => {
+                write!(f, "{} . #{id:08x} : {address} . {port}", pool / word::POOL_STEP)
+            }
             Self::Address { set: Set::Hairpin, address } => write!(f, "{address} . {address}"),
             Self::Address { address, .. } => write!(f, "{address}"),
             Self::Range { net, .. } => write!(f, "{net}"),

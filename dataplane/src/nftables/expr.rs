@@ -35,7 +35,12 @@ pub enum Meta {
     /// `skb->priority`, which carries the word from rule to rule (see [`super::layout`]).
     Priority,
     Protocol,
+    /// The index of the interface that it came in by; that of `lo` is always [`LOOPBACK_INDEX`].
+    InputInterface,
 }
+
+/// `LOOPBACK_IFINDEX`.
+pub const LOOPBACK_INDEX: u32 = 1;
 
 /// What conntrack knows of the packet's connection. Addresses and ports are those of the original direction:
 /// what the client asked for.
@@ -58,6 +63,8 @@ pub enum Verdict {
     Drop,
     Return,
     Goto(Cow<'static, str>),
+    /// Like `Goto`, and comes back where the chain ends or returns.
+    Jump(Cow<'static, str>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,6 +295,10 @@ impl Verdict {
                 w.u32(VERDICT_CODE, u32::from_ne_bytes((-4i32).to_ne_bytes()));
                 w.text(VERDICT_CHAIN, chain);
             }
+            Self::Jump(chain) => {
+                w.u32(VERDICT_CODE, u32::from_ne_bytes((-3i32).to_ne_bytes()));
+                w.text(VERDICT_CHAIN, chain);
+            }
         });
     }
 }
@@ -310,7 +321,16 @@ impl Meta {
     fn number(self) -> u32 {
         match self {
             Self::Priority => 2,
+            Self::InputInterface => 4,
             Self::Protocol => 16,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Priority => "priority",
+            Self::InputInterface => "iif",
+            Self::Protocol => "l4proto",
         }
     }
 }
@@ -344,10 +364,8 @@ impl fmt::Display for Expr {
                     Field::DestinationPort => "dport",
                 }
             ),
-            Self::LoadMeta(Meta::Priority, to) => write!(f, "{to} = priority"),
-            Self::LoadMeta(Meta::Protocol, to) => write!(f, "{to} = l4proto"),
-            Self::SetMeta(Meta::Priority, from) => write!(f, "priority = {from}"),
-            Self::SetMeta(Meta::Protocol, from) => write!(f, "l4proto = {from}"),
+            Self::LoadMeta(key, to) => write!(f, "{to} = {}", key.name()),
+            Self::SetMeta(key, from) => write!(f, "{} = {from}", key.name()),
             Self::LoadCt(key, to) => write!(
                 f,
                 "{to} = ct {}",
@@ -379,6 +397,7 @@ impl fmt::Display for Expr {
             Self::Verdict(Verdict::Drop) => f.write_str("drop"),
             Self::Verdict(Verdict::Return) => f.write_str("return"),
             Self::Verdict(Verdict::Goto(chain)) => write!(f, "goto {chain}"),
+            Self::Verdict(Verdict::Jump(chain)) => write!(f, "jump {chain}"),
         }
     }
 }

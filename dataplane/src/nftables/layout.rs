@@ -4,6 +4,8 @@
 //! way of a connection's first packet (NAT hooks see no other):
 //!
 //! ```text
+//! prerouting, output ─▶ frontend in guards? ─▶ guard ─▶ client in allowed? else drop
+//!      │
 //! prerouting ─▶ source in local-clients? ─yes─▶ inside ─(services-inside, node-ports-inside)─┐
 //!      └──────────────────no────────────────────┐   └─no override─┐                          │
 //! output ─▶ inside                              ▼                 ▼                          ▼
@@ -13,6 +15,7 @@
 //!                                               └ rest of the service CIDRs: drop             ├▶ discard
 //!                                                                                             ├▶ pick-N ─▶ dnat
 //! postrouting ─▶ was dnat'ed? ─▶ source ─▶ masquerade, or keep the client's address           └▶ sticky-N-T
+//! input ─▶ not from lo, and to or from a loopback address: drop, unless it is an answer
 //! ```
 //!
 //! - A frontend leads to a *word* ([`word`]): a pool, and an *action* that the small map `balancers` turns into a
@@ -25,11 +28,15 @@
 //!   use so, belongs to policy routing and VPNs; the priority of a packet that has come in from a device is 0,
 //!   and 0 is what it is set back to. (A process that gave its socket a priority loses it for the first packet.)
 //! - The masquerade decision needs no mark either: postrouting asks conntrack what the client asked for.
+//! - Node ports on loopback addresses need `route_localnet`: without it the kernel drops what leaves for, and returns
+//!   from, another machine with such an address in its connection. With it alone, a neighbour on the wire could reach what
+//!   listens on 127.0.0.1. So `input` drops what the kernel would have dropped. Only packets for this machine pass there.
+//!   IPv6 needs neither: its stack looks at addresses before they are translated.
 
 use std::borrow::Cow;
 
 use super::balancer;
-use super::expr::{Ct, Expr, Fib, Field, Meta, Reg, Reject, Verdict};
+use super::expr::{Ct, Expr, Fib, Field, LOOPBACK_INDEX, Meta, Reg, Reject, Verdict};
 use super::set::Set;
 use super::word;
 use crate::plan::Family;
@@ -43,6 +50,9 @@ const LOCAL: u32 = 2;
 /// `IPS_DST_NAT`: the connection's destination was changed.
 const DNAT: u32 = 1 << 5;
 const TCP: u8 = 6;
+/// The first byte of 127.0.0.0/8, where a register holds an address.
+const FIRST_BYTE: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
+const LOOPBACK_BYTE: u32 = u32::from_ne_bytes([127, 0, 0, 0]);
 
 /// A chain with its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +63,12 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Where a base chain of type `nat` is called.
+/// Where a base chain is called: `input` with every packet for this machine, the others, which translate addresses,
+/// with the first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     Prerouting,
+    Input,
     Output,
     Postrouting,
 }
@@ -68,13 +80,19 @@ pub struct Rule {
 }
 
 impl Hook {
-    /// The kernel's number and the priority: `dstnat` and `srcnat`.
+    /// The kernel's number and the priority: `dstnat`, `srcnat`, and just before `filter`.
     pub fn number_and_priority(self) -> (u32, i32) {
         match self {
             Self::Prerouting => (0, -100),
+            Self::Input => (1, -10),
             Self::Output => (3, -100),
             Self::Postrouting => (4, 100),
         }
+    }
+
+    /// The type of the chain.
+    pub fn kind(self) -> &'static str {
+        if self == Self::Input { "filter" } else { "nat" }
     }
 }
 
@@ -93,6 +111,8 @@ pub fn chains(family: Family) -> Vec<Chain> {
             "prerouting",
             Hook::Prerouting,
             vec![
+                rule("nobody else's", destination_in(Set::Loopback, Expr::Verdict(Verdict::Return))),
+                rule("source ranges", look_up_guard(family)),
                 rule(
                     "clients on this node",
                     vec![Expr::Load(Field::Source, KEY), Expr::In(Set::LocalClients.name(), KEY), goto("inside")],
@@ -100,7 +120,11 @@ pub fn chains(family: Family) -> Vec<Chain> {
                 rule("", vec![goto("outside")]),
             ],
         ),
-        base("output", Hook::Output, vec![rule("", vec![goto("inside")])]),
+        base(
+            "output",
+            Hook::Output,
+            vec![rule("source ranges", look_up_guard(family)), rule("", vec![goto("inside")])],
+        ),
         base(
             "postrouting",
             Hook::Postrouting,
@@ -108,6 +132,24 @@ pub fn chains(family: Family) -> Vec<Chain> {
                 "",
                 vec![Expr::LoadCt(Ct::Status, KEY), Expr::And(KEY, DNAT), Expr::Differs(KEY, 0), goto("source")],
             )],
+        ),
+        chain(
+            "guard",
+            "may this client ask?",
+            vec![
+                rule(
+                    "",
+                    vec![
+                        Expr::LoadMeta(Meta::Priority, KEY),
+                        Expr::Load(Field::Source, Reg(KEY.0 + 1)),
+                        Expr::In(Set::Allowed.name(), KEY),
+                        Expr::Set(WORD, 0),
+                        Expr::SetMeta(Meta::Priority, WORD),
+                        Expr::Verdict(Verdict::Return),
+                    ],
+                ),
+                rule("", vec![Expr::Verdict(Verdict::Drop)]),
+            ],
         ),
         chain(
             "inside",
@@ -166,8 +208,38 @@ pub fn chains(family: Family) -> Vec<Chain> {
         ),
         source(family),
     ];
+    if family == Family::V4 {
+        chains.push(input());
+    }
     chains.extend(balancer::plain_chains(family));
     chains
+}
+
+/// What the kernel does of itself while `route_localnet` is off.
+fn input() -> Chain {
+    let loopback =
+        |field: Field| [Expr::Load(field, KEY), Expr::And(KEY, FIRST_BYTE), Expr::Equals(KEY, LOOPBACK_BYTE)];
+    let drop = || Expr::Verdict(Verdict::Drop);
+    let mut from = loopback(Field::Source).to_vec();
+    from.push(drop());
+    let mut to = loopback(Field::Destination).to_vec();
+    to.extend([Expr::LoadCt(Ct::Status, KEY), Expr::And(KEY, DNAT), Expr::Equals(KEY, 0), drop()]);
+    base(
+        "input",
+        Hook::Input,
+        vec![
+            rule(
+                "",
+                vec![
+                    Expr::LoadMeta(Meta::InputInterface, KEY),
+                    Expr::Equals(KEY, LOOPBACK_INDEX),
+                    Expr::Verdict(Verdict::Return),
+                ],
+            ),
+            rule("nobody out there has such an address", from),
+            rule("nor asks one, but for the answers of node ports", to),
+        ],
+    )
 }
 
 /// Who keeps its address. An answer passes through this node if the client or the endpoint is here; else only if
@@ -184,10 +256,21 @@ fn source(family: Family) -> Chain {
     let mut node_port = vec![Expr::LoadCt(Ct::Destination, KEY), Expr::In(Set::NodeAddresses.name(), KEY)];
     node_port.extend(asked_for(KEY));
     node_port.extend([Expr::In(Set::MasqueradedNodePorts.name(), KEY), Expr::Masquerade]);
+    let stranger = vec![
+        Expr::LoadCt(Ct::Destination, KEY),
+        Expr::In(Set::ClusterIps.name(), KEY),
+        Expr::Load(Field::Source, KEY),
+        Expr::In(Set::MasqueradedClients.name(), KEY),
+        Expr::Masquerade,
+    ];
     chain(
         "source",
         "whose address the endpoint sees",
         vec![
+            rule(
+                "nobody could answer it",
+                vec![Expr::Load(Field::Source, KEY), Expr::In(Set::Loopback.name(), KEY), Expr::Masquerade],
+            ),
             rule(
                 "the node itself",
                 vec![Expr::LoadFib(Fib::Source, KEY), Expr::Equals(KEY, LOCAL), Expr::Verdict(Verdict::Return)],
@@ -220,6 +303,7 @@ fn source(family: Family) -> Chain {
             ),
             rule("", service),
             rule("", node_port),
+            rule("a stranger to the cluster", stranger),
         ],
     )
 }
@@ -230,15 +314,34 @@ pub(super) const KEY: Reg = Reg(0);
 const WORD: Reg = Reg(8);
 
 fn look_up_service(family: Family, map: Set) -> Vec<Expr> {
+    let mut exprs = service_key(family);
+    exprs.extend([
+        Expr::Lookup { map: map.name(), key: KEY, to: WORD },
+        Expr::SetMeta(Meta::Priority, WORD),
+        goto("balance"),
+    ]);
+    exprs
+}
+
+/// Destination, protocol and port.
+fn service_key(family: Family) -> Vec<Expr> {
     let next = address_words(family);
     vec![
         Expr::Load(Field::Destination, KEY),
         Expr::LoadMeta(Meta::Protocol, Reg(next)),
         Expr::Load(Field::DestinationPort, Reg(next + 1)),
-        Expr::Lookup { map: map.name(), key: KEY, to: WORD },
-        Expr::SetMeta(Meta::Priority, WORD),
-        goto("balance"),
     ]
+}
+
+/// Puts the frontend's guard, if it has one, where `guard` finds it.
+fn look_up_guard(family: Family) -> Vec<Expr> {
+    let mut exprs = service_key(family);
+    exprs.extend([
+        Expr::Lookup { map: Set::Guards.name(), key: KEY, to: WORD },
+        Expr::SetMeta(Meta::Priority, WORD),
+        Expr::Verdict(Verdict::Jump(Cow::Borrowed("guard"))),
+    ]);
+    exprs
 }
 
 fn look_up_node_port(map: Set) -> Vec<Expr> {

@@ -115,7 +115,7 @@ fn add_chain(batch: &mut Batch, family: Family, chain: &Chain) {
             });
             // NF_ACCEPT
             w.u32(5, 1);
-            w.text(7, "nat");
+            w.text(7, hook.kind());
         }
         user_comment(w, 12, chain.comment);
     });

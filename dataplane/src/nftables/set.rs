@@ -13,13 +13,17 @@ pub enum Set {
     Affinity,
     Balancers,
     Hairpin,
+    Loopback,
     NodeAddresses,
     LocalClients,
+    MasqueradedClients,
     ServiceCidrs,
     OtherProxies,
     ClusterIps,
     Masqueraded,
     MasqueradedNodePorts,
+    Allowed,
+    Guards,
     Services,
     NodePorts,
     ServicesInside,
@@ -34,6 +38,8 @@ pub enum Type {
     Port,
     /// A number of 32 bits in the host's order (nft's `mark`).
     Number,
+    /// The same in the network's order, which is that of ranges.
+    Ordered,
 }
 
 /// What a map's keys lead to.
@@ -59,7 +65,7 @@ pub struct Spec {
 pub enum Kind {
     /// Written by us.
     Plain,
-    /// Ranges, written by us.
+    /// Ranges, written by us. Of a key with several parts each has its range.
     Interval,
     /// Written by the packet path, with timeouts; at most so many elements.
     Dynamic { size: u32 },
@@ -70,12 +76,18 @@ pub enum Kind {
 const AFFINITY_SIZE: u32 = 262_144;
 
 /// How many sets a table has.
-pub const COUNT: usize = 16;
+pub const COUNT: usize = 20;
 
-use Type::{Address, Number, Port, Protocol};
+use Type::{Address, Number, Ordered, Port, Protocol};
 
 const SPECS: [Spec; COUNT] = [
-    spec(Set::Endpoints, "endpoints", &[Number], Data::Value(&[Address, Port]), "endpoint id : where it is"),
+    spec(
+        Set::Endpoints,
+        "endpoints",
+        &[Number, Number],
+        Data::Value(&[Address, Port]),
+        "pool . endpoint id : where it is",
+    ),
     spec(Set::Draws, "draws", &[Number, Number], Data::Value(&[Number]), "pool . slot : endpoint id"),
     Spec {
         kind: Kind::Dynamic { size: AFFINITY_SIZE },
@@ -83,10 +95,27 @@ const SPECS: [Spec; COUNT] = [
     },
     spec(Set::Balancers, "balancers", &[Number], Data::Verdict, "action : chain"),
     spec(Set::Hairpin, "hairpin", &[Address, Address], Data::None, "endpoints on this node, each with itself"),
-    spec(Set::NodeAddresses, "node-addresses", &[Address], Data::None, "where node ports answer"),
+    Spec {
+        kind: Kind::Interval,
+        ..spec(Set::Loopback, "loopback", &[Address], Data::None, "where node ports answer to the node itself")
+    },
+    Spec {
+        kind: Kind::Interval,
+        ..spec(Set::NodeAddresses, "node-addresses", &[Address], Data::None, "where node ports answer")
+    },
     Spec {
         kind: Kind::Interval,
         ..spec(Set::LocalClients, "local-clients", &[Address], Data::None, "pods of this node")
+    },
+    Spec {
+        kind: Kind::Interval,
+        ..spec(
+            Set::MasqueradedClients,
+            "masqueraded-clients",
+            &[Address],
+            Data::None,
+            "hidden from endpoints of a ClusterIP on other nodes",
+        )
     },
     Spec {
         kind: Kind::Interval,
@@ -102,6 +131,11 @@ const SPECS: [Spec; COUNT] = [
         Data::None,
         "node ports that hide the client",
     ),
+    Spec {
+        kind: Kind::Interval,
+        ..spec(Set::Allowed, "allowed", &[Ordered, Address], Data::None, "guard . client that may pass")
+    },
+    spec(Set::Guards, "guards", SERVICE, Data::Value(&[Ordered]), "frontend with source ranges : guard"),
     spec(Set::Services, "services", SERVICE, Data::Value(&[Number]), "address and port : word"),
     spec(Set::NodePorts, "node-ports", &[Protocol, Port], Data::Value(&[Number]), "node port : word"),
     spec(Set::ServicesInside, "services-inside", SERVICE, Data::Value(&[Number]), "the same for clients on this node"),
@@ -122,6 +156,7 @@ const fn spec(set: Set, name: &'static str, key: &'static [Type], data: Data, co
 
 // NFT_SET_*
 const INTERVAL: u32 = 0x4;
+const CONCAT: u32 = 0x80;
 const MAP: u32 = 0x8;
 const TIMEOUT: u32 = 0x10;
 const EVAL: u32 = 0x20;
@@ -149,7 +184,7 @@ impl Type {
             (Self::Address, Family::V6) => 8,
             (Self::Protocol, _) => 12,
             (Self::Port, _) => 13,
-            (Self::Number, _) => 19,
+            (Self::Number | Self::Ordered, _) => 19,
         }
     }
 
@@ -176,6 +211,7 @@ impl Spec {
         let map = if self.data == Data::None { 0 } else { MAP };
         map | match self.kind {
             Kind::Plain => 0,
+            Kind::Interval if self.key.len() > 1 => INTERVAL | CONCAT,
             Kind::Interval => INTERVAL,
             Kind::Dynamic { .. } => TIMEOUT | EVAL,
         }
@@ -197,8 +233,13 @@ impl Spec {
             }
             Data::Verdict => w.u32(6, VERDICT),
         }
-        if let Kind::Dynamic { size } = self.kind {
-            w.nest(9, |w| w.u32(1, size));
+        match self.kind {
+            Kind::Dynamic { size } => w.nest(9, |w| w.u32(1, size)),
+            // NFTA_SET_DESC_CONCAT: the length of each part.
+            Kind::Interval if self.key.len() > 1 => w.nest(9, |w| {
+                w.nest(2, |w| self.key.iter().for_each(|part| w.nest(1, |w| w.u32(1, part.bytes(family)))));
+            }),
+            Kind::Plain | Kind::Interval => {}
         }
         w.u32(10, id);
         w.bytes(13, &self.user_data());
@@ -209,14 +250,17 @@ impl Spec {
         total_bytes(self.key, family)
     }
 
-    /// What nft keeps for itself: byte orders (1 is the host's) of keys and data, and the comment.
+    /// What nft keeps for itself: byte orders (1 is the host's, 2 the network's) of keys and data, and the comment.
     fn user_data(&self) -> Vec<u8> {
         let mut data = Vec::new();
         let mut order = |kind: u8, types: &[Type]| {
-            if types == [Number] {
-                data.extend_from_slice(&[kind, 4]);
-                data.extend_from_slice(&1u32.to_ne_bytes());
-            }
+            let order: u32 = match types {
+                [Number] => 1,
+                [Ordered] => 2,
+                _ => return,
+            };
+            data.extend_from_slice(&[kind, 4]);
+            data.extend_from_slice(&order.to_ne_bytes());
         };
         order(0, self.key);
         if let Data::Value(types) = self.data {

@@ -4,15 +4,16 @@
 //! the plan that is programmed (shared with whoever made it) and which number and slot each endpoint has; the
 //! elements themselves follow from that.
 //!
-//! Invariants, tested in `tests.rs`: slots of a pool are 0 to n-1; an endpoint's id is never given out twice in the
-//! life of a table, so that what a sticky client remembers never leads to a stranger; a pool's number may come
-//! back, but not in the batch that freed it.
+//! Invariants, tested in `tests.rs`: slots of a pool are 0 to n-1; what a sticky client remembers never leads to a
+//! stranger, because an endpoint is found by its pool and its id together; a pool's number may come back, but not in the
+//! batch that freed it. Numbers and ids are hashes of what they stand for ([`hash`]), so a table that is written anew
+//! understands what clients of the former remember.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 use model::types::Protocol;
 use model::{Key, Revision};
 
@@ -22,22 +23,25 @@ use super::changes::Changes;
 use super::element::Element;
 use super::set::Set;
 use super::word;
+use crate::compile::disjoint;
 use crate::plan::{Action, At, Family, NodePlan, Plan, Pool, PoolKey, ServicePlan};
 
 mod claims;
+mod hash;
 mod slots;
 
-use claims::{Claim, Claims, Counts, Words};
+use claims::{Claim, Claims, Counts, Guards, Words};
 use slots::Slots;
 
 /// More than the tables can number. A rebuild starts counting anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exhausted {
-    #[error("there are more than {max} pools of endpoints", max = word::POOL_MASK / word::POOL_STEP)]
+    #[error("there are more than {MAX_POOLS} pools of endpoints")]
     Pools,
-    #[error("more than {max} endpoints have come and gone", max = u32::MAX)]
-    EndpointIds,
 }
+
+/// How many pools the tables can tell apart: half of what a word can name, so that a free number is found at once.
+const MAX_POOLS: usize = (word::POOL_MASK / word::POOL_STEP / 2) as usize;
 
 /// The state of both tables.
 pub struct Shadow {
@@ -45,6 +49,7 @@ pub struct Shadow {
     node: NodePlan,
     services: BTreeMap<Arc<Key>, Programmed>,
     claims: Claims,
+    guards: Guards,
     cluster_ips: Counts,
     other_proxies: Counts,
     hairpin: Counts,
@@ -66,29 +71,32 @@ struct ProgrammedPool {
     slots: Slots,
 }
 
-/// Numbers given out.
+/// The numbers of pools.
 #[derive(Default)]
 struct Numbers {
-    last_pool: u32,
-    /// Freed in earlier batches; the oldest is taken first.
-    free_pools: VecDeque<u32>,
+    /// In use, or freed in this batch.
+    taken: HashSet<u32>,
     /// Freed in this batch.
-    freed_pools: Vec<u32>,
-    last_endpoint: u32,
+    freed: Vec<u32>,
 }
 
 impl Numbers {
-    fn pool(&mut self) -> Result<u32, Exhausted> {
-        if let Some(number) = self.free_pools.pop_front() {
-            return Ok(number);
+    fn pool(&mut self, service: &Key, key: PoolKey) -> Result<u32, Exhausted> {
+        if self.taken.len() >= MAX_POOLS {
+            return Err(Exhausted::Pools);
         }
-        self.last_pool = self.last_pool.checked_add(word::POOL_STEP).ok_or(Exhausted::Pools)?;
-        Ok(self.last_pool)
+        let mut number = hash::pool(service, key) & word::POOL_MASK;
+        // 0 is no pool: a word without one is told apart at a glance.
+        while number == 0 || !self.taken.insert(number) {
+            number = number.wrapping_add(word::POOL_STEP);
+        }
+        Ok(number)
     }
 
-    fn endpoint(&mut self) -> Result<u32, Exhausted> {
-        self.last_endpoint = self.last_endpoint.checked_add(1).ok_or(Exhausted::EndpointIds)?;
-        Ok(self.last_endpoint)
+    fn settle(&mut self) {
+        for number in self.freed.drain(..) {
+            self.taken.remove(&number);
+        }
     }
 }
 
@@ -100,6 +108,7 @@ impl Default for Shadow {
             node: NodePlan::default(),
             services: BTreeMap::new(),
             claims: Claims::default(),
+            guards: Guards::default(),
             cluster_ips: Counts::new(Set::ClusterIps),
             other_proxies: Counts::new(Set::OtherProxies),
             hairpin: Counts::new(Set::Hairpin),
@@ -144,7 +153,8 @@ impl Shadow {
         self.cluster_ips.settle(&mut changes);
         self.other_proxies.settle(&mut changes);
         self.hairpin.settle(&mut changes);
-        self.numbers.free_pools.extend(self.numbers.freed_pools.drain(..));
+        self.guards.settle(&mut changes);
+        self.numbers.settle();
         self.revision = plan.revision;
         Ok(changes)
     }
@@ -153,16 +163,8 @@ impl Shadow {
         if self.node == *new {
             return;
         }
-        let addresses = |plan: &NodePlan| -> BTreeSet<IpAddr> { plan.addresses.iter().copied().collect() };
-        difference(&addresses(&self.node), &addresses(new), changes, |address| Element::Address {
-            set: Set::NodeAddresses,
-            address,
-        });
-        for (set, old, new) in [
-            (Set::LocalClients, &self.node.pod_cidrs, &new.pod_cidrs),
-            (Set::ServiceCidrs, &self.node.service_cidrs, &new.service_cidrs),
-        ] {
-            difference(&disjoint(old), &disjoint(new), changes, |net| Element::Range { set, net });
+        for set in [Set::Loopback, Set::NodeAddresses, Set::LocalClients, Set::MasqueradedClients, Set::ServiceCidrs] {
+            difference(&ranges(&self.node, set), &ranges(new, set), changes, |net| Element::Range { set, net });
         }
         self.node = new.clone();
     }
@@ -192,7 +194,7 @@ impl Shadow {
         let mut pools = Vec::new();
         for pool in new.map_or(&[][..], |n| n.pools.as_slice()) {
             let before = old_plan.as_ref().and_then(|p| p.pool(pool.key)).zip(old_pools.remove(&pool.key));
-            pools.push(self.update_pool(pool, before, changes)?);
+            pools.push(self.update_pool(&owner, pool, before, changes)?);
         }
         for (key, programmed) in old_pools {
             if let Some(pool) = old_plan.as_ref().and_then(|p| p.pool(key)) {
@@ -206,6 +208,7 @@ impl Shadow {
         }
         for frontend in old_plan.iter().flat_map(|p| &p.frontends) {
             self.claims.release((frontend.at, frontend.protocol, frontend.port), &owner);
+            frontend.sources.iter().for_each(|sources| self.guards.release(sources));
         }
         let Some(new) = new else { return Ok(()) };
         for address in &new.addresses {
@@ -217,6 +220,7 @@ impl Shadow {
                 everybody: word(frontend.action),
                 inside: frontend.inside.map(word),
                 masquerade: matches!(frontend.action, Action::Balance { masquerade: true, .. }),
+                guard: frontend.sources.as_ref().map(|sources| self.guards.take(sources)),
             };
             let place = (frontend.at, frontend.protocol, frontend.port);
             self.claims.claim(place, Claim { owner: owner.clone(), words });
@@ -227,13 +231,17 @@ impl Shadow {
 
     fn update_pool(
         &mut self,
+        owner: &Key,
         new: &Pool,
         before: Option<(&Pool, ProgrammedPool)>,
         changes: &mut Changes,
     ) -> Result<ProgrammedPool, Exhausted> {
         let (old, mut pool) = match before {
             Some((old, pool)) => (old.endpoints.as_slice(), pool),
-            None => (&[][..], ProgrammedPool { number: self.numbers.pool()?, action: 0, slots: Slots::default() }),
+            None => {
+                let number = self.numbers.pool(owner, new.key)?;
+                (&[][..], ProgrammedPool { number, action: 0, slots: Slots::default() })
+            }
         };
         for endpoint in old.iter().filter(|e| e.local) {
             self.hairpin.drop_one(endpoint.address);
@@ -241,9 +249,8 @@ impl Shadow {
         for endpoint in new.endpoints.iter().filter(|e| e.local) {
             self.hairpin.add_one(endpoint.address);
         }
-        let numbers = &mut self.numbers;
-        pool.slots.update(pool.number, old, &new.endpoints, || numbers.endpoint(), changes)?;
-        pool.action = self.action(new, changes);
+        pool.slots.update(pool.number, old, &new.endpoints, changes);
+        pool.action = self.action(new, pool.slots.len(), changes);
         Ok(pool)
     }
 
@@ -252,12 +259,12 @@ impl Shadow {
             self.hairpin.drop_one(endpoint.address);
         }
         pool.slots.clear(pool.number, &old.endpoints, changes);
-        self.numbers.freed_pools.push(pool.number);
+        self.numbers.freed.push(pool.number);
     }
 
     /// What a word says about a pool; makes the chain for it if there is none yet.
-    fn action(&mut self, pool: &Pool, changes: &mut Changes) -> u32 {
-        let class = Class::of(pool.endpoints.len());
+    fn action(&mut self, pool: &Pool, slots: usize, changes: &mut Changes) -> u32 {
+        let class = Class::of(slots);
         let Some(seconds) = pool.affinity_seconds else { return class.action() };
         let family = pool.key.family;
         if let Some(action) = self.sticky.get(&(family, class, seconds)) {
@@ -290,12 +297,21 @@ fn word_of(action: Action, plan: &ServicePlan, pools: &[ProgrammedPool]) -> u32 
     }
 }
 
-/// Ranges of a set must not touch each other.
-fn disjoint(nets: &[IpNet]) -> BTreeSet<IpNet> {
-    let v4: Vec<Ipv4Net> = nets.iter().filter_map(|n| if let IpNet::V4(n) = n { Some(*n) } else { None }).collect();
-    let v6: Vec<Ipv6Net> = nets.iter().filter_map(|n| if let IpNet::V6(n) = n { Some(*n) } else { None }).collect();
-    let v4 = Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4);
-    v4.chain(Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6)).collect()
+/// What a set of ranges holds for a node. Ranges of one set must not touch each other.
+fn ranges(node: &NodePlan, set: Set) -> BTreeSet<IpNet> {
+    let loopback =
+        || [Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(), IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST))];
+    let mut all = match set {
+        Set::NodeAddresses => node.node_port_ranges.clone(),
+        Set::LocalClients => node.pod_cidrs.clone(),
+        Set::MasqueradedClients => node.masqueraded_clients.clone(),
+        Set::ServiceCidrs => node.service_cidrs.clone(),
+        _ => Vec::new(),
+    };
+    if matches!(set, Set::Loopback | Set::NodeAddresses) && node.localhost_node_ports {
+        all.extend(loopback());
+    }
+    disjoint(&all).into_iter().collect()
 }
 
 fn difference<T: Ord + Copy>(

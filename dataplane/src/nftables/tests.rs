@@ -15,7 +15,7 @@ use super::render::{render, render_changes, render_layout};
 use super::set::Set;
 use super::shadow::Shadow;
 use super::trace::Kernel;
-use crate::plan::{Action, At, Endpoint, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan};
 use crate::route::{Origin, Packet, Verdict, route};
 use crate::testing::{Cluster, arbitrary_service};
 
@@ -26,6 +26,7 @@ fn endpoints(count: u32) -> Vec<Endpoint> {
         address: IpAddr::from((0x0af4_0000 + n).to_be_bytes()),
         port: 8080,
         local: n.is_multiple_of(2),
+        share: 1,
     };
     (1..=count).map(endpoint).collect()
 }
@@ -36,13 +37,22 @@ fn plan_of(revision: u64, endpoints: Vec<Endpoint>, affinity_seconds: Option<u32
     let address = IpAddr::from([10, 96, 0, 1]);
     let action = if endpoints.is_empty() { Action::Reject } else { Action::Balance { pool: key, masquerade: false } };
     let pools = if endpoints.is_empty() { Vec::new() } else { vec![Pool { key, affinity_seconds, endpoints }] };
-    let frontend = Frontend { at: At::Address(address), protocol: Protocol::Tcp, port: 80, action, inside: None };
-    let service = ServicePlan { addresses: vec![address], foreign: false, frontends: vec![frontend], pools };
+    let frontend = Frontend {
+        at: At::Address(address),
+        protocol: Protocol::Tcp,
+        port: 80,
+        action,
+        inside: None,
+        sources: None,
+        kind: FrontendKind::ClusterIp,
+    };
+    let service = ServicePlan { addresses: vec![address], frontends: vec![frontend], pools, ..ServicePlan::default() };
     let node = NodePlan {
         name: "node-1".into(),
-        addresses: vec![IpAddr::from([172, 31, 255, 11])],
+        node_port_ranges: vec!["172.31.255.11/32".parse().unwrap()],
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        ..NodePlan::default()
     };
     Plan { revision, node, services: [(Key::new("default", "web"), Arc::new(service))].into() }
 }
@@ -58,6 +68,7 @@ fn packet() -> Packet {
         destination: IpAddr::from([10, 96, 0, 1]),
         protocol: Protocol::Tcp,
         port: 80,
+        here: false,
     }
 }
 
@@ -79,24 +90,25 @@ fn layout() {
 #[test]
 fn rules_and_chains_are_constant() {
     let count = |family| render_layout(family).lines().count();
-    assert_eq!(count(Family::V4), count(Family::V6));
+    // The chain `input` with its three rules is of IPv4 alone.
+    assert_eq!(count(Family::V4), count(Family::V6) + 4);
 }
 
 #[test]
 fn elements_of_a_plan() {
     expect![[r#"
         + ip cluster-ips 10.96.0.1
-        + ip draws 1 . 0 : #1
-        + ip draws 1 . 1 : #2
-        + ip draws 1 . 2 : #3
-        + ip endpoints #1 : 10.244.0.1 . 8080
-        + ip endpoints #2 : 10.244.0.2 . 8080
-        + ip endpoints #3 : 10.244.0.3 . 8080
+        + ip draws 1032746 . 0 : #8f6529ff
+        + ip draws 1032746 . 1 : #8c4b44dd
+        + ip draws 1032746 . 2 : #9087ae7a
+        + ip endpoints 1032746 . #8c4b44dd : 10.244.0.2 . 8080
+        + ip endpoints 1032746 . #8f6529ff : 10.244.0.1 . 8080
+        + ip endpoints 1032746 . #9087ae7a : 10.244.0.3 . 8080
         + ip hairpin 10.244.0.2 . 10.244.0.2
         + ip local-clients 10.244.1.0/24
-        + ip node-addresses 172.31.255.11
+        + ip node-addresses 172.31.255.11/32
         + ip service-cidrs 10.96.0.0/16
-        + ip services 10.96.0.1 . tcp . 80 : pick-3 pool 1
+        + ip services 10.96.0.1 . tcp . 80 : pick-3 pool 1032746  # default/web
     "#]]
     .assert_eq(&render(&plan_of(1, endpoints(3), None)).unwrap());
 }
@@ -107,7 +119,7 @@ fn draws_are_uniform() {
     for count in (1..=40).chain([64, 65, 96, 97]) {
         let plan = plan_of(1, endpoints(count), None);
         let mut kernel = Kernel::new();
-        kernel.apply(&Shadow::default().update(&plan, &Dirty::All).unwrap(), &plan.node);
+        kernel.apply(&Shadow::default().update(&plan, &Dirty::All).unwrap());
         let (verdict, probabilities) = kernel.route(&packet());
         assert_eq!(verdict, route(&plan, &packet()), "{count} endpoints");
         for probability in probabilities {
@@ -133,9 +145,8 @@ fn a_sticky_client_stays_until_its_endpoint_goes() {
     let plan = plan_of(1, endpoints(20), Some(60));
     let changes = shadow.update(&plan, &Dirty::All).unwrap();
     assert!(render_changes(&changes).contains("+ ip balancers 64 : goto sticky-24-60s"));
-    kernel.apply(&changes, &plan.node);
-    // Pool 1 is 0x800 in a word; the seventh endpoint has the seventh id.
-    kernel.affinity.insert((packet().client, 0x800), 7);
+    kernel.apply(&changes);
+    kernel.remember(packet().client, "10.244.0.7:8080".parse().unwrap());
     let (verdict, _) = kernel.route(&packet());
     let Verdict::Endpoints { candidates, .. } = verdict else { panic!("{verdict:?}") };
     assert_eq!(candidates.len(), 1);
@@ -152,7 +163,7 @@ fn a_sticky_client_stays_until_its_endpoint_goes() {
     let mut rest = endpoints(20);
     rest.remove(6);
     let plan = plan_of(2, rest, Some(60));
-    kernel.apply(&shadow.update(&plan, &web()).unwrap(), &plan.node);
+    kernel.apply(&shadow.update(&plan, &web()).unwrap());
     let (verdict, _) = kernel.route(&packet());
     let Verdict::Endpoints { candidates, .. } = verdict else { panic!("{verdict:?}") };
     assert_eq!(candidates.len(), 19);
@@ -186,21 +197,29 @@ proptest! {
             let plan = cluster.plan();
             let dirty = if step % 4 == 3 { Dirty::All } else { Dirty::Services(BTreeSet::from([key])) };
             let changes = shadow.update(&plan, &dirty).unwrap();
-            kernel.apply(&changes, &plan.node);
+            kernel.apply(&changes);
             kernel.check_invariants();
             for packet in cluster.packets(&plan) {
                 let mut expected = route(&plan, &packet);
+                let mut shares = Vec::new();
                 if let Verdict::Endpoints { candidates, affinity_seconds } = &mut expected {
                     candidates.sort_unstable();
+                    shares = candidates.iter().map(|c| f64::from(c.share)).collect();
+                    candidates.iter_mut().for_each(|c| c.share = 1);
                     *affinity_seconds = None;
                 }
-                prop_assert_eq!(kernel.route(&packet).0, expected, "{:?}", packet);
+                let (verdict, probabilities) = kernel.route(&packet);
+                prop_assert_eq!(verdict, expected, "{:?}", packet);
+                let total: f64 = shares.iter().sum();
+                for (share, probability) in shares.iter().zip(probabilities) {
+                    prop_assert!((share / total - probability).abs() < 0.001, "{} of {}: {}", share, total, probability);
+                }
             }
             prop_assert!(shadow.update(&plan, &Dirty::All).unwrap().is_empty());
         }
         // Nothing is left when everything is gone.
         let empty = Plan { revision: u64::MAX, ..Plan::default() };
-        kernel.apply(&shadow.update(&empty, &Dirty::All).unwrap(), &empty.node);
+        kernel.apply(&shadow.update(&empty, &Dirty::All).unwrap());
         for set in Set::all() {
             for family in Family::ALL {
                 prop_assert_eq!(kernel.count(set, family), 0, "{}", set.name());

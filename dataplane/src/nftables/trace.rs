@@ -1,10 +1,12 @@
 //! A kernel in memory: executes the rules of the layout over the elements that were written, and says with which
 //! probability a packet goes where. What it cannot execute, or what a real kernel would refuse, panics the test.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::plan::{Family, NodePlan};
+use ipnet::IpNet;
+
+use crate::plan::Family;
 use crate::route::{Candidate, Origin, Packet, Source, Verdict as Routed};
 
 use super::balancer::plain_balancers;
@@ -19,8 +21,9 @@ use super::word;
 pub struct Kernel {
     chains: BTreeMap<(Family, String), Chain>,
     sets: BTreeMap<(Set, Family), BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// What sets of ranges hold: the guard, where there is one, and the range.
+    ranges: BTreeMap<(Set, Family), BTreeSet<(Option<Vec<u8>>, IpNet)>>,
     balancers: HashMap<(Family, u32), String>,
-    node: NodePlan,
     /// Elements of `affinity`, which only the packet path writes: put here by tests.
     pub affinity: HashMap<(IpAddr, u32), u32>,
     /// No element can be added to `affinity`.
@@ -30,7 +33,9 @@ pub struct Kernel {
 /// Where a packet ends, in one hook.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    Pass,
+    /// The chain came to its end or returned, with this in the packet's priority: passes a base chain, goes on behind a
+    /// jump.
+    Pass(u32),
     Dnat(SocketAddr),
     Masquerade,
     Drop,
@@ -57,6 +62,7 @@ enum Step {
     Break,
     End(End),
     Goto(String),
+    Jump(String),
 }
 
 impl Kernel {
@@ -72,21 +78,25 @@ impl Kernel {
         Self {
             chains: all,
             sets: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             balancers,
-            node: NodePlan::default(),
             affinity: HashMap::new(),
             affinity_full: false,
         }
     }
 
     /// Applies a batch as strictly as a kernel: what is removed must be there, what is added must not.
-    pub fn apply(&mut self, changes: &Changes, node: &NodePlan) {
-        self.node = node.clone();
+    pub fn apply(&mut self, changes: &Changes) {
         for (family, chain) in &changes.chains {
             assert!(self.chains.insert((*family, chain.name.to_string()), chain.clone()).is_none(), "{}", chain.name);
         }
         for (set, family, group) in changes.groups() {
             for element in &group.removed {
+                if let Some(range) = range(element) {
+                    let had = self.ranges.entry((set, family)).or_default().remove(&range);
+                    assert!(had, "removing {element}");
+                    continue;
+                }
                 let (key, value) = encoded(element);
                 let had = self.sets.entry((set, family)).or_default().remove(&key);
                 assert_eq!(had, Some(value), "removing {element}");
@@ -97,6 +107,15 @@ impl Kernel {
                     assert!(self.balancers.insert((family, *action), chain.to_string()).is_none());
                     continue;
                 }
+                if let Some(range) = range(element) {
+                    let all = self.ranges.entry((set, family)).or_default();
+                    let overlaps = |(guard, net): &(Option<Vec<u8>>, IpNet)| {
+                        *guard == range.0 && (net.contains(&range.1) || range.1.contains(net))
+                    };
+                    assert!(!all.iter().any(overlaps), "adding {element}");
+                    all.insert(range);
+                    continue;
+                }
                 let (key, value) = encoded(element);
                 let had = self.sets.entry((set, family)).or_default().insert(key, value);
                 assert_eq!(had, None, "adding {element}");
@@ -104,24 +123,23 @@ impl Kernel {
         }
     }
 
-    /// Slots of every pool are 0 to n-1, each leads to an endpoint of its own, and no endpoint is without slot.
+    /// Slots of every pool are 0 to n-1, each leads to an endpoint of its pool, and no endpoint is without slot.
     pub fn check_invariants(&self) {
         for family in Family::ALL {
             let empty = BTreeMap::new();
             let draws = self.sets.get(&(Set::Draws, family)).unwrap_or(&empty);
             let endpoints = self.sets.get(&(Set::Endpoints, family)).unwrap_or(&empty);
             let mut pools: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-            let mut ids = Vec::new();
+            let mut ids = BTreeSet::new();
             for (key, id) in draws {
                 pools.entry(number(&key[..4])).or_default().push(number(&key[4..]));
-                ids.push(id.clone());
+                ids.insert([&key[..4], id].concat());
             }
             for (pool, mut slots) in pools {
                 slots.sort_unstable();
                 assert_eq!(slots, (0..u32::try_from(slots.len()).unwrap()).collect::<Vec<_>>(), "pool {pool:#x}");
             }
-            ids.sort_unstable();
-            assert_eq!(ids, endpoints.keys().cloned().collect::<Vec<_>>());
+            assert_eq!(ids, endpoints.keys().cloned().collect());
             for set in [Set::Services, Set::NodePorts, Set::ServicesInside, Set::NodePortsInside] {
                 for word in self.sets.get(&(set, family)).unwrap_or(&empty).values() {
                     assert!(self.balancers.contains_key(&(family, number(word) & word::ACTION_MASK)));
@@ -130,8 +148,19 @@ impl Kernel {
         }
     }
 
+    /// Makes the client one that was at this endpoint lately, in every pool that has it.
+    pub fn remember(&mut self, client: IpAddr, endpoint: SocketAddr) {
+        let element = Element::Endpoint { pool: 0, id: 0, address: endpoint.ip(), port: endpoint.port() };
+        let (_, value) = encoded(&element);
+        let endpoints = &self.sets[&(Set::Endpoints, Family::of(client))];
+        for (key, _) in endpoints.iter().filter(|(_, at)| **at == value) {
+            self.affinity.insert((client, number(&key[..4])), number(&key[4..]));
+        }
+    }
+
     pub fn count(&self, set: Set, family: Family) -> usize {
-        self.sets.get(&(set, family)).map_or(0, BTreeMap::len)
+        let ranges = self.ranges.get(&(set, family)).map_or(0, BTreeSet::len);
+        ranges + self.sets.get(&(set, family)).map_or(0, BTreeMap::len)
     }
 
     /// Through all hooks. With the probability of each endpoint.
@@ -155,11 +184,12 @@ impl Kernel {
                     let after = self.run_chain(&context, "postrouting", 0);
                     assert_eq!(after.len(), 1);
                     let source = match after.keys().next() {
-                        Some(End::Pass) => Source::Kept,
+                        Some(End::Pass(_)) => Source::Kept,
                         Some(End::Masquerade) => Source::Masqueraded,
                         other => panic!("{other:?} in postrouting"),
                     };
-                    *candidates.entry(Candidate { endpoint: *endpoint, source }).or_insert(0.0) += probability;
+                    *candidates.entry(Candidate { endpoint: *endpoint, source, share: 1 }).or_insert(0.0) +=
+                        probability;
                 }
                 End::Masquerade => panic!("masquerade before routing"),
                 other => {
@@ -209,6 +239,17 @@ impl Kernel {
                             *ends.entry(end).or_insert(0.0) += p * each;
                         }
                     }
+                    Step::Jump(target) => {
+                        for (end, p) in self.run_chain(context, &target, registers.priority) {
+                            let End::Pass(priority) = end else {
+                                *ends.entry(end).or_insert(0.0) += p * each;
+                                continue;
+                            };
+                            for (end, q) in self.run_rules(context, chain, index + 1, priority) {
+                                *ends.entry(end).or_insert(0.0) += p * q * each;
+                            }
+                        }
+                    }
                 }
             }
             if broken > 0.0 {
@@ -218,7 +259,7 @@ impl Kernel {
             }
             return ends;
         }
-        ends.insert(End::Pass, 1.0);
+        ends.insert(End::Pass(priority), 1.0);
         ends
     }
 
@@ -233,14 +274,17 @@ impl Kernel {
                 Expr::LoadMeta(Meta::Protocol, to) => r.store(to.0, &[packet.protocol.number(), 0, 0, 0]),
                 Expr::LoadMeta(Meta::Priority, to) => r.store(to.0, &r.priority.to_ne_bytes()),
                 Expr::SetMeta(Meta::Priority, from) => r.priority = r.number(from.0),
-                Expr::SetMeta(Meta::Protocol, _) => panic!("the protocol cannot be set"),
+                Expr::LoadMeta(Meta::InputInterface, _) => {
+                    panic!("no interface is asked for on the way of a connection")
+                }
+                Expr::SetMeta(..) => panic!("only the priority can be set"),
                 Expr::LoadCt(Ct::Status, to) => r.store(to.0, &(u32::from(context.translated) << 5).to_ne_bytes()),
                 Expr::LoadCt(Ct::Destination, to) => r.address(to.0, packet.destination),
                 Expr::LoadCt(Ct::DestinationPort, to) => r.port(to.0, packet.port),
                 Expr::LoadFib(which, to) => {
                     let local = match which {
                         Fib::Source => packet.origin == Origin::ThisNode,
-                        Fib::Destination => self.node.addresses.contains(&context.destination.ip()),
+                        Fib::Destination => packet.here,
                     };
                     r.store(to.0, &(if local { 2u32 } else { 1 }).to_ne_bytes());
                 }
@@ -282,8 +326,9 @@ impl Kernel {
                 Expr::Masquerade => return Step::End(End::Masquerade),
                 Expr::Reject(Reject::TcpReset | Reject::PortUnreachable) => return Step::End(End::Reject),
                 Expr::Verdict(Verdict::Drop) => return Step::End(End::Drop),
-                Expr::Verdict(Verdict::Return) => return Step::End(End::Pass),
+                Expr::Verdict(Verdict::Return) => return Step::End(End::Pass(r.priority)),
                 Expr::Verdict(Verdict::Goto(chain)) => return Step::Goto(chain.to_string()),
+                Expr::Verdict(Verdict::Jump(chain)) => return Step::Jump(chain.to_string()),
             }
         }
         Step::Break
@@ -301,9 +346,10 @@ impl Kernel {
 
     fn contains(&self, set: Set, family: Family, r: &Registers, key: u8) -> bool {
         if set.spec().kind == Kind::Interval {
-            let address = r.read_address(key, family);
-            let nets = if set == Set::LocalClients { &self.node.pod_cidrs } else { &self.node.service_cidrs };
-            return nets.iter().any(|n| n.contains(&address));
+            let guard = (set == Set::Allowed).then(|| r.bytes[usize::from(key) * 4..][..4].to_vec());
+            let address = r.read_address(key + u8::from(guard.is_some()), family);
+            let element = |(have, net): &(Option<Vec<u8>>, IpNet)| *have == guard && net.contains(&address);
+            return self.ranges.get(&(set, family)).is_some_and(|all| all.iter().any(element));
         }
         self.find(set, family, r, key).is_some()
     }
@@ -349,6 +395,15 @@ impl Registers {
 
 fn named(name: &str) -> Set {
     Set::all().find(|s| s.name() == name).unwrap_or_else(|| panic!("no set {name}"))
+}
+
+/// What an element of a set of ranges is.
+fn range(element: &Element) -> Option<(Option<Vec<u8>>, IpNet)> {
+    match element {
+        Element::Range { net, .. } => Some((None, *net)),
+        Element::Allowed { guard, net } => Some((Some(guard.to_be_bytes().to_vec()), *net)),
+        _ => None,
+    }
 }
 
 fn number(bytes: &[u8]) -> u32 {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::nftables::{Dirty, Report, Table};
-use dataplane::{Action, At, Endpoint, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use dataplane::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan};
 use model::Key;
 use model::types::Protocol;
 
@@ -63,6 +63,7 @@ impl Web {
                 .unwrap(),
                 port: PORT,
                 local: *node == 1,
+                share: 1,
             })
             .collect();
         endpoints.sort_unstable();
@@ -81,6 +82,8 @@ impl Web {
             port: 80,
             action: action(self.internal_local, false),
             inside: None,
+            sources: None,
+            kind: FrontendKind::ClusterIp,
         });
         if let Some((port, local)) = self.node_port {
             plan.frontends.push(Frontend {
@@ -89,6 +92,8 @@ impl Web {
                 port,
                 action: action(local, true),
                 inside: local.then(|| action(false, false)),
+                sources: None,
+                kind: FrontendKind::NodePort,
             });
         }
         let affinity_seconds = self.affinity_seconds;
@@ -104,9 +109,11 @@ pub fn plan(revision: u64, services: &[Web]) -> Plan {
     let parse = |list: &[&str]| list.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
     let node = NodePlan {
         name: "node-1".into(),
-        addresses: ["172.31.255.11", "fd00:31::11"].iter().map(|a| a.parse().unwrap()).collect(),
+        node_port_ranges: parse(&["172.31.255.11/32", "fd00:31::11/128"]),
+        localhost_node_ports: true,
         pod_cidrs: parse(&["10.244.1.0/24", "fd00:244:1::/64"]),
         service_cidrs: parse(&["10.96.0.0/16", "fd00:10:96::/112"]),
+        masqueraded_clients: Vec::new(),
     };
     let services: BTreeMap<_, _> = services.iter().map(|s| (s.key(), Arc::new(s.plan()))).collect();
     Plan { revision, node, services }

@@ -14,27 +14,27 @@ fn one_endpoint_touches_a_handful_of_elements() {
     let mut nine = endpoints(10);
     nine.remove(3);
     expect![[r#"
-        + ip draws 1 . 3 : #10
-        - ip draws 1 . 3 : #4
-        - ip draws 1 . 9 : #10
-        - ip endpoints #4 : 10.244.0.4 . 8080
+        - ip draws 1032746 . 3 : #72358407
+        + ip draws 1032746 . 3 : #83bfa10b
+        - ip draws 1032746 . 9 : #83bfa10b
+        - ip endpoints 1032746 . #72358407 : 10.244.0.4 . 8080
         - ip hairpin 10.244.0.4 . 10.244.0.4
     "#]]
     .assert_eq(&step(&mut shadow, &plan_of(2, nine.clone(), None)));
-    nine.push(Endpoint { address: IpAddr::from([10, 244, 9, 9]), port: 8080, local: false });
+    nine.push(Endpoint { address: IpAddr::from([10, 244, 9, 9]), port: 8080, local: false, share: 1 });
     expect![[r#"
-        + ip draws 1 . 9 : #11
-        + ip endpoints #11 : 10.244.9.9 . 8080
+        + ip draws 1032746 . 9 : #c8614f9a
+        + ip endpoints 1032746 . #c8614f9a : 10.244.9.9 . 8080
     "#]]
     .assert_eq(&step(&mut shadow, &plan_of(3, nine.clone(), None)));
     // One goes and one comes: the new one takes the place of the old one.
     nine.remove(0);
-    nine.push(Endpoint { address: IpAddr::from([10, 244, 9, 10]), port: 8080, local: false });
+    nine.push(Endpoint { address: IpAddr::from([10, 244, 9, 10]), port: 8080, local: false, share: 1 });
     expect![[r#"
-        - ip draws 1 . 0 : #1
-        + ip draws 1 . 0 : #12
-        - ip endpoints #1 : 10.244.0.1 . 8080
-        + ip endpoints #12 : 10.244.9.10 . 8080
+        + ip draws 1032746 . 0 : #84e9d81d
+        - ip draws 1032746 . 0 : #8f6529ff
+        + ip endpoints 1032746 . #84e9d81d : 10.244.9.10 . 8080
+        - ip endpoints 1032746 . #8f6529ff : 10.244.0.1 . 8080
     "#]]
     .assert_eq(&step(&mut shadow, &plan_of(4, nine, None)));
 }
@@ -44,26 +44,25 @@ fn a_new_class_changes_the_word() {
     let mut shadow = Shadow::default();
     step(&mut shadow, &plan_of(1, endpoints(2), None));
     expect![[r#"
-        - ip draws 1 . 1 : #2
-        - ip endpoints #2 : 10.244.0.2 . 8080
+        - ip draws 1032746 . 1 : #8c4b44dd
+        - ip endpoints 1032746 . #8c4b44dd : 10.244.0.2 . 8080
         - ip hairpin 10.244.0.2 . 10.244.0.2
-        + ip services 10.96.0.1 . tcp . 80 : pick-1 pool 1
-        - ip services 10.96.0.1 . tcp . 80 : pick-2 pool 1
+        + ip services 10.96.0.1 . tcp . 80 : pick-1 pool 1032746  # default/web
+        - ip services 10.96.0.1 . tcp . 80 : pick-2 pool 1032746  # default/web
     "#]]
     .assert_eq(&step(&mut shadow, &plan_of(2, endpoints(1), None)));
     expect![[r#"
-        - ip draws 1 . 0 : #1
-        - ip endpoints #1 : 10.244.0.1 . 8080
-        - ip services 10.96.0.1 . tcp . 80 : pick-1 pool 1
-        + ip services 10.96.0.1 . tcp . 80 : refuse
+        - ip draws 1032746 . 0 : #8f6529ff
+        - ip endpoints 1032746 . #8f6529ff : 10.244.0.1 . 8080
+        - ip services 10.96.0.1 . tcp . 80 : pick-1 pool 1032746  # default/web
+        + ip services 10.96.0.1 . tcp . 80 : refuse  # default/web
     "#]]
     .assert_eq(&step(&mut shadow, &plan_of(3, Vec::new(), None)));
-    // The pool's number comes back, the endpoint's id does not.
     expect![[r#"
-        + ip draws 1 . 0 : #3
-        + ip endpoints #3 : 10.244.0.1 . 8080
-        + ip services 10.96.0.1 . tcp . 80 : pick-1 pool 1
-        - ip services 10.96.0.1 . tcp . 80 : refuse
+        + ip draws 1032746 . 0 : #8f6529ff
+        + ip endpoints 1032746 . #8f6529ff : 10.244.0.1 . 8080
+        + ip services 10.96.0.1 . tcp . 80 : pick-1 pool 1032746  # default/web
+        - ip services 10.96.0.1 . tcp . 80 : refuse  # default/web
     "#]]
     .assert_eq(&step(&mut shadow, &plan_of(4, endpoints(1), None)));
 }

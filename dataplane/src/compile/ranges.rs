@@ -1,0 +1,101 @@
+//! Sets of address ranges.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+
+/// The same addresses in ranges that neither overlap nor can be joined; sorted.
+pub(crate) fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
+    let (v4, v6) = by_family(ranges);
+    v4.into_iter().map(IpNet::V4).chain(v6.into_iter().map(IpNet::V6)).collect()
+}
+
+/// Every address of a family that is in none of `ranges`; nothing of a family that has no range there. Sorted and
+/// disjoint.
+pub(crate) fn outside(ranges: &[IpNet]) -> Vec<IpNet> {
+    let (v4, v6) = by_family(ranges);
+    let mut all = Vec::new();
+    if !v4.is_empty() {
+        let mut next = Some(Ipv4Addr::UNSPECIFIED);
+        for range in v4 {
+            if let (Some(first), Some(last)) = (next, u32::from(range.network()).checked_sub(1))
+                && u32::from(first) <= last
+            {
+                all.extend(Ipv4Subnets::new(first, last.into(), 0).map(IpNet::V4));
+            }
+            next = u32::from(range.broadcast()).checked_add(1).map(Ipv4Addr::from);
+        }
+        all.extend(next.into_iter().flat_map(|first| Ipv4Subnets::new(first, Ipv4Addr::BROADCAST, 0)).map(IpNet::V4));
+    }
+    if !v6.is_empty() {
+        let mut next = Some(Ipv6Addr::UNSPECIFIED);
+        let end = Ipv6Addr::from(u128::MAX);
+        for range in v6 {
+            if let (Some(first), Some(last)) = (next, u128::from(range.network()).checked_sub(1))
+                && u128::from(first) <= last
+            {
+                all.extend(Ipv6Subnets::new(first, last.into(), 0).map(IpNet::V6));
+            }
+            next = u128::from(range.broadcast()).checked_add(1).map(Ipv6Addr::from);
+        }
+        all.extend(next.into_iter().flat_map(|first| Ipv6Subnets::new(first, end, 0)).map(IpNet::V6));
+    }
+    all
+}
+
+fn by_family(ranges: &[IpNet]) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for range in ranges {
+        match range.trunc() {
+            IpNet::V4(range) => v4.push(range),
+            IpNet::V6(range) => v6.push(range),
+        }
+    }
+    (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nets(text: &str) -> Vec<IpNet> {
+        text.split_whitespace().map(|n| n.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn overlapping_ranges_are_joined() {
+        assert_eq!(disjoint(&nets("10.0.0.0/9 10.128.0.0/9 10.1.2.3/32 fd00::/64")), nets("10.0.0.0/8 fd00::/64"));
+        assert_eq!(disjoint(&nets("10.1.2.3/8")), nets("10.0.0.0/8"));
+    }
+
+    #[test]
+    fn what_lies_outside() {
+        assert!(outside(&[]).is_empty());
+        assert_eq!(outside(&nets("0.0.0.0/1")), nets("128.0.0.0/1"));
+        assert!(outside(&nets("0.0.0.0/0 ::/0")).is_empty());
+        assert_eq!(outside(&nets("10.0.0.0/8")).len(), 8);
+        assert_eq!(outside(&nets("fd00::/8")).len(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_inside_or_outside(
+            ranges in prop::collection::vec((any::<u32>(), 0..=32u8), 1..6), addresses in prop::collection::vec(any::<u32>(), 1..50),
+        ) {
+            let ranges: Vec<IpNet> =
+                ranges.iter().map(|(a, p)| IpNet::new(Ipv4Addr::from(*a).into(), *p).unwrap()).collect();
+            let edges = ranges.iter().flat_map(|r| [r.network(), r.broadcast()]);
+            let (joined, out) = (disjoint(&ranges), outside(&ranges));
+            let some = addresses.iter().map(|a| IpAddr::from(Ipv4Addr::from(*a)));
+            for address in some.chain(edges) {
+                let inside = ranges.iter().any(|r| r.contains(&address));
+                prop_assert_eq!(joined.iter().filter(|r| r.contains(&address)).count(), usize::from(inside));
+                prop_assert_eq!(out.iter().filter(|r| r.contains(&address)).count(), usize::from(!inside));
+            }
+        }
+    }
+}
