@@ -48,8 +48,8 @@ fn nft_reads_every_element() {
         node.program(&[web]);
         let text = namespace.command("nft list table ip portolan");
         for line in [
-            "10.96.0.1 . tcp . 80 : 0x",
-            "tcp . 30001 : 0x",
+            "10.96.0.1 . tcp . 80 comment \"default/web-1\" : 0x",
+            "tcp . 30001 comment \"default/web-1\" : 0x",
             ": 10.244.1.2 . 8080",
             "10.244.1.2 . 10.244.1.2",
             "10.96.0.0/16",
@@ -63,7 +63,9 @@ fn nft_reads_every_element() {
         }
         assert!(!text.contains("invalid type"), "{text}");
         let text = namespace.command("nft list table ip6 portolan");
-        for line in ["fd00:10:96::1 . tcp . 80 : 0x", "fd00:244:1::2 . 8080", "fd00:10:96::/112"] {
+        for line in
+            ["fd00:10:96::1 . tcp . 80 comment \"default/web-1\" : 0x", "fd00:244:1::2 . 8080", "fd00:10:96::/112"]
+        {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }
     });
