@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::nftables::{Dirty, Table};
-use dataplane::{Action, At, Endpoint, Family, Frontend, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use dataplane::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan};
 use model::Key;
 use model::types::Protocol;
 
@@ -68,6 +68,7 @@ fn pool(service: u32, endpoints: u32) -> Pool {
         address: IpAddr::V4(Ipv4Addr::from(0x0af4_0000 + service * endpoints + n)),
         port: 8080,
         local: n.is_multiple_of(3),
+        share: 1,
     };
     let key = PoolKey { family: Family::V4, protocol: Protocol::Tcp, port: 80, local: false };
     Pool { key, affinity_seconds: None, endpoints: (0..endpoints).map(endpoint).collect() }
@@ -79,9 +80,21 @@ fn plan(services: u32, endpoints: u32) -> Plan {
         let address = IpAddr::V4(Ipv4Addr::from(0x0a60_0000 + n + 1));
         let pool = pool(n, endpoints);
         let action = Action::Balance { pool: pool.key, masquerade: false };
-        let frontend = Frontend { at: At::Address(address), protocol: Protocol::Tcp, port: 80, action, inside: None };
-        let service =
-            ServicePlan { addresses: vec![address], foreign: false, frontends: vec![frontend], pools: vec![pool] };
+        let frontend = Frontend {
+            at: At::Address(address),
+            protocol: Protocol::Tcp,
+            port: 80,
+            action,
+            inside: None,
+            sources: None,
+            kind: FrontendKind::ClusterIp,
+        };
+        let service = ServicePlan {
+            addresses: vec![address],
+            frontends: vec![frontend],
+            pools: vec![pool],
+            ..ServicePlan::default()
+        };
         all.insert(key(n), Arc::new(service));
     }
     let node = NodePlan { name: "node-1".into(), ..NodePlan::default() };

@@ -108,7 +108,7 @@ async fn a_change_at_the_server_reaches_the_kernel_and_an_absent_server_changes_
 
     eventually("the first plan", || kernel.endpoints() == ["10.244.1.2:8080"]).await;
     let plan = kernel.plan();
-    assert_eq!(plan.node.addresses, ["172.31.255.11".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(plan.node.node_port_ranges, ["172.31.255.11/32".parse().unwrap()]);
     assert_eq!(plan.node.pod_cidrs.len(), 1);
     assert_eq!(plan.node.service_cidrs.len(), 1);
     assert_eq!(kernel.0.lock().unwrap().0, 1, "nothing was programmed before everything was read");

@@ -17,12 +17,14 @@ use super::layout::{Chain, chains};
 use super::set::{Kind, Set};
 use super::word;
 
+/// What a set of ranges holds: the guard, where there is one, and the range.
+type Guarded = (Option<Vec<u8>>, IpNet);
+
 /// Both tables.
 pub struct Kernel {
     chains: BTreeMap<(Family, String), Chain>,
     sets: BTreeMap<(Set, Family), BTreeMap<Vec<u8>, Vec<u8>>>,
-    /// What sets of ranges hold: the guard, where there is one, and the range.
-    ranges: BTreeMap<(Set, Family), BTreeSet<(Option<Vec<u8>>, IpNet)>>,
+    ranges: BTreeMap<(Set, Family), BTreeSet<Guarded>>,
     balancers: HashMap<(Family, u32), String>,
     /// Elements of `affinity`, which only the packet path writes: put here by tests.
     pub affinity: HashMap<(IpAddr, u32), u32>,
@@ -109,9 +111,8 @@ impl Kernel {
                 }
                 if let Some(range) = range(element) {
                     let all = self.ranges.entry((set, family)).or_default();
-                    let overlaps = |(guard, net): &(Option<Vec<u8>>, IpNet)| {
-                        *guard == range.0 && (net.contains(&range.1) || range.1.contains(net))
-                    };
+                    let overlaps =
+                        |(guard, net): &Guarded| *guard == range.0 && (net.contains(&range.1) || range.1.contains(net));
                     assert!(!all.iter().any(overlaps), "adding {element}");
                     all.insert(range);
                     continue;
@@ -348,7 +349,7 @@ impl Kernel {
         if set.spec().kind == Kind::Interval {
             let guard = (set == Set::Allowed).then(|| r.bytes[usize::from(key) * 4..][..4].to_vec());
             let address = r.read_address(key + u8::from(guard.is_some()), family);
-            let element = |(have, net): &(Option<Vec<u8>>, IpNet)| *have == guard && net.contains(&address);
+            let element = |(have, net): &Guarded| *have == guard && net.contains(&address);
             return self.ranges.get(&(set, family)).is_some_and(|all| all.iter().any(element));
         }
         self.find(set, family, r, key).is_some()
@@ -398,7 +399,7 @@ fn named(name: &str) -> Set {
 }
 
 /// What an element of a set of ranges is.
-fn range(element: &Element) -> Option<(Option<Vec<u8>>, IpNet)> {
+fn range(element: &Element) -> Option<Guarded> {
     match element {
         Element::Range { net, .. } => Some((None, *net)),
         Element::Allowed { guard, net } => Some((Some(guard.to_be_bytes().to_vec()), *net)),
