@@ -3,7 +3,8 @@
 //! The number of chains and rules is constant ([`layout`]); Services and endpoints are elements of data maps
 //! ([`set`], [`element`]). [`shadow`] knows what was written and says what is to be written ([`changes`]);
 //! [`message`] encodes it; [`netlink`] sends it as one batch, which the kernel takes whole or not at all, both
-//! families together.
+//! families together. [`read`] reads what a kernel has, beside the way of a change, and [`verify`] says whether its chains
+//! and rules are those of the layout.
 //!
 //! Rejected: the `nft` program (16 ms per change where this takes some 10 µs), libnftables (GPL, and C), a chain
 //! per Service (quadratic in the kernel), reading back (quadratic too), verdict maps with an element per Service
@@ -25,9 +26,11 @@ pub mod expr;
 pub mod layout;
 pub mod message;
 pub mod netlink;
+pub mod read;
 pub mod render;
 pub mod set;
 pub mod shadow;
+pub mod verify;
 pub mod word;
 
 mod apply;

@@ -15,9 +15,11 @@ use crate::plan::Family;
 pub struct Reg(pub u8);
 
 impl Reg {
-    /// `NFT_REG32_00` is 8.
+    /// As the kernel says it when it is asked: every fourth is also one of the four registers of 128 bits, which it
+    /// prefers (`NFT_REG_1` is 1), the others are `NFT_REG32_00` (8) and on.
     fn number(self) -> u32 {
-        8 + u32::from(self.0)
+        let number = u32::from(self.0);
+        if number.is_multiple_of(4) { 1 + number / 4 } else { 8 + number }
     }
 }
 
@@ -139,9 +141,9 @@ pub(super) const LIST_ELEM: u16 = 1;
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 pub(super) const DATA_VALUE: u16 = 1;
-const DATA_VERDICT: u16 = 2;
+pub(super) const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
-const VERDICT_CHAIN: u16 = 2;
+pub(super) const VERDICT_CHAIN: u16 = 2;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: two connections to one endpoint are unlikely to want the same port.
 const FULLY_RANDOM: u32 = 1 << 4;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
@@ -264,12 +266,12 @@ impl Expr {
             Self::Masquerade => w.u32(1, FULLY_RANDOM),
             Self::Reject(reject) => {
                 let (kind, code) = match (reject, family) {
-                    (Reject::TcpReset, _) => (1, 0),
-                    (Reject::PortUnreachable, Family::V4) => (0, 3),
-                    (Reject::PortUnreachable, Family::V6) => (0, 4),
+                    (Reject::TcpReset, _) => (1, None),
+                    (Reject::PortUnreachable, Family::V4) => (0, Some(3)),
+                    (Reject::PortUnreachable, Family::V6) => (0, Some(4)),
                 };
                 w.u32(1, kind);
-                w.bytes(2, &[code]);
+                code.into_iter().for_each(|code| w.bytes(2, &[code]));
             }
             Self::Verdict(verdict) => {
                 w.u32(1, 0);

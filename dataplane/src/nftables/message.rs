@@ -14,9 +14,9 @@ use crate::plan::Family;
 const NEW_TABLE: u8 = 0;
 pub(super) const GET_TABLE: u8 = 1;
 const DELETE_TABLE: u8 = 2;
-const NEW_CHAIN: u8 = 3;
-const NEW_RULE: u8 = 6;
-const NEW_SET: u8 = 9;
+pub(super) const NEW_CHAIN: u8 = 3;
+pub(super) const NEW_RULE: u8 = 6;
+pub(super) const NEW_SET: u8 = 9;
 const NEW_ELEMENTS: u8 = 12;
 const DELETE_ELEMENTS: u8 = 14;
 

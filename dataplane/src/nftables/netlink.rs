@@ -3,6 +3,9 @@
 //! Written by hand rather than taken from a crate: nothing here allocates per attribute, a whole table goes
 //! out in one `sendmsg`, and an error comes back with the name of the object that it is about.
 //!
+//! Whoever asks ([`socket::Socket::exchange`]) reads until the kernel says that this was all, so that no answer is left
+//! over for the next question.
+//!
 //! Byte order: headers are the host's, the numbers inside nf_tables' attributes are big-endian. What stands in
 //! a register or an element is neither: it is bytes, as the kernel's expression for it reads or writes them.
 
@@ -23,7 +26,10 @@ pub enum NetlinkError {
     Receive(#[source] io::Error),
     #[error("netfilter did not answer")]
     NoAnswer,
-    /// The kernel took back the whole batch.
+    /// What was read changed while it was read, each time anew.
+    #[error("reading {what}: it changed during each of {attempts} attempts")]
+    Changing { what: String, attempts: usize },
+    /// Of a batch the kernel took back the whole.
     #[error("the kernel refused {what}{}{}", if detail.is_empty() { "" } else { ": " }, detail)]
     Refused {
         /// The message that failed, in words.
@@ -40,8 +46,10 @@ pub struct Writer {
     pub bytes: Vec<u8>,
 }
 
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
+/// `NLA_F_NESTED`, in an attribute's kind.
+pub(super) const NESTED: u16 = 0x8000;
+/// An attribute's kind without flags.
+pub(super) const KIND: u16 = 0x3fff;
 /// Attributes start at multiples of this.
 const ALIGNMENT: usize = 4;
 
@@ -95,10 +103,15 @@ impl Writer {
 }
 
 /// The attributes in `bytes`, as (kind without flags, content). Stops at the first malformed one.
-pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    raw_attributes(bytes).map(|(kind, content)| (kind & KIND, content))
+}
+
+/// As [`attributes`], the kinds with their flags.
+pub(super) fn raw_attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]));
-        let kind = u16::from_ne_bytes([*bytes.get(2)?, *bytes.get(3)?]) & 0x3fff;
+        let kind = u16::from_ne_bytes([*bytes.get(2)?, *bytes.get(3)?]);
         let content = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
         Some((kind, content))

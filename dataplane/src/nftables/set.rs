@@ -222,7 +222,10 @@ impl Spec {
         // The kernel wants a number for the set that is unique in the batch.
         let id = u32::from(family_number(family)) << 8 | u32::from(self.set as u8);
         w.text(2, self.name);
-        w.u32(3, self.flags());
+        // The kernel does not say that there are none; see `verify`.
+        if self.flags() != 0 {
+            w.u32(3, self.flags());
+        }
         w.u32(4, type_number(self.key, family));
         w.u32(5, self.key_bytes(family));
         match self.data {

@@ -8,5 +8,6 @@
 mod lab;
 mod load;
 mod plans;
+mod read;
 mod shape;
 mod traffic;

@@ -7,12 +7,14 @@ use super::Writer;
 
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 pub(super) const HEADER: usize = 16;
-pub(super) const FAMILY_HEADER: usize = 4;
+pub(in crate::nftables) const FAMILY_HEADER: usize = 4;
 /// Where `nlmsg_flags` stands in a message.
 pub(super) const FLAGS_AT: usize = 6;
 
 pub(super) const NLM_F_REQUEST: u16 = 1;
-pub(super) const NLM_F_ACK: u16 = 4;
+pub(crate) const NLM_F_ACK: u16 = 4;
+/// `NLM_F_ROOT | NLM_F_MATCH`: every object.
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// `NFNL_SUBSYS_NFTABLES`, which stands in the high byte of every message's type.
@@ -48,6 +50,11 @@ impl Batch {
     /// Bytes of the messages, without the frame.
     pub fn len(&self) -> usize {
         self.writer.bytes.len()
+    }
+
+    /// The messages themselves.
+    pub fn bytes(&self) -> &[u8] {
+        &self.writer.bytes
     }
 
     pub fn is_empty(&self) -> bool {

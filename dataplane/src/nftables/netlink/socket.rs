@@ -7,7 +7,7 @@ use netlink_sys::{Socket as Raw, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::libc;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
-use super::batch::{Batch, FAMILY_HEADER, HEADER, NLM_F_REQUEST, finish, header};
+use super::batch::{Batch, FAMILY_HEADER, HEADER, NLM_F_DUMP, NLM_F_REQUEST, finish, header};
 use super::{NetlinkError, Writer, attribute};
 
 /// How much the kernel may hold for us; a batch is one message. Only memory that a batch really needs is taken.
@@ -16,14 +16,31 @@ const SEND_BUFFER_BYTES: usize = 256 << 20;
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Larger than any answer to what is asked here.
 const ANSWER_BYTES: usize = 64 << 10;
+/// How often a dump is begun anew when what it reads changes.
+const DUMP_ATTEMPTS: usize = 8;
 /// A refused batch answers for each bad message; the first one is what is reported.
 const MAX_ANSWERS: usize = 100_000;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+/// Something changed between two parts of a dump.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// A question to netfilter.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// `nlmsg_type`: the subsystem, and the message within it.
+    pub kind: u16,
+    /// `NLM_F_ACK` or [`NLM_F_DUMP`]: something must tell where the answer ends.
+    pub flags: u16,
+    /// `nfgen_family`; 0 is any.
+    pub family: u8,
+    /// For errors, e.g. `reading the rules`.
+    pub what: &'a str,
+}
 
 /// A bound socket of the network namespace in which it was opened.
 pub struct Socket {
@@ -123,13 +140,81 @@ impl Socket {
         }
     }
 
+    /// Asks, and hands over the attributes of every object of the answer. `false`: what was read changed meanwhile,
+    /// so that objects may be missing or come twice.
+    ///
+    /// # Errors
+    /// When the kernel refuses; objects may have been handed over before.
+    pub fn exchange(
+        &self,
+        request: Request<'_>,
+        body: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<bool, NetlinkError> {
+        let mut buffer = Vec::with_capacity(ANSWER_BYTES);
+        // What an exchange that failed half-way has left.
+        while self.receive_into(&mut buffer, libc::MSG_DONTWAIT)? {}
+        let mut writer = Writer::default();
+        header(&mut writer.bytes, request.kind, request.flags | NLM_F_REQUEST, 1, request.family, 0);
+        body(&mut writer);
+        finish(&mut writer.bytes, 0);
+        let bytes = writer.bytes.len();
+        self.raw.send(&writer.bytes, 0).map_err(|source| NetlinkError::Send { bytes, source })?;
+        let mut consistent = true;
+        // Each part of a dump is made when the one before it is taken, so nothing has to be waited for.
+        while self.receive_into(&mut buffer, libc::MSG_DONTWAIT)? {
+            for message in Messages(&buffer) {
+                consistent &= message.flags & NLM_F_DUMP_INTR == 0;
+                match message.kind {
+                    // Both begin with an error number, which is 0 when all went well.
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        let refused =
+                            |(source, detail)| NetlinkError::Refused { what: request.what.to_owned(), detail, source };
+                        return message.error().map(|()| consistent).map_err(refused);
+                    }
+                    _ => each(message.body.get(FAMILY_HEADER..).unwrap_or_default()),
+                }
+            }
+        }
+        Err(NetlinkError::NoAnswer)
+    }
+
+    /// Every object that `body` selects, as `read` has it; from a single moment, except that a hash table of more than
+    /// some hundred elements which the kernel is just resizing may lack some.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or when what is read does not rest.
+    pub fn dump<T>(
+        &self,
+        kind: u16,
+        family: u8,
+        what: &str,
+        body: impl Fn(&mut Writer),
+        mut read: impl FnMut(&[u8], &mut Vec<T>),
+    ) -> Result<Vec<T>, NetlinkError> {
+        let request = Request { kind, flags: NLM_F_DUMP, family, what };
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut all = Vec::new();
+            if self.exchange(request, &body, |object| read(object, &mut all))? {
+                return Ok(all);
+            }
+        }
+        Err(NetlinkError::Changing { what: what.to_owned(), attempts: DUMP_ATTEMPTS })
+    }
+
     /// One datagram, or `None` when nothing waits.
     fn receive(&self, flags: i32) -> Result<Option<Vec<u8>>, NetlinkError> {
         let mut buffer = Vec::with_capacity(ANSWER_BYTES);
+        Ok(self.receive_into(&mut buffer, flags)?.then_some(buffer))
+    }
+
+    /// One datagram in place of what is in `buffer`; `false` when nothing waits.
+    fn receive_into(&self, buffer: &mut Vec<u8>, flags: i32) -> Result<bool, NetlinkError> {
+        buffer.clear();
         loop {
-            match self.raw.recv(&mut buffer, flags) {
-                Ok(_) => return Ok(Some(buffer)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            match self.raw.recv(buffer, flags) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(NetlinkError::Receive(error)),
             }
@@ -138,7 +223,7 @@ impl Socket {
 }
 
 /// A received message.
-pub(super) struct Message<'a> {
+pub(in crate::nftables) struct Message<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
@@ -172,7 +257,7 @@ impl Message<'_> {
 }
 
 /// The messages in a datagram.
-pub(super) struct Messages<'a>(pub &'a [u8]);
+pub(in crate::nftables) struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
