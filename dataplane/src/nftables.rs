@@ -4,7 +4,8 @@
 //! ([`set`], [`element`]). [`shadow`] knows what was written and says what is to be written ([`changes`]);
 //! [`message`] encodes it; [`netlink`] sends it as one batch, which the kernel takes whole or not at all, both
 //! families together. [`read`] reads what a kernel has, beside the way of a change, and [`verify`] says whether its chains
-//! and rules are those of the layout.
+//! and rules are those of the layout. Where others
+//! may change the tables, [`watch`] hears of it and `guard` undoes it.
 //!
 //! Rejected: the `nft` program (16 ms per change where this takes some 10 µs), libnftables (GPL, and C), a chain
 //! per Service (quadratic in the kernel), reading back (quadratic too), verdict maps with an element per Service
@@ -14,6 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use model::{Key, Revision};
 
@@ -34,12 +36,15 @@ pub mod verify;
 pub mod word;
 
 mod apply;
+mod guard;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trace;
+mod watch;
 
 pub use apply::{ProgramError, cleanup};
+pub use message::Ownership;
 
 /// The node's tables, and the socket that owns them.
 pub struct Table {
@@ -59,6 +64,15 @@ pub enum Dirty {
     Services(BTreeSet<Key>),
 }
 
+/// How often the tables were put back into the state that somebody else took them out of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Element by element.
+    pub elements: u64,
+    /// By writing both tables anew.
+    pub tables: u64,
+}
+
 /// What one call of [`Table::program`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -68,6 +82,8 @@ pub struct Report {
     pub bytes: usize,
     /// The tables were replaced as a whole.
     pub full: bool,
+    /// What others had done and was undone, on the way or before.
+    pub repairs: Repairs,
 }
 
 /// The kernel cannot be reached. Nothing was changed.
@@ -82,7 +98,15 @@ impl Table {
     /// # Errors
     /// When the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, OpenError> {
-        Ok(Self { kernel: apply::Kernel::open().map_err(OpenError)?, shadow: None, revision: 0 })
+        Self::open_with(Ownership::Owned)
+    }
+
+    /// As [`Table::open`]; the table is held as firmly as `ownership` says, or less on a kernel that cannot.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub fn open_with(ownership: Ownership) -> Result<Self, OpenError> {
+        Ok(Self { kernel: apply::Kernel::open(ownership).map_err(OpenError)?, shadow: None, revision: 0 })
     }
 
     /// Makes the kernel do what `plan` says, in one atomic batch.
@@ -116,12 +140,29 @@ impl Table {
         } else if changes.is_empty() {
             0
         } else {
-            self.kernel.change(&changes)?
+            match self.kernel.change(&changes)? {
+                Some(bytes) => bytes,
+                None => return self.program(plan, &Dirty::All),
+            }
         };
         self.shadow = Some(shadow);
         self.revision = plan.revision;
         let (elements_added, elements_removed) = changes.count();
-        Ok(Report { elements_added, elements_removed, bytes, full })
+        Ok(Report { elements_added, elements_removed, bytes, full, repairs: self.kernel.take_repairs() })
+    }
+
+    /// Undoes what others have done to the tables since they were written: element by element where that is possible,
+    /// else by writing `plan` anew. To be called when the descriptor ([`AsFd`]) can be read, which only happens where
+    /// the tables are not owned. `plan` is the one that was programmed last.
+    ///
+    /// # Errors
+    /// As [`Table::program`].
+    pub fn repair(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
+        if self.kernel.mend() == guard::Mended::Lost {
+            self.shadow = None;
+            return self.program(plan, &Dirty::All);
+        }
+        Ok(Report { repairs: self.kernel.take_repairs(), ..Report::default() })
     }
 
     /// Whether the tables are still those that this wrote. Where the kernel knows table ownership nobody else can
@@ -144,5 +185,12 @@ impl Table {
     /// Forgets what was written, so that the next plan replaces both tables.
     pub fn forget(&mut self) {
         self.shadow = None;
+    }
+}
+
+/// Can be read when somebody else has changed nftables, where the tables are not owned; see [`Table::repair`].
+impl AsFd for Table {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kernel.as_fd()
     }
 }

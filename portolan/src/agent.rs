@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 
+use proxy_agent::Ownership;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -25,6 +26,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         node_ips: args.node_ip,
         metrics_addr: args.metrics_listen,
         health_addr: args.health_listen,
+        ownership: if args.no_table_ownership { Ownership::Open } else { Ownership::Owned },
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     let runtime = tokio::runtime::Builder::new_current_thread()

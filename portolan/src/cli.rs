@@ -85,6 +85,10 @@ pub struct AgentArgs {
     /// Where health is served.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10256")]
     pub health_listen: SocketAddr,
+    /// Let other programs change the agent's nftables tables; what they break is repaired at once. Without it the kernel
+    /// keeps others out, if it is Linux 6.9 or newer.
+    #[arg(long)]
+    pub no_table_ownership: bool,
     /// Remove everything that an agent left in this machine's kernel, and exit.
     #[arg(long, conflicts_with_all = ["kubeconfig", "node_name"])]
     pub cleanup: bool,

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use dataplane::nftables::Ownership;
+
 /// Where kube-proxy serves its metrics; scrape configurations know the port.
 pub const DEFAULT_METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 /// Where kube-proxy serves its health checks.
@@ -21,6 +23,8 @@ pub struct Config {
     pub metrics_addr: SocketAddr,
     /// Serves `/healthz` and `/livez`.
     pub health_addr: SocketAddr,
+    /// How firmly the kernel's tables are held against others.
+    pub ownership: Ownership,
 }
 
 impl Config {
@@ -32,6 +36,7 @@ impl Config {
             kubeconfig: kubeconfig.into(),
             metrics_addr: DEFAULT_METRICS_ADDRESS,
             health_addr: DEFAULT_HEALTH_ADDRESS,
+            ownership: Ownership::Owned,
         }
     }
 }

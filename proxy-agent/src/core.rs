@@ -7,6 +7,10 @@
 //! Programming happens on this task, although it blocks: it takes microseconds, and a thread's hand-over would cost
 //! more. Only a whole load of many thousand Services takes a noticeable time, and then nothing else matters.
 //!
+//! Where others can change what was programmed, the kernel wakes the loop when they do, and it is put right at once.
+//! Only between two whole loads there is a rest: a program that destroys the table again and again shall not take a
+//! processor from the node's workloads.
+//!
 //! When the kernel refuses, everything that is learnt meanwhile is still applied to the state, and the next attempt
 //! programs all of it from nothing, after a wait that doubles. A cause is logged when it first appears, not at every
 //! attempt.
@@ -35,6 +39,8 @@ pub const BATCH: usize = 1024;
 /// The waits after the first and after many refusals.
 const MIN_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(10);
+/// The rest after the tables were written anew because somebody else had changed them.
+const REPAIR_REST: Duration = Duration::from_millis(50);
 
 /// What the core loop works on.
 pub struct Core<P> {
@@ -44,6 +50,8 @@ pub struct Core<P> {
     kernel: P,
     /// Set while the kernel refuses.
     refusal: Option<Refusal>,
+    /// What others change is looked at from then on.
+    rest_until: Option<Instant>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 }
@@ -57,7 +65,7 @@ struct Refusal {
 impl<P: Program> Core<P> {
     pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let local = Local::new(state.node_name());
-        Self { state, local, plan: Plan::default(), kernel, refusal: None, metrics, health }
+        Self { state, local, plan: Plan::default(), kernel, refusal: None, rest_until: None, metrics, health }
     }
 
     /// Runs until every sender of updates is gone.
@@ -75,6 +83,10 @@ impl<P: Program> Core<P> {
                     }
                 }
                 () = until(again_at) => {}
+                () = noticed(&mut self.kernel, self.rest_until) => {
+                    self.repair(Instant::now());
+                    continue;
+                }
             }
             for update in batch.drain(..) {
                 self.state.apply(update);
@@ -106,6 +118,7 @@ impl<P: Program> Core<P> {
         match self.kernel.program(&self.plan, dirty) {
             Ok(report) => {
                 let full = matches!(dirty, Dirty::All);
+                self.metrics.repaired(report.repairs);
                 debug!(revision = self.plan.revision, full, ?report, "programmed");
                 let wall = Timestamp::now();
                 self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
@@ -127,13 +140,22 @@ impl<P: Program> Core<P> {
             }
             Err(cause) if P::hopeless(&cause) && self.health.facts().updated.is_none() => return Err(cause),
             Err(cause) => {
-                self.metrics.refused();
-                self.health.update(|facts| facts.pending = facts.pending.or(Some(now)));
                 self.state.postpone(work.triggers);
                 self.refuse(chain(&cause), now);
             }
         }
         Ok(())
+    }
+
+    /// Undoes what somebody else did to what is programmed.
+    fn repair(&mut self, now: Instant) {
+        match self.kernel.repair(&self.plan) {
+            Ok(report) => {
+                self.metrics.repaired(report.repairs);
+                self.rest_until = (report.repairs.tables > 0).then(|| now + REPAIR_REST);
+            }
+            Err(cause) => self.refuse(chain(&cause), now),
+        }
     }
 
     /// Brings the plan up to the state, where it is `dirty`.
@@ -153,7 +175,10 @@ impl<P: Program> Core<P> {
         }
     }
 
+    /// Remembers that the kernel refused, and when it is asked again.
     fn refuse(&mut self, cause: String, now: Instant) {
+        self.metrics.refused();
+        self.health.update(|facts| facts.pending = facts.pending.or(Some(now)));
         let attempts = self.refusal.as_ref().map_or(1, |refusal| refusal.attempts.saturating_add(1));
         if self.refusal.as_ref().is_none_or(|refusal| refusal.cause != cause) {
             error!(revision = self.plan.revision, "programming the kernel failed: {cause}; trying again");
@@ -169,4 +194,12 @@ async fn until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Completes when somebody else has changed what is programmed, not before `rest_until`.
+async fn noticed(kernel: &mut impl Program, rest_until: Option<Instant>) {
+    if let Some(time) = rest_until {
+        tokio::time::sleep_until(time.into()).await;
+    }
+    kernel.disturbed().await;
 }

@@ -43,6 +43,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::info;
 
+pub use dataplane::nftables::Ownership;
+
 pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
 pub use program::Program;
 
@@ -51,6 +53,7 @@ use crate::health::Health;
 use crate::http::{Door, Site};
 use crate::metrics::Metrics;
 use crate::objects::WATCHED;
+use crate::program::Nftables;
 use crate::state::State;
 use client::{Client, ClientError};
 
@@ -90,7 +93,8 @@ pub enum AgentError {
 /// the process no right to it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     let client = Client::from_kubeconfig(&config.kubeconfig)?;
-    let kernel = Table::open()?;
+    let table = Table::open_with(config.ownership)?;
+    let kernel = Nftables::new(table).map_err(|source| AgentError::Open(OpenError(source)))?;
     run_with(config, client, kernel, shutdown).await
 }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use dataplane::nftables::Repairs;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -28,6 +29,7 @@ pub struct Metrics {
     registry: Registry,
     programmed_revision: Family<Label, Gauge<u64, AtomicU64>>,
     services: Gauge<u64, AtomicU64>,
+    repairs: Family<Label, Counter>,
     program_seconds: Histogram,
     full_seconds: Histogram,
     partial_seconds: Histogram,
@@ -51,6 +53,7 @@ impl Metrics {
             registry: Registry::default(),
             programmed_revision: Family::default(),
             services: Gauge::default(),
+            repairs: Family::default(),
             program_seconds: program(),
             full_seconds: program(),
             partial_seconds: program(),
@@ -64,6 +67,8 @@ impl Metrics {
             resident_bytes: Gauge::default(),
         };
         metrics.register();
+        // Both are there from the beginning, so that a rate over them has a beginning.
+        metrics.repaired(Repairs::default());
         metrics
     }
 
@@ -75,6 +80,11 @@ impl Metrics {
             self.programmed_revision.clone(),
         );
         r.register("portolan_agent_services", "Services that are programmed", self.services.clone());
+        r.register(
+            "portolan_agent_repairs",
+            "Times that what another process did to the tables was undone, by elements or by a whole load",
+            self.repairs.clone(),
+        );
         r.register("process_resident_memory_bytes", "Resident memory size in bytes", self.resident_bytes.clone());
         let sync = r.sub_registry_with_prefix("kubeproxy");
         sync.register("sync_proxy_rules_duration_seconds", "Time to compile and program", self.program_seconds.clone());
@@ -128,6 +138,13 @@ impl Metrics {
         for trigger in &work.triggers {
             // Two machines' clocks differ; a change from the future is one of just now.
             self.network_seconds.observe(now.duration_since(*trigger).as_secs_f64().max(0.0));
+        }
+    }
+
+    /// What others had done to the tables was undone.
+    pub fn repaired(&self, repairs: Repairs) {
+        for (kind, count) in [("elements", repairs.elements), ("table", repairs.tables)] {
+            self.repairs.get_or_create(&[("kind", kind)]).inc_by(count);
         }
     }
 
@@ -188,6 +205,7 @@ mod tests {
         metrics.changed(&work);
         metrics.took(&work, true, 5, Duration::from_micros(30), now);
         metrics.refused();
+        metrics.repaired(Repairs { elements: 2, tables: 0 });
         metrics.answered_healthz(200);
         let text = metrics.text();
         for line in [
@@ -195,6 +213,8 @@ mod tests {
             r#"portolan_agent_programmed_revision{resource="endpointslices"} 9"#,
             r#"portolan_agent_programmed_revision{resource="servicecidrs"} 3"#,
             "portolan_agent_services 5",
+            r#"portolan_agent_repairs_total{kind="elements"} 2"#,
+            r#"portolan_agent_repairs_total{kind="table"} 0"#,
             "kubeproxy_sync_proxy_rules_duration_seconds_count 1",
             "kubeproxy_sync_full_proxy_rules_duration_seconds_count 1",
             "kubeproxy_sync_partial_proxy_rules_duration_seconds_count 0",

@@ -1,7 +1,12 @@
 //! The kernel, as the core loop sees it.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
 use dataplane::Plan;
 use dataplane::nftables::{Dirty, ProgramError, Report, Table};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Makes a kernel do what a plan says. Blocking, but short: tens of microseconds for a change, a quarter of a
 /// second for 10,000 Services from nothing.
@@ -15,15 +20,62 @@ pub trait Program {
     /// attempt says [`Dirty::All`].
     fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, Self::Error>;
 
+    /// Completes when somebody else may have changed what was programmed; never where nobody can. May be dropped and
+    /// called again without missing anything.
+    fn disturbed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Undoes what somebody else changed; `plan` is the one that was programmed last.
+    ///
+    /// # Errors
+    /// As [`Program::program`].
+    fn repair(&mut self, _plan: &Plan) -> Result<Report, Self::Error> {
+        Ok(Report::default())
+    }
+
     /// Whether trying again is of no use: the process lacks a right, or the kernel a part.
     fn hopeless(error: &Self::Error) -> bool;
 }
 
-impl Program for Table {
+/// The tables of nftables, and a place in the runtime that wakes us when others change them.
+pub struct Nftables {
+    table: Table,
+    /// The table's socket under a number of its own.
+    changes: AsyncFd<OwnedFd>,
+}
+
+impl Nftables {
+    /// To be called inside of a Tokio runtime with I/O.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the table's socket.
+    pub fn new(table: Table) -> io::Result<Self> {
+        let socket = table.as_fd().try_clone_to_owned()?;
+        // SAFETY: an `OwnedFd` is open, and the same, until it is dropped, and nothing here exchanges it.
+        let changes = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
+        Ok(Self { table, changes })
+    }
+}
+
+impl Program for Nftables {
     type Error = ProgramError;
 
     fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, ProgramError> {
-        Table::program(self, plan, dirty)
+        self.table.program(plan, dirty)
+    }
+
+    async fn disturbed(&mut self) {
+        match self.changes.readable().await {
+            // Whatever comes from now on wakes us again; what is there is read by `repair`.
+            Ok(mut guard) => guard.clear_ready(),
+            // The runtime ends, and everything with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn repair(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
+        self.table.repair(plan)
     }
 
     fn hopeless(error: &ProgramError) -> bool {

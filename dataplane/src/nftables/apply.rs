@@ -1,12 +1,15 @@
 //! The thin end: batches into the kernel, and its refusals into sentences.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use model::Revision;
 use nix::libc;
 
+use super::Repairs;
 use super::changes::Changes;
 use super::expr::family_number;
+use super::guard::{Guard, Mended};
 use super::layout::TABLE;
 use super::message::{GET_TABLE, NAME, Ownership, TABLE_HANDLE, add_changes, add_table, remove_table};
 use super::netlink::batch::Batch;
@@ -14,6 +17,9 @@ use super::netlink::socket::Socket;
 use super::netlink::{NetlinkError, attribute};
 use super::shadow::Exhausted;
 use crate::plan::Family;
+
+/// How often elements are changed anew because somebody else was faster.
+const MAX_OVERTAKEN: usize = 16;
 
 /// A plan was not programmed; the kernel has what it had.
 #[derive(Debug, thiserror::Error)]
@@ -44,20 +50,24 @@ pub enum ProgramError {
 /// The socket, and what is known of the tables that it made.
 pub(super) struct Kernel {
     socket: Socket,
+    guard: Guard,
     ownership: Ownership,
     handles: [Option<u64>; 2],
+    repairs: Repairs,
 }
 
 impl Kernel {
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()?, ownership: Ownership::Owned, handles: [None; 2] })
+    pub fn open(ownership: Ownership) -> io::Result<Self> {
+        let socket = Socket::open()?;
+        let guard = Guard::open(&socket)?;
+        Ok(Self { socket, guard, ownership, handles: [None; 2], repairs: Repairs::default() })
     }
 
     /// Replaces both tables by new ones with these elements. Returns the bytes sent.
     pub fn replace(&mut self, changes: &Changes) -> Result<usize, ProgramError> {
         let sent = match self.try_replace(changes) {
-            Err(NetlinkError::Refused { source, .. }) if self.ownership == Ownership::Owned && not_known(&source) => {
-                // A kernel before 6.9. Anything else that it does not know fails again, and is reported then.
+            Err(error) if self.ownership == Ownership::Owned && not_known(&error) => {
+                // A kernel before 6.9.
                 self.ownership = Ownership::Open;
                 self.try_replace(changes)
             }
@@ -70,21 +80,51 @@ impl Kernel {
         Ok(sent)
     }
 
-    fn try_replace(&self, changes: &Changes) -> Result<usize, NetlinkError> {
+    fn try_replace(&mut self, changes: &Changes) -> Result<usize, NetlinkError> {
         let mut batch = Batch::default();
         for family in Family::ALL {
             remove_table(&mut batch, family);
             add_table(&mut batch, family, self.ownership);
         }
         add_changes(&mut batch, changes);
-        self.socket.commit(&batch)
+        let sent = match self.ownership {
+            Ownership::Owned => {
+                self.guard.rest();
+                self.socket.commit(&batch)?
+            }
+            Ownership::Open => self.guard.load(&self.socket, &mut batch)?,
+        };
+        Ok(sent.bytes)
     }
 
-    /// Changes elements. Returns the bytes sent.
-    pub fn change(&self, changes: &Changes) -> Result<usize, ProgramError> {
+    /// Changes elements. Returns the bytes sent; `None` when nobody knows what the tables hold: replace them.
+    pub fn change(&mut self, changes: &Changes) -> Result<Option<usize>, ProgramError> {
         let mut batch = Batch::default();
         add_changes(&mut batch, changes);
-        self.socket.commit(&batch).map_err(explain)
+        for _ in 0..MAX_OVERTAKEN {
+            match self.guard.commit(&self.socket, &mut batch).map_err(explain)? {
+                Some(sent) => return Ok(Some(sent.bytes)),
+                None if self.mend() == Mended::Lost => return Ok(None),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Undoes what others did to the tables; to be called when there is something to read.
+    pub fn mend(&mut self) -> Mended {
+        let mended = self.guard.mend(&self.socket);
+        match mended {
+            Mended::Intact => {}
+            Mended::Elements => self.repairs.elements += 1,
+            Mended::Lost => self.repairs.tables += 1,
+        }
+        mended
+    }
+
+    /// What was repaired since the last call.
+    pub fn take_repairs(&mut self) -> Repairs {
+        std::mem::take(&mut self.repairs)
     }
 
     /// The handle of the table that the kernel has now; handles are never used twice.
@@ -125,8 +165,16 @@ pub fn cleanup() -> Result<bool, ProgramError> {
     Ok(true)
 }
 
-fn not_known(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL))
+/// Whether the kernel does not know the flags of an owned table.
+fn not_known(error: &NetlinkError) -> bool {
+    let NetlinkError::Refused { what, source, .. } = error else { return false };
+    what.starts_with("adding table") && matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL))
+}
+
+impl AsFd for Kernel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.guard.as_fd()
+    }
 }
 
 /// What a refusal means. A message that fails for lack of rights is the frame itself; one about a table that

@@ -38,6 +38,20 @@ pub enum NetlinkError {
         detail: String,
         source: io::Error,
     },
+    /// The batch was too large for one piece, and a later one failed: what the kernel has is neither old nor new.
+    #[error("a part of the batch took effect before the rest failed")]
+    Torn(#[source] Box<Self>),
+}
+
+impl NetlinkError {
+    /// The kernel's number for why it refused a message.
+    pub fn refusal(&self) -> Option<i32> {
+        match self {
+            Self::Refused { source, .. } => source.raw_os_error(),
+            Self::Torn(error) => error.refusal(),
+            Self::Send { .. } | Self::Receive(_) | Self::NoAnswer | Self::Changing { .. } => None,
+        }
+    }
 }
 
 /// Appends netlink attributes to a buffer.

@@ -9,5 +9,6 @@ mod lab;
 mod load;
 mod plans;
 mod read;
+mod repair;
 mod shape;
 mod traffic;

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use dataplane::nftables::Report;
+use dataplane::nftables::{Repairs, Report};
 use model::{Key, Resource, Revision};
 use serde_json::json;
 
@@ -13,6 +13,8 @@ use crate::objects::{WATCHED, decode};
 struct Kernel {
     taken: Arc<Mutex<Vec<(Dirty, Plan)>>>,
     refusals: Arc<Mutex<VecDeque<&'static str>>>,
+    disturbance: Arc<tokio::sync::Notify>,
+    repairs: Arc<Mutex<VecDeque<Result<Repairs, &'static str>>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,15 @@ impl Program for Kernel {
         }
         self.taken.lock().unwrap().push((dirty.clone(), plan.clone()));
         Ok(Report::default())
+    }
+
+    async fn disturbed(&mut self) {
+        self.disturbance.notified().await;
+    }
+
+    fn repair(&mut self, _plan: &Plan) -> Result<Report, Refused> {
+        let repairs = self.repairs.lock().unwrap().pop_front().unwrap_or(Ok(Repairs::default())).map_err(Refused)?;
+        Ok(Report { repairs, ..Report::default() })
     }
 
     fn hopeless(error: &Refused) -> bool {
@@ -255,4 +266,33 @@ async fn the_loop_programs_what_is_sent_and_ends_with_its_senders() {
     assert_eq!(kernel.count(), 1, "tried again by itself");
     drop(sender);
     tokio::time::timeout(Duration::from_secs(5), core).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_others_change_is_put_right_and_whole_loads_have_a_rest_between_them() {
+    let bench = Bench::settled();
+    let (kernel, metrics) = (bench.kernel.clone(), Arc::clone(&bench.core.metrics));
+    let whole = Ok(Repairs { elements: 0, tables: 1 });
+    kernel.repairs.lock().unwrap().extend([Ok(Repairs { elements: 1, tables: 0 }), whole, whole, Err("no memory")]);
+    let (_sender, receiver) = mpsc::channel(8);
+    let core = tokio::spawn(bench.core.run(receiver));
+    let begin = Instant::now();
+    for left in [3, 2, 1, 0] {
+        kernel.disturbance.notify_one();
+        while kernel.repairs.lock().unwrap().len() > left {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{left} left");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(begin.elapsed() >= REPAIR_REST * 2, "after each of two whole loads there is a rest");
+    let text = metrics.text();
+    assert!(text.contains("portolan_agent_repairs_total{kind=\"elements\"} 1\n"), "{text}");
+    assert!(text.contains("portolan_agent_repairs_total{kind=\"table\"} 2\n"), "{text}");
+    // A repair that the kernel refuses is a refusal as any other: everything is programmed anew.
+    while kernel.count() < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(kernel.last().0, Dirty::All);
+    core.abort();
 }

@@ -2,6 +2,9 @@
 //!
 //! `NFNL_MSG_BATCH_BEGIN`, messages of any family, `NFNL_MSG_BATCH_END`, in one `sendmsg`. Each message has a
 //! sequence number of its own, so that an error can be traced to it.
+//!
+//! A batch may be bound to a generation of the ruleset, which every commit of anybody in the network namespace moves
+//! on by one: if somebody else has committed since, the kernel refuses the batch with `ERESTART`.
 
 use super::Writer;
 
@@ -17,6 +20,9 @@ pub(crate) const NLM_F_ACK: u16 = 4;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
+/// `NFNL_BATCH_GENID`, and the bytes that it takes in the first message.
+const GENERATION: u16 = 1;
+const GENERATION_BYTES: usize = 8;
 /// `NFNL_SUBSYS_NFTABLES`, which stands in the high byte of every message's type.
 pub const NFTABLES: u16 = 10;
 
@@ -25,6 +31,13 @@ pub const NFTABLES: u16 = 10;
 pub struct Batch {
     pub(super) writer: Writer,
     pub(super) messages: Vec<Message>,
+    /// The generation in which alone it may take effect; `None`: in any. 0 is none.
+    pub(in crate::nftables) generation: Option<u32>,
+}
+
+/// The generation after `generation`; the kernel leaves out 0.
+pub fn next_generation(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
 }
 
 /// Where a message starts, and what it does, in words.
@@ -63,9 +76,10 @@ impl Batch {
 
     /// Cuts the batch into frames of at most `limit` bytes where that is possible: one frame as a rule. Messages
     /// keep their order and are never cut. The last message of each frame asks for an acknowledgement.
-    pub(super) fn frames(&self, limit: usize) -> impl Iterator<Item = Frame> {
-        let room = limit.saturating_sub(2 * (HEADER + FAMILY_HEADER));
+    pub(in crate::nftables) fn frames(&self, limit: usize) -> impl Iterator<Item = Frame> {
+        let room = limit.saturating_sub(2 * (HEADER + FAMILY_HEADER) + GENERATION_BYTES);
         let mut next = 0;
+        let mut generation = self.generation;
         std::iter::from_fn(move || {
             let first = next;
             let start = self.messages.get(first)?.start;
@@ -75,8 +89,15 @@ impl Batch {
                 next += 1;
             }
             let last = next - 1;
-            let mut bytes = Vec::with_capacity(end_of(last) - start + 2 * (HEADER + FAMILY_HEADER));
-            header(&mut bytes, BATCH_BEGIN, NLM_F_REQUEST, 0, 0, NFTABLES);
+            let frame = 2 * (HEADER + FAMILY_HEADER) + GENERATION_BYTES;
+            let mut writer = Writer { bytes: Vec::with_capacity(end_of(last) - start + frame) };
+            header(&mut writer.bytes, BATCH_BEGIN, NLM_F_REQUEST, 0, 0, NFTABLES);
+            if let Some(number) = generation {
+                writer.u32(GENERATION, number);
+                // The frame before this one has moved it on.
+                generation = Some(next_generation(number));
+            }
+            let mut bytes = writer.bytes;
             finish(&mut bytes, 0);
             let offset = bytes.len();
             bytes.extend_from_slice(&self.writer.bytes[start..end_of(last)]);
@@ -98,13 +119,20 @@ impl Batch {
 }
 
 /// What goes out in one `sendmsg`.
-pub(super) struct Frame {
+pub(in crate::nftables) struct Frame {
     pub bytes: Vec<u8>,
     /// The sequence number that is acknowledged when everything went well.
     pub last: u32,
 }
 
-pub(super) fn header(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) {
+pub(in crate::nftables) fn header(
+    bytes: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    family: u8,
+    resource: u16,
+) {
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&flags.to_ne_bytes());
@@ -116,7 +144,7 @@ pub(super) fn header(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, 
 }
 
 /// Writes the length of the message that starts at `start` and ends here.
-pub(super) fn finish(bytes: &mut [u8], start: usize) {
+pub(in crate::nftables) fn finish(bytes: &mut [u8], start: usize) {
     let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
     bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
 }

@@ -42,6 +42,14 @@ pub struct Request<'a> {
     pub what: &'a str,
 }
 
+/// What a batch took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub bytes: usize,
+    /// Pieces, each of them a generation of the ruleset: one as a rule.
+    pub frames: u32,
+}
+
 /// A bound socket of the network namespace in which it was opened.
 pub struct Socket {
     raw: Raw,
@@ -70,20 +78,34 @@ impl Socket {
         Ok(Self { raw, limit })
     }
 
-    /// Sends a batch and waits for its outcome. Returns the bytes sent.
+    /// The number by which the kernel knows this socket, and which is in every message about what it did.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.raw.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
+    /// Sends a batch and waits for its outcome.
     ///
     /// A batch is atomic unless it is larger than the socket's send buffer, which only happens without the
     /// machine's root rights; then it goes out in pieces, in order.
     ///
     /// # Errors
-    /// The first thing that went wrong. Of an atomic batch nothing was done then.
-    pub fn commit(&self, batch: &Batch) -> Result<usize, NetlinkError> {
-        let mut sent = 0;
+    /// The first thing that went wrong. Nothing was done then, except where it is [`NetlinkError::Torn`].
+    pub fn commit(&self, batch: &Batch) -> Result<Sent, NetlinkError> {
+        let mut sent = Sent::default();
         for frame in batch.frames(self.limit) {
             let bytes = frame.bytes.len();
-            self.raw.send(&frame.bytes, 0).map_err(|source| NetlinkError::Send { bytes, source })?;
-            sent += bytes;
-            self.outcome(batch, frame.last)?;
+            let outcome = self.raw.send(&frame.bytes, 0).map_err(|source| NetlinkError::Send { bytes, source });
+            outcome.and_then(|_| self.outcome(batch, frame.last)).map_err(|error| match sent.frames {
+                0 => error,
+                _ => NetlinkError::Torn(Box::new(error)),
+            })?;
+            sent.bytes += bytes;
+            sent.frames += 1;
         }
         Ok(sent)
     }
@@ -227,6 +249,8 @@ pub(in crate::nftables) struct Message<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
+    /// Of the socket whose request this is about.
+    pub port: u32,
     /// What follows `struct nlmsghdr`.
     pub body: &'a [u8],
 }
@@ -267,7 +291,8 @@ impl<'a> Iterator for Messages<'a> {
         let word = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_ne_bytes(*b));
         let half = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk::<2>()).map(|b| u16::from_ne_bytes(*b));
         let length = usize::try_from(word(0)?).ok()?;
-        let message = Message { kind: half(4)?, flags: half(6)?, sequence: word(8)?, body: bytes.get(HEADER..length)? };
+        let body = bytes.get(HEADER..length)?;
+        let message = Message { kind: half(4)?, flags: half(6)?, sequence: word(8)?, port: word(12)?, body };
         self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     }
