@@ -24,15 +24,17 @@ use std::time::{Duration, Instant};
 use dataplane::nftables::Dirty;
 use dataplane::{Local, Plan, compile, compile_service};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
+use crate::acknowledge::Programmed;
 use crate::chain;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::program::Program;
+use crate::questions::{self, Asked};
 use crate::reflector::Update;
-use crate::state::{State, Work};
+use crate::state::{Revisions, State, Work};
 
 /// Updates that are applied before the kernel is programmed, if so many are queued.
 pub const BATCH: usize = 1024;
@@ -54,6 +56,14 @@ pub struct Core<P> {
     rest_until: Option<Instant>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    links: Links,
+}
+
+/// What connects the core loop with the server besides updates.
+pub struct Links {
+    /// Shows what the kernel has.
+    pub programmed: watch::Sender<Programmed>,
+    pub questions: mpsc::Receiver<Asked>,
 }
 
 struct Refusal {
@@ -63,9 +73,9 @@ struct Refusal {
 }
 
 impl<P: Program> Core<P> {
-    pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+    pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>, links: Links) -> Self {
         let local = Local::new(state.node_name());
-        Self { state, local, plan: Plan::default(), kernel, refusal: None, rest_until: None, metrics, health }
+        Self { state, local, plan: Plan::default(), kernel, refusal: None, rest_until: None, metrics, health, links }
     }
 
     /// Runs until every sender of updates is gone.
@@ -81,6 +91,12 @@ impl<P: Program> Core<P> {
                     if count == 0 {
                         return Ok(());
                     }
+                }
+                Some(asked) = self.links.questions.recv() => {
+                    let answer = questions::answer(&mut self.kernel, &self.plan, &asked.question);
+                    // Whoever asked may have gone.
+                    let _ = asked.answer.send(answer);
+                    continue;
                 }
                 () = until(again_at) => {}
                 () = noticed(&mut self.kernel, self.rest_until) => {
@@ -106,7 +122,7 @@ impl<P: Program> Core<P> {
         self.metrics.changed(&work);
         let dirty = if self.refusal.is_some() { Some(Dirty::All) } else { work.dirty.clone() };
         match dirty {
-            None => self.metrics.programmed(&work.revisions),
+            None => self.programmed(work.revisions),
             Some(dirty) => self.program(&dirty, work, now)?,
         }
         Ok(())
@@ -122,7 +138,7 @@ impl<P: Program> Core<P> {
                 debug!(revision = self.plan.revision, full, ?report, "programmed");
                 let wall = Timestamp::now();
                 self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
-                self.metrics.programmed(&work.revisions);
+                self.programmed(work.revisions);
                 self.health.update(|facts| {
                     if facts.updated.is_none() {
                         info!(
@@ -156,6 +172,12 @@ impl<P: Program> Core<P> {
             }
             Err(cause) => self.refuse(chain(&cause), now),
         }
+    }
+
+    /// The kernel has everything up to here.
+    fn programmed(&self, revisions: Revisions) {
+        self.metrics.programmed(&revisions);
+        self.links.programmed.send_modify(|programmed| programmed.revisions = revisions);
     }
 
     /// Brings the plan up to the state, where it is `dirty`.

@@ -6,6 +6,8 @@
 //! reflector (nodes) ─────────┼───────────▶│ state ─ dirty ─▶ compile ─▶ plan ─┼─▶ dataplane
 //! reflector (servicecidrs) ──┘  (bounded) └──────────┬────────────────────────┘
 //!                                                    ▼
+//!                          acknowledgements, answers ─▶ the server
+//!
 //!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
 //! ```
 //!
@@ -16,6 +18,7 @@
 //! What the agent never does: it programs nothing before it has read every resource once, it does not go back to an
 //! older plan, and it removes nothing when it ends. While the server is away the kernel keeps what it has.
 
+mod acknowledge;
 pub mod client;
 mod config;
 mod core;
@@ -25,6 +28,7 @@ mod metrics;
 mod node;
 mod objects;
 mod program;
+mod questions;
 mod reflector;
 mod state;
 #[cfg(test)]
@@ -39,16 +43,18 @@ use std::sync::Arc;
 
 use dataplane::nftables::{OpenError, ProgramError, Table};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
 pub use dataplane::nftables::Ownership;
 
+pub use acknowledge::Refused;
 pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
 pub use program::Program;
 
-use crate::core::Core;
+use crate::acknowledge::Programmed;
+use crate::core::{Core, Links};
 use crate::health::Health;
 use crate::http::{Door, Site};
 use crate::metrics::Metrics;
@@ -59,6 +65,8 @@ use client::{Client, ClientError};
 
 /// Updates that wait for the core loop; reflectors stop reading when it is full.
 const QUEUE: usize = 256;
+/// Questions that wait for it.
+const QUESTIONS: usize = 16;
 
 /// Why an agent cannot begin or go on. Whatever fails on the way is tried again and is no error here.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +120,10 @@ pub async fn run_with<P: Program>(
     let health_listener = listen(config.health_addr).await?;
     let site = Site { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) };
     let state = State::new(&config.node_name, config.node_ips.clone());
-    let core = Core::new(state, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health));
+    let (programmed, acknowledged) = watch::channel(Programmed::default());
+    let (asked, questions) = mpsc::channel(QUESTIONS);
+    let links = Links { programmed, questions };
+    let core = Core::new(state, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
 
     // Dropped on every way out, and its tasks with it.
     let mut tasks = JoinSet::new();
@@ -121,6 +132,17 @@ pub async fn run_with<P: Program>(
         tasks.spawn(reflector::follow(client.clone(), resource, sender.clone(), chance()));
     }
     drop(sender);
+    let again = Arc::new(Notify::new());
+    let agent = process_id();
+    tasks.spawn(acknowledge::tell(
+        client.clone(),
+        config.node_name.clone(),
+        agent,
+        acknowledged,
+        Arc::clone(&again),
+        acknowledge::REPEAT,
+    ));
+    tasks.spawn(questions::listen(client.clone(), config.node_name.clone(), asked, again));
     let (keeper, health) =
         (node::keep(client.clone(), config.node_name.clone(), config.node_ips), Arc::clone(&site.health));
     tasks.spawn(async move {
@@ -165,6 +187,12 @@ fn chance() -> impl FnMut() -> u64 {
         count += 1;
         random.hash_one(count)
     }
+}
+
+/// Tells this process from every other agent's.
+fn process_id() -> String {
+    let mut chance = chance();
+    format!("{:016x}{:016x}", chance(), chance())
 }
 
 /// An error and its causes in one line.

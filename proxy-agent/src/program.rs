@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use dataplane::Plan;
 use dataplane::nftables::{Dirty, ProgramError, Report, Table};
+use serde_json::Value;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -36,6 +37,13 @@ pub trait Program {
 
     /// Whether trying again is of no use: the process lacks a right, or the kernel a part.
     fn hopeless(error: &Self::Error) -> bool;
+
+    /// Answers a question about what it has, `plan` being what it was told last; `None` when it does not know questions
+    /// of this kind. Must not change anything, and not take long: the core loop waits.
+    fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Value> {
+        let _ = (plan, kind, question);
+        None
+    }
 }
 
 /// The tables of nftables, and a place in the runtime that wakes us when others change them.

@@ -64,14 +64,19 @@ struct Bench {
     core: Core<Kernel>,
     kernel: Kernel,
     now: Instant,
+    acknowledged: watch::Receiver<Programmed>,
+    asked: mpsc::Sender<Asked>,
 }
 
 impl Bench {
     fn new() -> Self {
         let kernel = Kernel::default();
         let state = State::new("node-1", Vec::new());
-        let core = Core::new(state, kernel.clone(), Arc::new(Metrics::new()), Arc::new(Health::default()));
-        Self { core, kernel, now: Instant::now() }
+        let (programmed, acknowledged) = watch::channel(Programmed::default());
+        let (asked, questions) = mpsc::channel(4);
+        let links = Links { programmed, questions };
+        let core = Core::new(state, kernel.clone(), Arc::new(Metrics::new()), Arc::new(Health::default()), links);
+        Self { core, kernel, now: Instant::now(), acknowledged, asked }
     }
 
     /// With an empty cluster of revision 1 programmed.
@@ -145,6 +150,36 @@ fn what_is_queued_is_one_batch() {
     assert_eq!(plan.revision, 7);
     assert_eq!(plan.services.len(), 2);
     assert_eq!((bench.programmed("services"), bench.programmed("endpointslices")), (Some(7), Some(1)));
+}
+
+#[test]
+fn what_the_kernel_has_is_acknowledged_and_what_it_refused_is_not() {
+    let mut bench = Bench::settled();
+    assert_eq!(bench.acknowledged.borrow_and_update().revisions, [Some(1); 4]);
+    bench.service("a", 5);
+    bench.kernel.refuse(&["no memory"]);
+    bench.turn();
+    assert!(!bench.acknowledged.has_changed().unwrap());
+    bench.wait(MIN_WAIT);
+    assert_eq!(bench.acknowledged.borrow_and_update().revisions[0], Some(5));
+    // What concerns no kernel is in every kernel.
+    bench.apply(Update::Seen { resource: Resource::EndpointSlices, revision: 40 });
+    bench.turn();
+    assert_eq!(bench.acknowledged.borrow_and_update().revisions[..2], [Some(5), Some(40)]);
+}
+
+#[tokio::test]
+async fn the_loop_answers_questions_while_it_waits_for_updates() {
+    let bench = Bench::settled();
+    let (sender, receiver) = mpsc::channel(8);
+    let asked = bench.asked.clone();
+    let core = tokio::spawn(bench.core.run(receiver));
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    asked.send(Asked { question: json!({"kind": "Ping"}), answer }).await.unwrap();
+    assert_eq!(answered.await.unwrap(), json!({"kind": "Pong", "revision": "1"}));
+    drop(asked);
+    drop(sender);
+    core.await.unwrap().unwrap();
 }
 
 #[test]
