@@ -12,6 +12,12 @@ pub mod nftables;
 pub mod plan;
 pub mod route;
 
+// The table is shared with the tests that send packets, which see this crate from outside.
+#[cfg(test)]
+extern crate self as dataplane;
+#[cfg(test)]
+#[path = "../tests/kernel/flow_table.rs"]
+mod flow_table;
 #[cfg(test)]
 mod testing;
 

@@ -26,6 +26,7 @@ pub mod changes;
 pub mod element;
 pub mod expr;
 pub mod layout;
+mod localnet;
 pub mod message;
 pub mod netlink;
 pub mod read;
@@ -80,8 +81,10 @@ pub struct Report {
     pub elements_removed: usize,
     /// Sent to the kernel; 0 when there was nothing to change.
     pub bytes: usize,
-    /// The tables were replaced as a whole.
+    /// All elements were written, in place of whatever there was.
     pub full: bool,
+    /// Those were tables that were found and kept.
+    pub adopted: bool,
     /// What others had done and was undone, on the way or before.
     pub repairs: Repairs,
 }
@@ -111,9 +114,10 @@ impl Table {
 
     /// Makes the kernel do what `plan` says, in one atomic batch.
     ///
-    /// The first call, and the first after an error, replaces both tables whatever is in them; the others write the
-    /// difference to the call before, and look for it only where `dirty` says. Replacing forgets which clients were
-    /// sticky to which endpoints.
+    /// The first call, and the first after an error, fills both tables anew whatever is in them; the others write the
+    /// difference to the call before, and look for it only where `dirty` says. Tables that have the very sets, chains and
+    /// rules that would be made (an agent that was here before left them) are kept and only their elements written, so
+    /// that sticky clients stay with their endpoints; others are replaced, which forgets them.
     ///
     /// # Errors
     /// See [`ProgramError`]. The kernel then has what it had.
@@ -126,29 +130,48 @@ impl Table {
             Some(mut shadow) => shadow.update(plan, dirty).ok().map(|changes| (shadow, changes)),
             None => None,
         };
-        let full = updated.is_none();
-        let (shadow, changes) = match updated {
-            Some(updated) => updated,
-            None => {
-                let mut shadow = shadow::Shadow::default();
-                let changes = shadow.update(plan, &Dirty::All)?;
-                (shadow, changes)
-            }
-        };
-        let bytes = if full {
-            self.kernel.replace(&changes)?
-        } else if changes.is_empty() {
+        let Some((shadow, changes)) = updated else { return self.fill(plan) };
+        let bytes = if changes.is_empty() {
             0
         } else {
             match self.kernel.change(&changes)? {
                 Some(bytes) => bytes,
-                None => return self.program(plan, &Dirty::All),
+                None => return self.fill(plan),
             }
         };
+        Ok(self.done(plan, shadow, &changes, bytes))
+    }
+
+    /// Writes all elements.
+    fn fill(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
+        let localhost = plan.node.localhost_node_ports;
+        // If anything goes wrong with what is there, it is replaced, and what is wrong for good shows there.
+        let found = self.kernel.adoptable().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the tables that are there cannot be read");
+            None
+        });
+        if let Some(sticky) = found {
+            let mut shadow = shadow::Shadow::with_sticky(sticky);
+            let changes = shadow.update(plan, &Dirty::All)?;
+            match self.kernel.refill(&changes, localhost) {
+                Ok(bytes) => {
+                    let report = self.done(plan, shadow, &changes, bytes);
+                    return Ok(Report { full: true, adopted: true, ..report });
+                }
+                Err(error) => tracing::debug!(%error, "the tables that are there cannot be kept"),
+            }
+        }
+        let mut shadow = shadow::Shadow::default();
+        let changes = shadow.update(plan, &Dirty::All)?;
+        let bytes = self.kernel.replace(&changes, localhost)?;
+        Ok(Report { full: true, ..self.done(plan, shadow, &changes, bytes) })
+    }
+
+    fn done(&mut self, plan: &Plan, shadow: shadow::Shadow, changes: &changes::Changes, bytes: usize) -> Report {
         self.shadow = Some(shadow);
         self.revision = plan.revision;
         let (elements_added, elements_removed) = changes.count();
-        Ok(Report { elements_added, elements_removed, bytes, full, repairs: self.kernel.take_repairs() })
+        Report { elements_added, elements_removed, bytes, repairs: self.kernel.take_repairs(), ..Report::default() }
     }
 
     /// Undoes what others have done to the tables since they were written: element by element where that is possible,

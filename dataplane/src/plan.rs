@@ -28,7 +28,8 @@ pub struct NodePlan {
     pub name: Box<str>,
     /// Node ports answer on the machine's own addresses in these ranges, but never on a loopback address.
     pub node_port_ranges: Vec<IpNet>,
-    /// Whether node ports answer on 127.0.0.0/8 and ::1 too, for processes of the node itself.
+    /// Whether node ports answer on 127.0.0.0/8 too, for processes of the node itself. Not on ::1, from which the kernel
+    /// lets no connection leave.
     pub localhost_node_ports: bool,
     /// The ranges of the pods on this node: clients from here count as inside.
     pub pod_cidrs: Vec<IpNet>,
@@ -45,7 +46,7 @@ pub struct Local {
     /// Of the Node object.
     pub name: Box<str>,
     pub node_ports: NodePortAddresses,
-    /// Whether node ports answer on loopback addresses, for processes of the node itself.
+    /// Whether node ports answer on 127.0.0.0/8, for processes of the node itself.
     pub localhost_node_ports: bool,
     /// The ranges of every pod and node of the cluster. Whoever is in none of them is a stranger to it, and their
     /// address is hidden when they ask a ClusterIP. Nobody is when there are none of the family.
@@ -142,7 +143,7 @@ pub enum FrontendKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum At {
     Address(IpAddr),
-    /// Every address of the machine of the family that [`NodePlan::node_port_ranges`] has, and loopback addresses if
+    /// Every address of the machine of the family that [`NodePlan::node_port_ranges`] has, and 127.0.0.0/8 if
     /// [`NodePlan::localhost_node_ports`] says so.
     NodePort(Family),
 }

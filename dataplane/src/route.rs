@@ -116,8 +116,8 @@ fn find<'a>(plan: &'a Plan, packet: &Packet) -> Option<(&'a ServicePlan, &'a Fro
 
 fn node_ports_at(node: &NodePlan, packet: &Packet) -> bool {
     if packet.destination.is_loopback() {
-        // A loopback address is nobody else's: such a packet over the wire is a trick.
-        return node.localhost_node_ports && packet.origin == Origin::ThisNode;
+        // A loopback address is nobody else's: such a packet over the wire is a trick. Nothing leaves from ::1.
+        return node.localhost_node_ports && packet.origin == Origin::ThisNode && packet.destination.is_ipv4();
     }
     packet.here && node.node_port_ranges.iter().any(|range| range.contains(&packet.destination))
 }

@@ -73,14 +73,8 @@ struct Refusal {
 }
 
 impl<P: Program> Core<P> {
-    pub fn new(
-        state: State,
-        local: Local,
-        kernel: P,
-        metrics: Arc<Metrics>,
-        health: Arc<Health>,
-        links: Links,
-    ) -> Self {
+    pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>, links: Links) -> Self {
+        let local = Local::new(state.node_name());
         Self { state, local, plan: Plan::default(), kernel, refusal: None, rest_until: None, metrics, health, links }
     }
 

@@ -11,11 +11,18 @@ use super::changes::Changes;
 use super::expr::family_number;
 use super::guard::{Guard, Mended};
 use super::layout::TABLE;
-use super::message::{GET_TABLE, NAME, Ownership, TABLE_HANDLE, add_changes, add_table, remove_table};
+use super::localnet::{self, Localnet};
+use super::message::{
+    CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, TABLE_HANDLE, add_chain, add_changes, add_table, adopt_table,
+    remove_table,
+};
 use super::netlink::batch::Batch;
 use super::netlink::socket::Socket;
 use super::netlink::{NetlinkError, attribute};
-use super::shadow::Exhausted;
+use super::read::{self, Entry, Value};
+use super::set::Set;
+use super::shadow::{Exhausted, Sticky};
+use super::verify;
 use crate::plan::Family;
 
 /// How often elements are changed anew because somebody else was faster.
@@ -54,37 +61,108 @@ pub(super) struct Kernel {
     ownership: Ownership,
     handles: [Option<u64>; 2],
     repairs: Repairs,
+    localnet: Localnet,
+    /// An agent, this one or one before it, set it, and it was off before.
+    localnet_set: bool,
 }
 
 impl Kernel {
     pub fn open(ownership: Ownership) -> io::Result<Self> {
         let socket = Socket::open()?;
         let guard = Guard::open(&socket)?;
-        Ok(Self { socket, guard, ownership, handles: [None; 2], repairs: Repairs::default() })
+        let localnet = Localnet::open();
+        Ok(Self {
+            socket,
+            guard,
+            ownership,
+            handles: [None; 2],
+            repairs: Repairs::default(),
+            localnet,
+            localnet_set: false,
+        })
     }
 
-    /// Replaces both tables by new ones with these elements. Returns the bytes sent.
-    pub fn replace(&mut self, changes: &Changes) -> Result<usize, ProgramError> {
-        let sent = match self.try_replace(changes) {
+    /// Replaces both tables by new ones with these elements, and sets what node ports on loopback addresses need, if there
+    /// are to be any. Returns the bytes sent.
+    pub fn replace(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
+        let marked = self.localnet_is_set(localhost).map_err(explain)?;
+        let sent = match self.load(remake, changes, marked && localhost) {
             Err(error) if self.ownership == Ownership::Owned && not_known(&error) => {
                 // A kernel before 6.9.
                 self.ownership = Ownership::Open;
-                self.try_replace(changes)
+                self.load(remake, changes, marked && localhost)
             }
             outcome => outcome,
         }
         .map_err(explain)?;
-        for family in Family::ALL {
-            self.handles[family as usize] = self.current(family)?;
-        }
+        self.settle(localhost)?;
         Ok(sent)
     }
 
-    fn try_replace(&mut self, changes: &Changes) -> Result<usize, NetlinkError> {
+    /// The chains for session affinity of the tables that the kernel has, if both are what would be made today: then they
+    /// can be filled anew, and what they remember of clients stays.
+    pub fn adoptable(&self) -> Result<Option<Sticky>, NetlinkError> {
+        let mut sticky = Sticky::new();
+        for family in Family::ALL {
+            if current(&self.socket, family)?.is_none() || !verify::same_layout(&self.socket, family)? {
+                return Ok(None);
+            }
+            let chain = |entry: &Entry<'_>| match entry.value {
+                Value::Goto(chain) => {
+                    let action = u32::from_ne_bytes(*entry.key.first_chunk::<4>()?);
+                    verify::parse_sticky(chain).map(|(class, seconds)| ((family, class, seconds), action))
+                }
+                _ => None,
+            };
+            sticky.extend(read::dump(&self.socket, family, Set::Balancers, chain)?);
+        }
+        Ok(Some(sticky))
+    }
+
+    /// Gives tables that are [`Self::adoptable`] these elements and no others, in one batch. Returns the bytes sent.
+    pub fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
+        let marked = self.localnet_is_set(localhost).map_err(explain)?;
+        let sent = self.load(adopt_table, changes, marked && localhost).map_err(explain)?;
+        self.settle(localhost)?;
+        Ok(sent)
+    }
+
+    /// After a load: which tables these are, and what node ports on loopback addresses need.
+    fn settle(&mut self, localhost: bool) -> Result<(), ProgramError> {
+        for family in Family::ALL {
+            self.handles[family as usize] = self.current(family)?;
+        }
+        // Without the right to set it, node ports answer everywhere but on loopback addresses, which is no reason to do
+        // without the others.
+        if self.localnet_set
+            && let Err(error) = self.localnet.set(localhost)
+        {
+            tracing::warn!(%error, "route_localnet cannot be set; node ports do not answer on 127.0.0.1");
+        }
+        self.localnet_set &= localhost;
+        Ok(())
+    }
+
+    /// Whether `route_localnet` is an agent's business here: it was off when the first one came, and is wanted on.
+    fn localnet_is_set(&mut self, localhost: bool) -> Result<bool, NetlinkError> {
+        self.localnet_set |= localnet_is_ours(&self.socket)?;
+        self.localnet_set |= localhost && self.localnet.get() == Some(false);
+        Ok(self.localnet_set)
+    }
+
+    /// Prepares both tables with `prepare`, and fills them. `mark`: with the note about `route_localnet`.
+    fn load(
+        &mut self,
+        prepare: impl Fn(&mut Batch, Family, Ownership),
+        changes: &Changes,
+        mark: bool,
+    ) -> Result<usize, NetlinkError> {
         let mut batch = Batch::default();
         for family in Family::ALL {
-            remove_table(&mut batch, family);
-            add_table(&mut batch, family, self.ownership);
+            prepare(&mut batch, family, self.ownership);
+        }
+        if mark {
+            add_chain(&mut batch, Family::V4, &localnet::mark());
         }
         add_changes(&mut batch, changes);
         let sent = match self.ownership {
@@ -138,6 +216,12 @@ impl Kernel {
     }
 }
 
+/// Removes a table, if there is one, and makes it anew.
+fn remake(batch: &mut Batch, family: Family, ownership: Ownership) {
+    remove_table(batch, family);
+    add_table(batch, family, ownership);
+}
+
 fn current(socket: &Socket, family: Family) -> Result<Option<u64>, NetlinkError> {
     let what = "looking for the table";
     let table = socket.get(family_number(family), GET_TABLE, what, |w| w.text(NAME, TABLE))?;
@@ -145,7 +229,17 @@ fn current(socket: &Socket, family: Family) -> Result<Option<u64>, NetlinkError>
     Ok(handle.map(|h| u64::from_be_bytes(*h)))
 }
 
-/// Removes both tables, whoever made them, in the calling thread's network namespace. Returns whether there was one.
+/// Whether the table says that `route_localnet` was off before an agent set it.
+fn localnet_is_ours(socket: &Socket) -> Result<bool, NetlinkError> {
+    let found = socket.get(family_number(Family::V4), GET_CHAIN, "looking for a chain", |w| {
+        w.text(NAME, TABLE);
+        w.text(CHAIN_NAME, localnet::MARK);
+    })?;
+    Ok(found.is_some())
+}
+
+/// Removes both tables, whoever made them, in the calling thread's network namespace, and puts back what they say was set.
+/// Returns whether there was one.
 ///
 /// # Errors
 /// When the kernel refuses: without the right, or because a running agent owns them.
@@ -161,7 +255,11 @@ pub fn cleanup() -> Result<bool, ProgramError> {
     if batch.is_empty() {
         return Ok(false);
     }
+    let marked = localnet_is_ours(&socket).map_err(explain)?;
     socket.commit(&batch).map_err(explain)?;
+    if marked && let Err(error) = Localnet::open().set(false) {
+        tracing::warn!(%error, "route_localnet cannot be set back to 0");
+    }
     Ok(true)
 }
 

@@ -31,7 +31,7 @@
 //! - Node ports on loopback addresses need `route_localnet`: without it the kernel drops what leaves for, and returns
 //!   from, another machine with such an address in its connection. With it alone, a neighbour on the wire could reach what
 //!   listens on 127.0.0.1. So `input` drops what the kernel would have dropped. Only packets for this machine pass there.
-//!   IPv6 needs neither: its stack looks at addresses before they are translated.
+//!   IPv6 has nothing like it: an answer to ::1 that came in by another interface than lo finds no route, ever.
 
 use std::borrow::Cow;
 

@@ -15,6 +15,7 @@ const NEW_TABLE: u8 = 0;
 pub(super) const GET_TABLE: u8 = 1;
 const DELETE_TABLE: u8 = 2;
 pub(super) const NEW_CHAIN: u8 = 3;
+pub(super) const GET_CHAIN: u8 = 4;
 pub(super) const NEW_RULE: u8 = 6;
 pub(super) const NEW_SET: u8 = 9;
 const NEW_ELEMENTS: u8 = 12;
@@ -26,6 +27,8 @@ const NLM_F_APPEND: u16 = 0x800;
 
 /// `NFTA_TABLE_NAME`, which is also what the other messages call the table.
 pub(super) const NAME: u16 = 1;
+/// `NFTA_CHAIN_NAME`.
+pub(super) const CHAIN_NAME: u16 = 3;
 /// `NFTA_TABLE_HANDLE`.
 pub(super) const TABLE_HANDLE: u16 = 4;
 /// A list of elements is one attribute, and an attribute's length has 16 bits.
@@ -57,6 +60,26 @@ pub(super) fn remove_table(batch: &mut Batch, family: Family) {
     let number = family_number(family);
     batch.message(number, NEW_TABLE, NLM_F_CREATE, what("replacing"), |w| w.text(NAME, TABLE));
     batch.message(number, DELETE_TABLE, 0, what("removing"), |w| w.text(NAME, TABLE));
+}
+
+/// Takes a table that has the layout, and empties its sets: what is not remembered of clients, and what is not part of
+/// the layout. Whoever owned it before must be gone.
+pub(super) fn adopt_table(batch: &mut Batch, family: Family, ownership: Ownership) {
+    let number = family_number(family);
+    if ownership == Ownership::Owned {
+        let what = format!("adopting table {} {TABLE}", family_name(family));
+        batch.message(number, NEW_TABLE, 0, what, |w| {
+            w.text(NAME, TABLE);
+            w.u32(2, ownership.flags());
+        });
+    }
+    for set in Set::all().filter(|set| !matches!(set, Set::Affinity | Set::Balancers)) {
+        let what = format!("emptying {} {}", family_name(family), set.name());
+        batch.message(number, DELETE_ELEMENTS, 0, what, |w| {
+            w.text(NAME, TABLE);
+            w.text(2, set.name());
+        });
+    }
 }
 
 /// Makes the table with its layout. Chains come before the rules and elements that name them.
@@ -102,11 +125,13 @@ pub(super) fn add_changes(batch: &mut Batch, changes: &Changes) {
     }
 }
 
-fn add_chain(batch: &mut Batch, family: Family, chain: &Chain) {
+pub(super) fn add_chain(batch: &mut Batch, family: Family, chain: &Chain) {
     let what = format!("adding chain {}", chain.name);
-    batch.message(family_number(family), NEW_CHAIN, NLM_F_CREATE | NLM_F_EXCL, what, |w| {
+    // What has neither hook nor rules may be there already: adding it again makes no difference.
+    let flags = if chain.rules.is_empty() { NLM_F_CREATE } else { NLM_F_CREATE | NLM_F_EXCL };
+    batch.message(family_number(family), NEW_CHAIN, flags, what, |w| {
         w.text(NAME, TABLE);
-        w.text(3, &chain.name);
+        w.text(CHAIN_NAME, &chain.name);
         if let Some(hook) = chain.hook {
             let (number, priority) = hook.number_and_priority();
             w.nest(4, |w| {

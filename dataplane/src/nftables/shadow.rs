@@ -10,7 +10,7 @@
 //! understands what clients of the former remember.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -54,8 +54,11 @@ pub struct Shadow {
     other_proxies: Counts,
     hairpin: Counts,
     numbers: Numbers,
-    sticky: BTreeMap<(Family, Class, u32), u32>,
+    sticky: Sticky,
 }
+
+/// The chains for session affinity by size and timeout in seconds: the action that leads to each.
+pub type Sticky = BTreeMap<(Family, Class, u32), u32>;
 
 /// One Service in the kernel.
 struct Programmed {
@@ -113,12 +116,17 @@ impl Default for Shadow {
             other_proxies: Counts::new(Set::OtherProxies),
             hairpin: Counts::new(Set::Hairpin),
             numbers: Numbers::default(),
-            sticky: BTreeMap::new(),
+            sticky: Sticky::new(),
         }
     }
 }
 
 impl Shadow {
+    /// Tables that have their layout, these chains for session affinity, and nothing else.
+    pub fn with_sticky(sticky: Sticky) -> Self {
+        Self { sticky, ..Self::default() }
+    }
+
     /// The revision of the plan that this is.
     pub fn revision(&self) -> Revision {
         self.revision
@@ -270,8 +278,8 @@ impl Shadow {
         if let Some(action) = self.sticky.get(&(family, class, seconds)) {
             return *action;
         }
-        let taken = self.sticky.keys().filter(|(f, ..)| *f == family).count();
-        let action = u32::try_from(taken).unwrap_or(u32::MAX).saturating_add(word::FIRST_STICKY);
+        let taken = self.sticky.iter().filter(|((f, ..), _)| *f == family).map(|(_, action)| *action);
+        let action = taken.max().map_or(word::FIRST_STICKY, |last| last + 1);
         if action > word::ACTION_MASK {
             // 1,984 pairs of size and timeout. What still works is balancing.
             tracing::warn!(seconds, "too many different session affinity timeouts; one is not honoured");
@@ -299,8 +307,7 @@ fn word_of(action: Action, plan: &ServicePlan, pools: &[ProgrammedPool]) -> u32 
 
 /// What a set of ranges holds for a node. Ranges of one set must not touch each other.
 fn ranges(node: &NodePlan, set: Set) -> BTreeSet<IpNet> {
-    let loopback =
-        || [Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(), IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST))];
+    const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
     let mut all = match set {
         Set::NodeAddresses => node.node_port_ranges.clone(),
         Set::LocalClients => node.pod_cidrs.clone(),
@@ -309,7 +316,7 @@ fn ranges(node: &NodePlan, set: Set) -> BTreeSet<IpNet> {
         _ => Vec::new(),
     };
     if matches!(set, Set::Loopback | Set::NodeAddresses) && node.localhost_node_ports {
-        all.extend(loopback());
+        all.push(LOOPBACK.into());
     }
     disjoint(&all).into_iter().collect()
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use super::balancer::{Class, sticky_chain};
 use super::changes::Changes;
+use super::localnet;
 use super::message::{NEW_CHAIN, NEW_RULE, NEW_SET, Ownership, add_changes, add_table};
 use super::netlink::batch::{Batch, FAMILY_HEADER, NFTABLES};
 use super::netlink::socket::{Messages, Socket};
@@ -36,7 +37,8 @@ struct Shape {
 }
 
 /// Whether the family's table is there with exactly the sets, chains and rules of the layout. Chains for session
-/// affinity, which are made on demand, may be there if they are what would be made today. Elements are not looked at.
+/// affinity, which are made on demand, may be there if they are what would be made today, and so may the note about
+/// `route_localnet`. Elements are not looked at.
 ///
 /// # Errors
 /// When the kernel refuses to answer, or the tables do not rest.
@@ -62,7 +64,8 @@ fn compare(family: Family, kernels: &Shape) -> Option<String> {
     add_table(&mut batch, family, Ownership::Open);
     let mut changes = Changes::default();
     for name in kernels.chains.keys() {
-        changes.chains.extend(sticky(family, name).map(|chain| (family, chain)));
+        let mark = Some(localnet::mark()).filter(|mark| family == Family::V4 && *name == mark.name);
+        changes.chains.extend(sticky(family, name).or(mark).map(|chain| (family, chain)));
     }
     add_changes(&mut batch, &changes);
     let ours = Shape::of(&batch);
@@ -74,10 +77,15 @@ fn compare(family: Family, kernels: &Shape) -> Option<String> {
 
 /// The chain for session affinity that is called so.
 fn sticky(family: Family, name: &str) -> Option<super::layout::Chain> {
+    let (class, seconds) = parse_sticky(name)?;
+    Some(sticky_chain(family, class, seconds)).filter(|chain| chain.name == name)
+}
+
+/// For which class and timeout a chain of this name is.
+pub fn parse_sticky(name: &str) -> Option<(Class, u32)> {
     let (size, seconds) = name.strip_prefix("sticky-")?.strip_suffix('s')?.split_once('-')?;
     let (size, seconds): (u32, u32) = (size.parse().ok()?, seconds.parse().ok()?);
-    let class = Class::all().find(|class| class.size() == size)?;
-    Some(sticky_chain(family, class, seconds)).filter(|chain| chain.name == name)
+    Some((Class::all().find(|class| class.size() == size)?, seconds))
 }
 
 impl Shape {

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! pod-a 10.244.1.2 ─┐
-//! pod-b 10.244.1.3 ─┼─ node 172.31.255.11 ── outside 172.31.255.100
-//!                   │                     └─ remote  10.244.2.2, .3 (pods of another node)
+//! pod-b 10.244.1.3 ─┼─ node 172.31.255.11 ─┬─ outside 172.31.255.100 (a stranger to the cluster)
+//!                                          ├─ remote  10.244.2.2, .3 (pods of another node)
+//!                                          └─ other   172.31.253.12 (a node without pods)
 //! ```
 //!
-//! Every pod answers on TCP and UDP with its name and the client's address as it sees it.
+//! Every pod answers on TCP, UDP and SCTP with its name and the client's address as it sees it.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -15,7 +16,10 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use model::types::Protocol;
 use nix::sched::{CloneFlags, unshare};
+
+use crate::sctp;
 
 /// A network namespace, held by a thread that runs what it is given.
 pub struct Namespace {
@@ -111,6 +115,8 @@ pub struct Answer {
 pub enum Failure {
     Refused,
     TimedOut,
+    /// Sending was refused: what a packet filter says to a process of its own machine.
+    NotPermitted,
 }
 
 /// The whole of it.
@@ -120,6 +126,8 @@ pub struct Lab {
     pub pod_b: Namespace,
     pub outside: Namespace,
     pub remote: Namespace,
+    /// Another node of the cluster, without pods: 172.31.253.12.
+    pub other: Namespace,
 }
 
 pub const PORT: u16 = 8080;
@@ -149,7 +157,15 @@ impl Lab {
             pod_b: Namespace::new(),
             outside: Namespace::new(),
             remote: Namespace::new(),
+            other: Namespace::new(),
         };
+        // Each refusal is to be heard.
+        lab.node.set("ipv4/icmp_ratelimit", "0");
+        lab.node.set("ipv6/icmp/ratelimit", "0");
+        for (setting, value) in [("ipv4/icmp_msgs_per_sec", "1000000"), ("ipv4/icmp_msgs_burst", "100000")] {
+            // Of the whole machine in kernels before 6.13, and then not to be changed from here.
+            let _ = lab.node.run(move || std::fs::write(format!("/proc/sys/net/{setting}"), value));
+        }
         lab.node.set("ipv4/ip_forward", "1");
         lab.node.set("ipv6/conf/all/forwarding", "1");
         for (name, pod, host) in [("pod-a", &lab.pod_a, 2), ("pod-b", &lab.pod_b, 3)] {
@@ -175,6 +191,11 @@ impl Lab {
         lab.remote.add("lo", &["10.244.2.2/32", "10.244.2.3/32", "fd00:244:2::2/128", "fd00:244:2::3/128"]);
         lab.remote.ip("route add default via 172.31.254.11");
         lab.remote.ip("route add default via fd00:30::11");
+        lab.node.join("other", &lab.other, "eth0");
+        lab.node.add("other", &["172.31.253.11/24", "fd00:29::11/64"]);
+        lab.other.add("eth0", &["172.31.253.12/24", "fd00:29::12/64"]);
+        lab.other.ip("route add default via 172.31.253.11");
+        lab.other.ip("route add default via fd00:29::11");
         lab.node.ip("route add 10.244.2.0/24 via 172.31.254.12");
         lab.node.ip("route add fd00:244:2::/64 via fd00:30::12");
         // A default route, so that ClusterIPs are routable before they are translated.
@@ -192,7 +213,7 @@ impl Lab {
 
     /// The node's own addresses: what a masqueraded client looks like.
     pub fn is_node(address: IpAddr) -> bool {
-        ["172.31.255.11", "172.31.254.11", "169.254.1.1", "fd00:31::11", "fd00:30::11"]
+        ["172.31.255.11", "172.31.254.11", "172.31.253.11", "169.254.1.1", "fd00:31::11", "fd00:30::11", "fe80::1"]
             .iter()
             .any(|a| a.parse::<IpAddr>().unwrap() == address)
     }
@@ -219,6 +240,8 @@ fn serve(namespace: &Namespace, name: &str, addresses: &[&str]) {
         let (listener, socket) = namespace.run(move || (listen(at), datagrams(at)));
         let answer = move |client: SocketAddr| format!("{name} {}", client.ip().to_canonical());
         let answer_datagram = answer.clone();
+        let answer_init = answer.clone();
+        namespace.spawn(move || sctp::serve(at.ip(), PORT, answer_init));
         namespace.spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -271,8 +294,21 @@ pub fn tcp(from: &Namespace, to: &str) -> Result<Answer, Failure> {
 }
 
 pub fn tcp_here(to: SocketAddr) -> Result<Answer, Failure> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).map_err(failure)?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    ask_here(Protocol::Tcp, to, PATIENCE)
+}
+
+/// Asks from the calling thread's namespace, by any protocol.
+pub fn ask_here(protocol: Protocol, to: SocketAddr, patience: Duration) -> Result<Answer, Failure> {
+    match protocol {
+        Protocol::Tcp => by_tcp(to, patience),
+        Protocol::Udp => by_udp(to, patience),
+        Protocol::Sctp => sctp::ask(to, patience).map(|text| parse(&text)).map_err(failure),
+    }
+}
+
+fn by_tcp(to: SocketAddr, patience: Duration) -> Result<Answer, Failure> {
+    let mut stream = TcpStream::connect_timeout(&to, patience).map_err(failure)?;
+    stream.set_read_timeout(Some(patience)).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(failure)?;
     Ok(parse(&text))
@@ -281,23 +317,25 @@ pub fn tcp_here(to: SocketAddr) -> Result<Answer, Failure> {
 /// Sends a datagram and reads the answer.
 pub fn udp(from: &Namespace, to: &str) -> Result<Answer, Failure> {
     let to: SocketAddr = to.parse().unwrap();
-    from.run(move || {
-        let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
-        let socket = UdpSocket::bind(any).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.connect(to).map_err(failure)?;
-        socket.send(b"?").map_err(failure)?;
-        let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer).map_err(failure)?;
-        Ok(parse(std::str::from_utf8(&buffer[..length]).unwrap()))
-    })
+    from.run(move || by_udp(to, PATIENCE))
+}
+
+fn by_udp(to: SocketAddr, patience: Duration) -> Result<Answer, Failure> {
+    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.set_read_timeout(Some(patience)).unwrap();
+    socket.connect(to).map_err(failure)?;
+    socket.send(b"?").map_err(failure)?;
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).map_err(failure)?;
+    Ok(parse(std::str::from_utf8(&buffer[..length]).unwrap()))
 }
 
 fn failure(error: std::io::Error) -> Failure {
     use std::io::ErrorKind;
     match error.kind() {
-        // A datagram of the node itself that is refused or dropped is refused by `send` already.
-        ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied => Failure::Refused,
+        ErrorKind::ConnectionRefused => Failure::Refused,
+        ErrorKind::PermissionDenied => Failure::NotPermitted,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::TimedOut,
         _ => panic!("{error:?}"),
     }

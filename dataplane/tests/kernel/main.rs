@@ -5,10 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod flow_table;
+mod flows;
 mod lab;
 mod load;
 mod plans;
 mod read;
 mod repair;
+mod sctp;
 mod shape;
 mod traffic;

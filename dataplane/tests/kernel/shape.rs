@@ -72,8 +72,8 @@ fn nft_reads_every_element() {
 }
 
 #[test]
-fn a_restart_replaces_the_table() {
-    with_rights("shape::a_restart_replaces_the_table", || {
+fn a_restart_keeps_the_table() {
+    with_rights("shape::a_restart_keeps_the_table", || {
         let lab = Lab::new();
         let mut node = Node::new(&lab.node);
         node.program(&[Web::new(1, &[(1, 2)]), Web::new(2, &[(1, 2)])]);
@@ -81,9 +81,83 @@ fn a_restart_replaces_the_table() {
         drop(node);
         assert_eq!(tcp(&lab.outside, "10.96.0.1:80").unwrap().pod, "pod-2");
         let mut node = Node::new(&lab.node);
-        assert!(node.program(&[Web::new(1, &[(1, 3)])]).full);
+        let report = node.program(&[Web::new(1, &[(1, 3)])]);
+        assert!(report.full && report.adopted, "{report:?}");
         assert_eq!(tcp(&lab.outside, "10.96.0.1:80").unwrap().pod, "pod-3");
         assert!(tcp(&lab.outside, "10.96.0.2:80").is_err());
+    });
+}
+
+/// Rules and chains are the very ones, the elements are the same, and clients stay with their endpoints.
+#[test]
+fn a_restart_changes_nothing_that_was_right() {
+    with_rights("shape::a_restart_changes_nothing_that_was_right", || {
+        let lab = Lab::new();
+        let mut node = Node::new(&lab.node);
+        let mut webs = many(40);
+        webs[0] = Web { affinity_seconds: Some(600), ..Web::new(1, &[(1, 2), (1, 3), (2, 2), (2, 3)]) };
+        node.program(&webs);
+        let ask = || tcp(&lab.outside, "10.96.0.1:80").unwrap().pod;
+        let before = (ask(), listing(&lab.node));
+        assert_eq!(ask(), before.0);
+        for round in 0..8 {
+            drop(node);
+            node = Node::new(&lab.node);
+            let report = node.program(&webs);
+            assert!(report.adopted, "{report:?}");
+            let after = listing(&lab.node);
+            let differ = before.1.lines().zip(after.lines()).find(|(a, b)| a != b);
+            assert!(after == before.1, "round {round}: {differ:?}");
+            assert_eq!(ask(), before.0, "round {round}: the client stays");
+        }
+        // Somebody has changed a rule while no agent ran: the table is made anew.
+        drop(node);
+        lab.node.command("nft flush chain ip portolan source");
+        let mut node = Node::new(&lab.node);
+        let report = node.program(&webs);
+        assert!(report.full && !report.adopted, "{report:?}");
+        assert!(lab.node.command("nft list chain ip portolan source").contains("masquerade"));
+    });
+}
+
+/// Everything that `nft` says of both tables, handles included, but for what the packet path has written.
+fn listing(namespace: &Namespace) -> String {
+    let text = ["ip", "ip6"].map(|family| namespace.command(&format!("nft -a list table {family} portolan"))).concat();
+    let mut lines = Vec::new();
+    // Elements stand in no order, and several on a line. What is remembered of clients has a time.
+    for line in text.lines().filter(|l| !l.contains("progname") && !l.contains("expires")) {
+        let line = line.trim().trim_start_matches("elements = { ").trim_end_matches([',', '}', ' ']);
+        lines.extend(line.split(", ").filter(|part| !part.is_empty()).map(str::to_owned));
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+/// What node ports on 127.0.0.1 need is set, and set back with the table, by whoever removes it.
+#[test]
+fn route_localnet() {
+    with_rights("shape::route_localnet", || {
+        let namespace = Namespace::new();
+        let setting =
+            || namespace.run(|| std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/route_localnet").unwrap());
+        assert_eq!(setting(), "0\n");
+        let mut node = Node::new(&namespace);
+        node.program(&many(2));
+        assert_eq!(setting(), "1\n");
+        // Not forgotten over a restart.
+        drop(node);
+        let mut node = Node::new(&namespace);
+        assert!(node.program(&many(2)).adopted);
+        drop(node);
+        namespace.run(|| nftables::cleanup().unwrap());
+        assert_eq!(setting(), "0\n");
+        // What was on before is the administrator's.
+        namespace.run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap());
+        let mut node = Node::new(&namespace);
+        node.program(&many(2));
+        drop(node);
+        namespace.run(|| nftables::cleanup().unwrap());
+        assert_eq!(setting(), "1\n");
     });
 }
 

@@ -11,7 +11,6 @@ use crate::types::{
 };
 
 use super::ZONE;
-use super::hints::Hint;
 use super::weights::{self, FULL};
 
 /// A Pod that is an endpoint, with everything of it that a slice says. Borrowed: nothing is copied until a slice
@@ -88,14 +87,14 @@ impl<'a> Candidates<'a> {
     }
 }
 
-impl<'a> Candidate<'a> {
+impl Candidate<'_> {
     /// The Pod's first address of a family, as it is spelled and as it is read.
     pub fn address(&self, family: Family) -> Option<(&str, IpAddr)> {
         self.addresses[family as usize]
     }
 
-    /// Whether `endpoint` says what the Pod is, and whom it is for.
-    pub fn same(&self, family: Family, hint: Hint<'_>, endpoint: &Endpoint) -> bool {
+    /// Whether `endpoint` says what the Pod is.
+    pub fn same(&self, family: Family, endpoint: &Endpoint) -> bool {
         let Endpoint { addresses, conditions, deprecated_topology, hints, hostname, node_name, target_ref, zone } =
             endpoint;
         let address = |text: &str| match self.address(family) {
@@ -109,17 +108,16 @@ impl<'a> Candidate<'a> {
             && zone.as_deref() == self.zone
             && hostname.as_deref() == self.hostname
             && target_ref.as_ref().is_some_and(|target| self.is_target(target))
-            && hint.same(hints.as_ref())
+            && hints.is_none()
             && deprecated_topology.is_empty()
     }
 
     /// The endpoint that the Pod is, if it has an address of the family.
-    pub fn endpoint(&self, family: Family, hint: Hint<'_>) -> Option<Endpoint> {
+    pub fn endpoint(&self, family: Family) -> Option<Endpoint> {
         let (_, ip) = self.address(family)?;
         Some(Endpoint {
             addresses: vec![ip.to_string()],
             conditions: self.conditions(),
-            hints: hint.build(),
             hostname: self.hostname.map(str::to_owned),
             node_name: self.node_name().map(str::to_owned),
             target_ref: Some(self.target()),
@@ -128,7 +126,7 @@ impl<'a> Candidate<'a> {
         })
     }
 
-    pub fn node_name(&self) -> Option<&'a str> {
+    pub fn node_name(&self) -> Option<&str> {
         Some(self.pod.spec.node_name.as_str()).filter(|name| !name.is_empty())
     }
 
