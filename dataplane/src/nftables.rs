@@ -34,6 +34,7 @@ pub mod render;
 pub mod set;
 pub mod shadow;
 pub mod verify;
+pub mod walk;
 pub mod word;
 
 mod apply;

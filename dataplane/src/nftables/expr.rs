@@ -1,5 +1,5 @@
 //! The expressions of nf_tables that the rules are made of, as values: encoded for the kernel by [`Expr::encode`],
-//! printed by `Display`, and executed by the tracer of the tests. What is not here cannot be in a rule.
+//! printed by `Display`, and executed by [`super::walk`]. What is not here cannot be in a rule.
 //!
 //! Numbers are those of `linux/netfilter/nf_tables.h`. Registers are the sixteen of 32 bits each; wider values
 //! take as many as they need, in order. Registers do not outlive a rule.

@@ -1,20 +1,22 @@
-//! A kernel in memory: executes the rules of the layout over the elements that were written, and says with which
-//! probability a packet goes where. What it cannot execute, or what a real kernel would refuse, panics the test.
+//! Tables in memory for tests: takes batches as strictly as a kernel, and lets [`super::walk`] execute the rules over
+//! them. What a real kernel would refuse panics the test.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use crate::plan::Family;
-use crate::route::{Candidate, Origin, Packet, Source, Verdict as Routed};
+use crate::route::{Packet, Verdict as Routed};
 
 use super::balancer::plain_balancers;
 use super::changes::Changes;
 use super::element::Element;
-use super::expr::{Ct, Expr, Fib, Field, Meta, Reject, Remember, Verdict};
 use super::layout::{Chain, chains};
 use super::set::{Kind, Set};
+use super::walk::{Found, Tables, Walker};
 use super::word;
 
 /// What a set of ranges holds: the guard, where there is one, and the range.
@@ -30,41 +32,6 @@ pub struct Kernel {
     pub affinity: HashMap<(IpAddr, u32), u32>,
     /// No element can be added to `affinity`.
     pub affinity_full: bool,
-}
-
-/// Where a packet ends, in one hook.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
-    /// The chain came to its end or returned, with this in the packet's priority: passes a base chain, goes on behind a
-    /// jump.
-    Pass(u32),
-    Dnat(SocketAddr),
-    Masquerade,
-    Drop,
-    Reject,
-}
-
-type Ends = BTreeMap<End, f64>;
-
-struct Context<'a> {
-    packet: &'a Packet,
-    family: Family,
-    /// The destination as the packet has it now.
-    destination: SocketAddr,
-    translated: bool,
-}
-
-struct Registers {
-    bytes: [u8; 64],
-    priority: u32,
-}
-
-/// How one execution of a rule ends.
-enum Step {
-    Break,
-    End(End),
-    Goto(String),
-    Jump(String),
 }
 
 impl Kernel {
@@ -166,236 +133,59 @@ impl Kernel {
 
     /// Through all hooks. With the probability of each endpoint.
     pub fn route(&self, packet: &Packet) -> (Routed, Vec<f64>) {
-        let first = if packet.origin == Origin::ThisNode { "output" } else { "prerouting" };
-        let mut context = Context {
-            packet,
-            family: Family::of(packet.destination),
-            destination: SocketAddr::new(packet.destination, packet.port),
-            translated: false,
-        };
-        let ends = self.run_chain(&context, first, 0);
-        let total: f64 = ends.values().sum();
-        assert!((total - 1.0).abs() < 1e-9, "{ends:?}");
-        let mut candidates = BTreeMap::new();
-        for (end, probability) in &ends {
-            match end {
-                End::Dnat(endpoint) => {
-                    context.destination = *endpoint;
-                    context.translated = true;
-                    let after = self.run_chain(&context, "postrouting", 0);
-                    assert_eq!(after.len(), 1);
-                    let source = match after.keys().next() {
-                        Some(End::Pass(_)) => Source::Kept,
-                        Some(End::Masquerade) => Source::Masqueraded,
-                        other => panic!("{other:?} in postrouting"),
-                    };
-                    *candidates.entry(Candidate { endpoint: *endpoint, source, share: 1 }).or_insert(0.0) +=
-                        probability;
-                }
-                End::Masquerade => panic!("masquerade before routing"),
-                other => {
-                    assert_eq!(ends.len(), 1, "{ends:?}");
-                    let verdict = match other {
-                        End::Drop => Routed::Drop,
-                        End::Reject => Routed::Reject,
-                        _ => Routed::NotOurs,
-                    };
-                    return (verdict, Vec::new());
-                }
-            }
+        let mut way = Walker::new(self).walk(packet).unwrap();
+        if let Routed::Endpoints { affinity_seconds, .. } = &mut way.verdict {
+            *affinity_seconds = None;
         }
-        let probabilities = candidates.values().copied().collect();
-        (Routed::Endpoints { candidates: candidates.into_keys().collect(), affinity_seconds: None }, probabilities)
-    }
-
-    fn run_chain(&self, context: &Context<'_>, name: &str, priority: u32) -> Ends {
-        let chain = self.chains.get(&(context.family, name.to_owned())).unwrap_or_else(|| panic!("no chain {name}"));
-        self.run_rules(context, chain, 0, priority)
-    }
-
-    fn run_rules(&self, context: &Context<'_>, chain: &Chain, index: usize, priority: u32) -> Ends {
-        let mut ends = Ends::new();
-        if let Some(rule) = chain.rules.get(index) {
-            let below = rule
-                .exprs
-                .iter()
-                .find_map(|e| if let Expr::Random { modulus, .. } = e { Some(*modulus) } else { None });
-            let each = 1.0 / f64::from(below.unwrap_or(1));
-            let mut broken = 0.0;
-            for random in 0..below.unwrap_or(1) {
-                let mut registers = Registers { bytes: [0; 64], priority };
-                match self.run_rule(context, &rule.exprs, &mut registers, random) {
-                    Step::Break => {
-                        // Else the next rule reads nonsense. The tables change between any two expressions.
-                        assert_eq!(
-                            registers.priority, priority,
-                            "a rule of {} breaks and changes the packet",
-                            chain.name
-                        );
-                        broken += each;
-                    }
-                    Step::End(end) => *ends.entry(end).or_insert(0.0) += each,
-                    Step::Goto(target) => {
-                        for (end, p) in self.run_chain(context, &target, registers.priority) {
-                            *ends.entry(end).or_insert(0.0) += p * each;
-                        }
-                    }
-                    Step::Jump(target) => {
-                        for (end, p) in self.run_chain(context, &target, registers.priority) {
-                            let End::Pass(priority) = end else {
-                                *ends.entry(end).or_insert(0.0) += p * each;
-                                continue;
-                            };
-                            for (end, q) in self.run_rules(context, chain, index + 1, priority) {
-                                *ends.entry(end).or_insert(0.0) += p * q * each;
-                            }
-                        }
-                    }
-                }
-            }
-            if broken > 0.0 {
-                for (end, p) in self.run_rules(context, chain, index + 1, priority) {
-                    *ends.entry(end).or_insert(0.0) += p * broken;
-                }
-            }
-            return ends;
-        }
-        ends.insert(End::Pass(priority), 1.0);
-        ends
-    }
-
-    fn run_rule(&self, context: &Context<'_>, exprs: &[Expr], r: &mut Registers, random: u32) -> Step {
-        let family = context.family;
-        let packet = context.packet;
-        for expr in exprs {
-            match expr {
-                Expr::Load(Field::Source, to) => r.address(to.0, packet.client),
-                Expr::Load(Field::Destination, to) => r.address(to.0, context.destination.ip()),
-                Expr::Load(Field::DestinationPort, to) => r.port(to.0, context.destination.port()),
-                Expr::LoadMeta(Meta::Protocol, to) => r.store(to.0, &[packet.protocol.number(), 0, 0, 0]),
-                Expr::LoadMeta(Meta::Priority, to) => r.store(to.0, &r.priority.to_ne_bytes()),
-                Expr::SetMeta(Meta::Priority, from) => r.priority = r.number(from.0),
-                Expr::LoadMeta(Meta::InputInterface, _) => {
-                    panic!("no interface is asked for on the way of a connection")
-                }
-                Expr::SetMeta(..) => panic!("only the priority can be set"),
-                Expr::LoadCt(Ct::Status, to) => r.store(to.0, &(u32::from(context.translated) << 5).to_ne_bytes()),
-                Expr::LoadCt(Ct::Destination, to) => r.address(to.0, packet.destination),
-                Expr::LoadCt(Ct::DestinationPort, to) => r.port(to.0, packet.port),
-                Expr::LoadFib(which, to) => {
-                    let local = match which {
-                        Fib::Source => packet.origin == Origin::ThisNode,
-                        Fib::Destination => packet.here,
-                    };
-                    r.store(to.0, &(if local { 2u32 } else { 1 }).to_ne_bytes());
-                }
-                Expr::Equals(reg, value) if r.number(reg.0) != *value => return Step::Break,
-                Expr::Differs(reg, value) if r.number(reg.0) == *value => return Step::Break,
-                Expr::EqualsByte(reg, value) if r.bytes[usize::from(reg.0) * 4] != *value => return Step::Break,
-                Expr::Equals(..) | Expr::Differs(..) | Expr::EqualsByte(..) => {}
-                Expr::And(reg, mask) => r.store(reg.0, &(r.number(reg.0) & mask).to_ne_bytes()),
-                Expr::Set(to, value) => r.store(to.0, &value.to_ne_bytes()),
-                Expr::Random { to, .. } => r.store(to.0, &random.to_ne_bytes()),
-                Expr::In(set, key) => {
-                    if !self.contains(named(set), family, r, key.0) {
-                        return Step::Break;
-                    }
-                }
-                Expr::Lookup { map, key, to } => match self.find(named(map), family, r, key.0) {
-                    Some(value) => r.store(to.0, &value),
-                    None => return Step::Break,
-                },
-                Expr::LookupVerdict { map, key } => {
-                    assert_eq!(named(map), Set::Balancers);
-                    match self.balancers.get(&(family, r.number(key.0))) {
-                        Some(chain) => return Step::Goto(chain.clone()),
-                        None => return Step::Break,
-                    }
-                }
-                Expr::Remember { how, map, .. } => {
-                    assert_eq!(named(map), Set::Affinity);
-                    if self.affinity_full && *how == Remember::Update {
-                        return Step::Break;
-                    }
-                }
-                Expr::Dnat { address, port } => {
-                    assert_eq!(r.priority, 0, "the priority must be set back");
-                    let port = usize::from(port.0) * 4;
-                    let port = u16::from_be_bytes([r.bytes[port], r.bytes[port + 1]]);
-                    return Step::End(End::Dnat(SocketAddr::new(r.read_address(address.0, family), port)));
-                }
-                Expr::Masquerade => return Step::End(End::Masquerade),
-                Expr::Reject(Reject::TcpReset | Reject::PortUnreachable) => return Step::End(End::Reject),
-                Expr::Verdict(Verdict::Drop) => return Step::End(End::Drop),
-                Expr::Verdict(Verdict::Return) => return Step::End(End::Pass(r.priority)),
-                Expr::Verdict(Verdict::Goto(chain)) => return Step::Goto(chain.to_string()),
-                Expr::Verdict(Verdict::Jump(chain)) => return Step::Jump(chain.to_string()),
-            }
-        }
-        Step::Break
-    }
-
-    fn find(&self, set: Set, family: Family, r: &Registers, key: u8) -> Option<Vec<u8>> {
-        let bytes = r.key(set, family, key);
-        if set == Set::Affinity {
-            let words = bytes.len() / 4 - 1;
-            let client = r.read_address(key, family);
-            return self.affinity.get(&(client, number(&bytes[words * 4..]))).map(|id| id.to_ne_bytes().to_vec());
-        }
-        self.sets.get(&(set, family))?.get(&bytes).cloned()
-    }
-
-    fn contains(&self, set: Set, family: Family, r: &Registers, key: u8) -> bool {
-        if set.spec().kind == Kind::Interval {
-            let guard = (set == Set::Allowed).then(|| r.bytes[usize::from(key) * 4..][..4].to_vec());
-            let address = r.read_address(key + u8::from(guard.is_some()), family);
-            let element = |(have, net): &Guarded| *have == guard && net.contains(&address);
-            return self.ranges.get(&(set, family)).is_some_and(|all| all.iter().any(element));
-        }
-        self.find(set, family, r, key).is_some()
+        (way.verdict, way.probabilities)
     }
 }
 
-impl Registers {
-    fn store(&mut self, register: u8, bytes: &[u8]) {
-        let at = usize::from(register) * 4;
-        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+impl Tables for Kernel {
+    type Error = Infallible;
+
+    fn chain(&self, family: Family, name: &str) -> Option<Cow<'_, Chain>> {
+        self.chains.get(&(family, name.to_owned())).map(Cow::Borrowed)
     }
 
-    fn address(&mut self, register: u8, address: IpAddr) {
-        match address {
-            IpAddr::V4(a) => self.store(register, &a.octets()),
-            IpAddr::V6(a) => self.store(register, &a.octets()),
-        }
+    fn look_up(&self, family: Family, set: Set, keys: &[Vec<u8>]) -> Result<Vec<Option<Found>>, Infallible> {
+        Ok(keys.iter().map(|key| self.find(family, set, key)).collect())
     }
 
-    fn port(&mut self, register: u8, port: u16) {
-        let [a, b] = port.to_be_bytes();
-        self.store(register, &[a, b, 0, 0]);
-    }
-
-    fn number(&self, register: u8) -> u32 {
-        let at = usize::from(register) * 4;
-        number(&self.bytes[at..at + 4])
-    }
-
-    fn read_address(&self, register: u8, family: Family) -> IpAddr {
-        let at = usize::from(register) * 4;
-        match family {
-            Family::V4 => IpAddr::from(<[u8; 4]>::try_from(&self.bytes[at..at + 4]).unwrap()),
-            Family::V6 => IpAddr::from(<[u8; 16]>::try_from(&self.bytes[at..at + 16]).unwrap()),
-        }
-    }
-
-    fn key(&self, set: Set, family: Family, register: u8) -> Vec<u8> {
-        let length: u32 = set.spec().key.iter().map(|t| t.bytes(family)).sum();
-        let at = usize::from(register) * 4;
-        self.bytes[at..at + length as usize].to_vec()
+    fn remembers(&self) -> bool {
+        !self.affinity_full
     }
 }
 
-fn named(name: &str) -> Set {
-    Set::all().find(|s| s.name() == name).unwrap_or_else(|| panic!("no set {name}"))
+impl Kernel {
+    fn find(&self, family: Family, set: Set, key: &[u8]) -> Option<Found> {
+        let words = |from: usize| number(&key[from..from + 4]);
+        match set {
+            Set::Balancers => self.balancers.get(&(family, words(0))).cloned().map(Found::Chain),
+            Set::Affinity => {
+                let pool = key.len() - 4;
+                let id = self.affinity.get(&(address(&key[..pool]), words(pool)))?;
+                Some(Found::Data(id.to_ne_bytes().to_vec()))
+            }
+            _ if set.spec().kind == Kind::Interval => {
+                let guard = (set == Set::Allowed).then(|| key[..4].to_vec());
+                let address = address(&key[guard.as_ref().map_or(0, Vec::len)..]);
+                let holds = |(have, net): &Guarded| *have == guard && net.contains(&address);
+                self.ranges.get(&(set, family))?.iter().any(holds).then_some(Found::Member)
+            }
+            _ => {
+                let value = self.sets.get(&(set, family))?.get(key)?;
+                Some(if value.is_empty() { Found::Member } else { Found::Data(value.clone()) })
+            }
+        }
+    }
+}
+
+fn address(bytes: &[u8]) -> IpAddr {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(v4) => v4.into(),
+        Err(_) => <[u8; 16]>::try_from(bytes).unwrap().into(),
+    }
 }
 
 /// What an element of a set of ranges is.
