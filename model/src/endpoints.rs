@@ -1,20 +1,21 @@
 //! Which Pods answer for a Service: its EndpointSlices, its legacy Endpoints object, and the mirroring of
 //! Endpoints that a user wrote.
 //!
-//! Derivation is a function of (Service, its Pods, their Nodes, the slices that exist) to changes of slices. It runs
-//! in the transaction that changed the Pod or the Service, for every Pod that becomes ready, so it is built to do
-//! nothing for what stays: an endpoint is compared with the Pod field by field, and copied only when its slice
-//! has to be written anyway.
+//! Derivation is a function of (Service, its Pods, their Nodes, the zones' CPU, the slices that exist) to changes of slices.
+//! It runs in the transaction that changed the Pod or the Service, for every Pod that becomes ready, so it is built to do
+//! nothing for what stays: an endpoint is compared with the Pod field by field, and copied only when its slice has to be
+//! written anyway.
 //!
-//! What must stay true (tested by property): the union of the slices is what a linear scan of the Pods says; no
-//! slice holds more than [`MAX_ENDPOINTS_PER_SLICE`]; one Pod's change rewrites at most one slice of a family for each
-//! set of ports that the Pod has or had; deriving again changes nothing. Slices are never balanced anew: a
-//! half-empty slice costs a reader nothing, a rewritten one costs every reader.
+//! What must stay true (tested by property): the union of the slices, their hints and weights included, is what a linear
+//! scan of the Pods says; no slice holds more than [`MAX_ENDPOINTS_PER_SLICE`]; one Pod's change rewrites at most one slice
+//! of a family for each set of ports that the Pod has or had; deriving again changes nothing. Slices are never balanced
+//! anew: a half-empty slice costs a reader nothing, a rewritten one costs every reader. Where endpoints are allocated to
+//! zones ([`hints`]) a Pod's change rewrites one slice more for each zone at most, and all when the allocation begins or ends.
 //!
 //! Sources: the EndpointSlice and the EndpointSlice mirroring controllers of Kubernetes, and its Endpoints controller.
-//! Hints (`trafficDistribution`) are not derived yet.
 
 mod derive;
+pub mod hints;
 mod legacy;
 mod mirror;
 mod packing;
@@ -24,7 +25,7 @@ pub mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use derive::{Derivation, derive_slices};
+pub use derive::{Derivation, Derived, derive_slices};
 pub use legacy::{MAX_ENDPOINTS_ADDRESSES, derive_endpoints, renew_endpoints};
 pub use mirror::mirror_slices;
 pub use pods::trigger_time;

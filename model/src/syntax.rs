@@ -7,6 +7,7 @@
 //! regular-expression engine would be the larger part of this crate.
 
 mod address;
+mod quantity;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ pub use address::{
     Cidr, canonical_cidr_problems, canonical_ip_problems, cidr_warnings, ip_warnings, parse_cidr, parse_ip, valid_cidr,
     valid_ip,
 };
+pub use quantity::quantity_milli;
 
 const DNS_LABEL_MAX: usize = 63;
 const DNS_SUBDOMAIN_MAX: usize = 253;

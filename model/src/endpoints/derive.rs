@@ -7,6 +7,7 @@ use crate::admission::Family;
 use crate::service::{NONE, ServiceType, has_derived_endpoints};
 use crate::types::{Endpoint, EndpointSlice, Node, OwnerReference, Pod, Service};
 
+use super::hints::{Allocated, Hints, Topology, Zones};
 use super::packing::{Shape, Wanted, pack};
 use super::pods::Candidates;
 use super::weights;
@@ -18,6 +19,8 @@ pub struct Derivation<'a> {
     /// The Pods that its selector matches, best in the order of their names.
     pub pods: &'a [&'a Pod],
     pub node: &'a dyn Fn(&str) -> Option<&'a Node>,
+    /// What the Nodes are together; read for [`Topology::Auto`] alone.
+    pub zones: &'a Zones,
     /// The slices with this Service's name and [`MANAGED_BY`] [`DERIVED`].
     pub existing: &'a [&'a EndpointSlice],
     /// When the change happened that is being answered (the earliest, of a batch); see [`super::trigger_time`].
@@ -26,18 +29,27 @@ pub struct Derivation<'a> {
     pub suffix: &'a mut dyn FnMut() -> String,
 }
 
+/// What follows for the slices of a Service.
+#[derive(Debug, Default)]
+pub struct Derived {
+    pub changes: Vec<SliceChange>,
+    /// What came of the allocation to zones, of a Service that asks for it, for each of its families.
+    pub allocated: Vec<Allocated>,
+}
+
 /// The changes that make the slices say what the Pods are; empty when they say it already.
 ///
 /// A Service without a selector, or one that lost it, has its slices left alone: from then on they are the user's, as
 /// in Kubernetes. One that became an ExternalName loses them. For one that is being deleted none is created.
-pub fn derive_slices(d: Derivation<'_>) -> Vec<SliceChange> {
+pub fn derive_slices(d: Derivation<'_>) -> Derived {
     let service = d.service;
-    let mut changes = Vec::new();
+    let mut derived = Derived::default();
+    let changes = &mut derived.changes;
     if !has_derived_endpoints(service) {
         if ServiceType::of(service) == Some(ServiceType::ExternalName) {
             changes.extend(d.existing.iter().map(|s| SliceChange::Delete { name: s.metadata.name().to_owned() }));
         }
-        return changes;
+        return derived;
     }
     let candidates = Candidates::of(service, d.pods, d.node);
     let shape = Shape {
@@ -51,22 +63,33 @@ pub fn derive_slices(d: Derivation<'_>) -> Vec<SliceChange> {
         placeholder: true,
         creates: !service.metadata.terminating(),
     };
-    let families = families(service);
+    let (families, topology) = (families(service), Topology::of(service));
     for family in families.iter().copied() {
-        let wanted = OfFamily { candidates: &candidates, family, next: Cell::new(0) };
+        let hints = match topology {
+            Topology::Anywhere => Hints::None,
+            Topology::SameZone => Hints::SameZone,
+            Topology::SameNode => Hints::SameNode,
+            Topology::Auto => {
+                let (hints, allocated) = Hints::allocate(&candidates, family, d.existing, d.zones);
+                derived.allocated.push(allocated);
+                hints
+            }
+        };
+        let wanted = OfFamily { candidates: &candidates, family, hints, next: Cell::new(0) };
         let existing = d.existing.iter().copied().filter(|slice| slice.address_type == family.as_str());
-        pack(&wanted, &candidates.ports, &shape, family.as_str(), existing, d.suffix, &mut changes);
+        pack(&wanted, &candidates.ports, &shape, family.as_str(), existing, d.suffix, changes);
     }
     let stale = |slice: &&&EndpointSlice| !families.iter().any(|f| f.as_str() == slice.address_type);
     let stale = d.existing.iter().filter(stale);
     changes.extend(stale.map(|slice| SliceChange::Delete { name: slice.metadata.name().to_owned() }));
-    changes
+    derived
 }
 
 /// The candidates that have an address of one family.
 struct OfFamily<'a> {
     candidates: &'a Candidates<'a>,
     family: Family,
+    hints: Hints<'a>,
     /// The candidate after the last that was found: slices are filled in the order of names, so it is mostly the
     /// next one looked for.
     next: Cell<usize>,
@@ -90,12 +113,14 @@ impl Wanted for OfFamily<'_> {
     }
 
     fn same(&self, index: usize, existing: &Endpoint) -> bool {
-        self.candidates.list[index].same(self.family, existing)
+        let candidate = &self.candidates.list[index];
+        candidate.same(self.family, self.hints.of(index, candidate), existing)
     }
 
     fn build(&self, index: usize) -> Endpoint {
+        let candidate = &self.candidates.list[index];
         // Only indices with a group are built, and those have an address.
-        self.candidates.list[index].endpoint(self.family).unwrap_or_default()
+        candidate.endpoint(self.family, self.hints.of(index, candidate)).unwrap_or_default()
     }
 
     fn weights(&self, group: usize, endpoints: &[Endpoint]) -> Option<String> {

@@ -11,6 +11,7 @@ use crate::types::{
 };
 
 use super::ZONE;
+use super::hints::Hint;
 use super::weights::{self, FULL};
 
 /// A Pod that is an endpoint, with everything of it that a slice says. Borrowed: nothing is copied until a slice
@@ -87,14 +88,14 @@ impl<'a> Candidates<'a> {
     }
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
     /// The Pod's first address of a family, as it is spelled and as it is read.
     pub fn address(&self, family: Family) -> Option<(&str, IpAddr)> {
         self.addresses[family as usize]
     }
 
-    /// Whether `endpoint` says what the Pod is.
-    pub fn same(&self, family: Family, endpoint: &Endpoint) -> bool {
+    /// Whether `endpoint` says what the Pod is, and whom it is for.
+    pub fn same(&self, family: Family, hint: Hint<'_>, endpoint: &Endpoint) -> bool {
         let Endpoint { addresses, conditions, deprecated_topology, hints, hostname, node_name, target_ref, zone } =
             endpoint;
         let address = |text: &str| match self.address(family) {
@@ -108,16 +109,17 @@ impl Candidate<'_> {
             && zone.as_deref() == self.zone
             && hostname.as_deref() == self.hostname
             && target_ref.as_ref().is_some_and(|target| self.is_target(target))
-            && hints.is_none()
+            && hint.same(hints.as_ref())
             && deprecated_topology.is_empty()
     }
 
     /// The endpoint that the Pod is, if it has an address of the family.
-    pub fn endpoint(&self, family: Family) -> Option<Endpoint> {
+    pub fn endpoint(&self, family: Family, hint: Hint<'_>) -> Option<Endpoint> {
         let (_, ip) = self.address(family)?;
         Some(Endpoint {
             addresses: vec![ip.to_string()],
             conditions: self.conditions(),
+            hints: hint.build(),
             hostname: self.hostname.map(str::to_owned),
             node_name: self.node_name().map(str::to_owned),
             target_ref: Some(self.target()),
@@ -126,7 +128,7 @@ impl Candidate<'_> {
         })
     }
 
-    pub fn node_name(&self) -> Option<&str> {
+    pub fn node_name(&self) -> Option<&'a str> {
         Some(self.pod.spec.node_name.as_str()).filter(|name| !name.is_empty())
     }
 

@@ -5,6 +5,7 @@ mod mirror;
 mod packing;
 mod properties;
 mod slices;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -64,6 +65,7 @@ fn nodes() -> BTreeMap<String, Node> {
 struct Slices {
     by_name: BTreeMap<String, EndpointSlice>,
     names: u32,
+    allocated: Vec<hints::Allocated>,
 }
 
 impl Slices {
@@ -73,14 +75,26 @@ impl Slices {
     }
 
     fn derive_at(&mut self, service: &Service, pods: &[Pod], trigger_time: Option<&str>) -> Vec<SliceChange> {
-        let nodes = nodes();
+        self.derive_on(&nodes(), service, pods, trigger_time)
+    }
+
+    fn derive_on(
+        &mut self,
+        nodes: &BTreeMap<String, Node>,
+        service: &Service,
+        pods: &[Pod],
+        trigger_time: Option<&str>,
+    ) -> Vec<SliceChange> {
+        let mut zones = hints::Zones::default();
+        nodes.values().for_each(|node| zones.add(hints::Share::of(node)));
         let pods: Vec<&Pod> = pods.iter().collect();
         let existing: Vec<&EndpointSlice> = self.by_name.values().collect();
         let names = &mut self.names;
-        let changes = derive_slices(Derivation {
+        let Derived { changes, allocated } = derive_slices(Derivation {
             service,
             pods: &pods,
             node: &|name| nodes.get(name),
+            zones: &zones,
             existing: &existing,
             trigger_time,
             suffix: &mut || {
@@ -88,6 +102,7 @@ impl Slices {
                 format!("{names:05}")
             },
         });
+        self.allocated = allocated;
         self.apply(&changes);
         changes
     }

@@ -1,8 +1,10 @@
 //! The view of core/v1 Node.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::meta::{ObjectMeta, nullable};
+use crate::syntax::quantity_milli;
 
 /// The fields of core/v1 `Node` that the logic reads.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -32,6 +34,27 @@ pub struct NodeSpec {
 pub struct NodeStatus {
     #[serde(deserialize_with = "nullable")]
     pub addresses: Vec<NodeAddress>,
+    /// What is left for Pods.
+    #[serde(deserialize_with = "nullable")]
+    pub allocatable: NodeResources,
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<NodeCondition>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeResources {
+    /// Thousandths of a CPU; 0 where it is not said, or not readable.
+    #[serde(rename = "cpu", deserialize_with = "milli")]
+    pub cpu_milli: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeCondition {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub status: String,
 }
 
 /// `type` is InternalIP, ExternalIP, Hostname, InternalDNS or ExternalDNS.
@@ -41,4 +64,21 @@ pub struct NodeAddress {
     #[serde(rename = "type")]
     pub type_: String,
     pub address: String,
+}
+
+impl Node {
+    /// Whether the `Ready` condition is `True`.
+    pub fn ready(&self) -> bool {
+        self.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+}
+
+/// A quantity, which may be written as a number, in thousandths.
+fn milli<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let milli = match Value::deserialize(deserializer)? {
+        Value::String(text) => quantity_milli(&text),
+        Value::Number(number) => quantity_milli(&number.to_string()),
+        _ => None,
+    };
+    Ok(milli.unwrap_or(0))
 }

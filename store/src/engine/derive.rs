@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use model::endpoints::hints::Allocated;
 use model::endpoints::{
-    DERIVED, Derivation, MANAGED_BY, MIRRORED, SliceChange, derive_endpoints, derive_slices, mirror_slices,
+    DERIVED, Derivation, Derived, MANAGED_BY, MIRRORED, SliceChange, derive_endpoints, derive_slices, mirror_slices,
     renew_endpoints,
 };
 use model::service::has_derived_endpoints;
@@ -13,8 +14,10 @@ use model::types::{EndpointSlice, Node, Service};
 use model::{Key, Object, Resource};
 
 use super::Engine;
+use super::report::Report;
+use super::stale::Stale;
 use super::stamp::broken;
-use super::state::{Stale, State};
+use super::state::State;
 use crate::error::Refusal;
 
 impl Engine {
@@ -39,23 +42,21 @@ impl Engine {
     fn derive_one(&mut self, key: &Key, stale: &Stale) -> Result<(), Refusal> {
         let object = self.state.get(Resource::Services, &key.namespace, &key.name).cloned();
         let service = object.as_ref().and_then(|object| object.service());
-        let changes = match (&object, service) {
+        let derived = match (&object, service) {
             (Some(object), Some(service)) => self.slice_changes(object, service, stale),
             // The Service is gone: what was derived from it, and was not owned by it, goes too.
-            _ => self
-                .state
-                .slices_of(&key.namespace, &key.name)
-                .filter(|slice| managed_by(slice) == Some(DERIVED))
-                .map(|slice| SliceChange::Delete { name: slice.key.name.to_string() })
-                .collect(),
+            _ => Derived { changes: self.orphaned_slices(key), ..Derived::default() },
         };
-        let changed = !changes.is_empty();
-        self.apply(key, changes)?;
+        let changed = !derived.changes.is_empty();
+        self.apply(key, derived.changes)?;
         if let (Some(object), Some(service)) = (&object, service)
             && has_derived_endpoints(service)
             && !service.metadata.terminating()
         {
             self.follow_endpoints(object, service, stale, changed)?;
+            for allocated in &derived.allocated {
+                self.report_allocated(object, stale, allocated)?;
+            }
         }
         if stale.beyond_pods {
             self.mirror(key, service)?;
@@ -63,7 +64,7 @@ impl Engine {
         Ok(())
     }
 
-    fn slice_changes(&mut self, object: &Object, service: &Service, stale: &Stale) -> Vec<SliceChange> {
+    fn slice_changes(&mut self, object: &Object, service: &Service, stale: &Stale) -> Derived {
         let (state, chance) = (&self.state, &mut self.chance);
         let pods = state.pods_of(object);
         let existing = managed_slices(state, &object.key, DERIVED);
@@ -71,10 +72,36 @@ impl Engine {
             service,
             pods: &pods,
             node: &|name| node(state, name),
+            zones: state.zones(),
             existing: &existing,
             trigger_time: stale.since.as_deref(),
             suffix: &mut || chance.suffix(),
         })
+    }
+
+    fn orphaned_slices(&self, service: &Key) -> Vec<SliceChange> {
+        self.state
+            .slices_of(&service.namespace, &service.name)
+            .filter(|slice| managed_by(slice) == Some(DERIVED))
+            .map(|slice| SliceChange::Delete { name: slice.key.name.to_string() })
+            .collect()
+    }
+
+    /// Says when the allocation to zones begins or ends, and to whoever writes the Service, why there is none.
+    fn report_allocated(&mut self, object: &Object, stale: &Stale, allocated: &Allocated) -> Result<(), Refusal> {
+        let family = allocated.family;
+        let (reason, note) = match &allocated.outcome {
+            Ok(()) if !allocated.had_hints => {
+                ("TopologyAwareHintsEnabled", format!("The {family} endpoints are allocated to zones"))
+            }
+            Err(why) if allocated.had_hints || stale.written => {
+                ("TopologyAwareHintsDisabled", format!("The {family} endpoints are not allocated to zones: {why}"))
+            }
+            _ => return Ok(()),
+        };
+        let warns = allocated.outcome.is_err();
+        let topic = format!("topology-{}", family.as_str().to_lowercase());
+        self.report(&Report { about: object, reason, note, warns, component: "portolan-endpoints" }, Some(&topic))
     }
 
     /// The Endpoints object says nothing that the slices do not: it changes only when they do, or when someone wrote it.

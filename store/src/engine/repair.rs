@@ -13,12 +13,12 @@ use model::endpoints::{DERIVED, MANAGED_BY, MIRRORED, SERVICE_NAME};
 use model::service::holds;
 use model::types::Service;
 use model::{Key, Object, Resource, View};
-use serde_json::json;
 
 use super::Engine;
+use super::report::Report;
 use super::services::{ADDRESS_MANAGED_BY, ADDRESS_MANAGER, parent_is};
+use super::stale::Stale;
 use super::start::DEFAULT_CIDR;
-use super::state::Stale;
 use crate::error::Refusal;
 
 /// Events that one start writes at most; a database in ruins needs no more of them.
@@ -53,8 +53,8 @@ impl Engine {
         for finding in &findings {
             tracing::warn!(reason = finding.reason, object = &*finding.about.key.name, "{}", finding.note);
         }
-        for finding in findings.into_iter().take(EVENT_LIMIT) {
-            self.report(finding)?;
+        for Finding { about, reason, note } in findings.into_iter().take(EVENT_LIMIT) {
+            self.report(&Report { about: &about, reason, note, warns: true, component: "portolan-repair" }, None)?;
         }
         Ok(())
     }
@@ -176,42 +176,7 @@ impl Engine {
             }
         }
         for key in keys {
-            self.state.touch(key, Stale { since: None, beyond_pods: true });
+            self.state.touch(key, Stale::beyond_pods());
         }
-    }
-
-    /// A core/v1 Event, in the namespace of what it is about, or in `default`.
-    fn report(&mut self, finding: Finding) -> Result<(), Refusal> {
-        let Finding { about, reason, note } = finding;
-        let info = about.resource.info();
-        let namespace = if about.key.namespace.is_empty() { "default" } else { &*about.key.namespace };
-        if self.state.get(Resource::Namespaces, "", namespace).is_none() {
-            return Ok(());
-        }
-        let (now, name) = (self.timestamp(), format!("{}.{:016x}", about.key.name, self.chance.next()));
-        let mut event = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": { "name": name, "namespace": namespace },
-            "involvedObject": {
-                "apiVersion": info.api_version(),
-                "kind": info.kind,
-                "name": &*about.key.name,
-                "namespace": &*about.key.namespace,
-                "uid": about.meta().uid(),
-            },
-            "reason": reason,
-            "message": note,
-            "type": "Warning",
-            "source": { "component": "portolan-repair" },
-            "reportingComponent": "portolan-repair",
-            "reportingInstance": "",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        });
-        self.stamp_new(Resource::Events, &mut event);
-        self.put(Resource::Events, event, None)?;
-        Ok(())
     }
 }

@@ -9,14 +9,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use allocator::{AddressPool, PortPool};
-use model::endpoints::weights::WEIGHT;
-use model::endpoints::{MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
+use model::endpoints::SERVICE_NAME;
+use model::endpoints::hints::{Topology, Zones};
 use model::service::{has_derived_endpoints, holds, selects};
 use model::types::{OwnerReference, Pod, ServiceCidr};
 use model::{Key, Object, Resource, Revision, View};
 
 use super::collect::{is_due, waits_for_dependents, waits_in_foreground};
 use super::index::{Dependents, Id, Pairs, Selectors};
+use super::stale::{self, Stale};
 use crate::event::{Event, EventKind};
 use crate::shelf::Shelf;
 
@@ -30,6 +31,10 @@ pub(crate) struct State {
     pods_by_node: Pairs,
     /// EndpointSlices by the label `kubernetes.io/service-name`.
     slices: Pairs,
+    /// Services whose endpoints are allocated to zones, which depends on all Nodes.
+    allocated: BTreeSet<Key>,
+    /// What the Nodes are together.
+    zones: Zones,
     dependents: Dependents,
     /// Events by the revision that wrote them last.
     events: BTreeMap<Revision, Key>,
@@ -43,15 +48,6 @@ pub(crate) struct State {
     owed: BTreeSet<Id>,
     /// The same, of the group at hand: soon enough with the next one.
     newcomers: BTreeSet<Id>,
-}
-
-/// Why a Service's endpoints may be stale.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stale {
-    /// When the earliest change happened, where that is known.
-    pub(crate) since: Option<String>,
-    /// Whether something else than a Pod changed, so that the Endpoints object must be looked at even if the slices stay.
-    pub(crate) beyond_pods: bool,
 }
 
 /// What a request may have brought to its end by deleting.
@@ -89,6 +85,8 @@ impl State {
             pods_by_label: Pairs::default(),
             pods_by_node: Pairs::default(),
             slices: Pairs::default(),
+            allocated: BTreeSet::new(),
+            zones: Zones::default(),
             dependents: Dependents::default(),
             events: BTreeMap::new(),
             addresses: AddressPool::default(),
@@ -117,6 +115,21 @@ impl State {
 
     pub(crate) fn shelf(&self, resource: Resource) -> &Shelf {
         &self.shelves[resource as usize]
+    }
+
+    pub(crate) fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    /// The Services whose endpoints are allocated to zones.
+    pub(crate) fn allocated(&self) -> impl Iterator<Item = &Key> {
+        self.allocated.iter()
+    }
+
+    /// The Pods that are bound to a Node, in order.
+    pub(super) fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+        let entries = self.pods_by_node.names("", "node", node).filter_map(|entry| entry.split_once('/'));
+        entries.filter_map(|(namespace, name)| self.get(Resource::Pods, namespace, name))
     }
 
     pub(crate) fn addresses(&self) -> &AddressPool {
@@ -164,6 +177,11 @@ impl State {
         while self.journal.len() > mark.journal {
             let Some(event) = self.journal.pop() else { break };
             self.revision = event.revision - 1;
+            if let Some(stale) = self.dirty.get_mut(&event.object.key)
+                && event.object.resource == Resource::Services
+            {
+                stale.written = false;
+            }
             self.place(event.object.resource, &event.object.key, event.previous.clone());
         }
     }
@@ -238,6 +256,7 @@ impl State {
     pub(super) fn touch(&mut self, key: Key, stale: Stale) {
         let known = self.dirty.entry(key).or_default();
         known.beyond_pods |= stale.beyond_pods;
+        known.written |= stale.written;
         // RFC 3339 in UTC: the order of the texts is the order of the times, down to the second.
         if let Some(since) = stale.since
             && known.since.as_ref().is_none_or(|at| since < *at)
@@ -269,7 +288,8 @@ impl State {
                     self.events.insert(new.revision, key.clone());
                 }
             }
-            Resource::Namespaces | Resource::Nodes | Resource::Endpoints | Resource::EventsV1 | Resource::Leases => {}
+            Resource::Nodes => self.place_node(old, new),
+            Resource::Namespaces | Resource::Endpoints | Resource::EventsV1 | Resource::Leases => {}
         }
         before
     }
@@ -298,6 +318,19 @@ impl State {
             if let Some(service) = new {
                 self.selectors.insert(&key.namespace, &key.name, &service.spec.selector);
             }
+        }
+        if new.is_some_and(|service| Topology::of(service) == Topology::Auto && has_derived_endpoints(service)) {
+            self.allocated.insert(key.clone());
+        } else {
+            self.allocated.remove(key);
+        }
+    }
+
+    fn place_node(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        let (old, new) = (stale::share(old), stale::share(new));
+        if old != new {
+            self.zones.remove(old);
+            self.zones.add(new);
         }
     }
 
@@ -361,31 +394,6 @@ impl State {
         }
     }
 
-    /// Marks the Services whose endpoints may have become stale.
-    fn mark_dirty(&mut self, before: Option<&Object>, event: &Event) {
-        let object = &event.object;
-        let after = (event.kind != EventKind::Deleted).then_some(&**object);
-        let beyond_pods = || Stale { since: None, beyond_pods: true };
-        match object.resource {
-            Resource::Services => {
-                let since = if before.is_none() { object.meta().creation_timestamp.clone() } else { None };
-                self.touch(object.key.clone(), Stale { since, beyond_pods: true });
-            }
-            Resource::Endpoints => self.touch(object.key.clone(), beyond_pods()),
-            Resource::EndpointSlices => {
-                for slice in [before, after].into_iter().flatten() {
-                    let labels = slice.labels();
-                    if let (Some(service), true) = (labels.get(SERVICE_NAME), labels.contains_key(MANAGED_BY)) {
-                        self.touch(Key::new(&slice.key.namespace, service), beyond_pods());
-                    }
-                }
-            }
-            Resource::Pods => self.mark_pod(before, after),
-            Resource::Nodes => self.mark_node(before, after),
-            _ => {}
-        }
-    }
-
     /// Marks the objects that may have lost their owner with a change, and the owners that may have waited for it.
     fn mark_owners(&mut self, before: Option<&Object>, event: &Event) {
         let object = &event.object;
@@ -405,38 +413,6 @@ impl State {
         self.emptied.owners.extend(waiting);
         if after.is_some_and(|object| is_due(self, object)) {
             self.newcomers.insert((object.resource, object.key.clone()));
-        }
-    }
-
-    fn mark_pod(&mut self, before: Option<&Object>, after: Option<&Object>) {
-        let since = match (before.and_then(Object::pod), after.and_then(Object::pod)) {
-            (Some(old), Some(new)) if same_endpoint(old, new) => return,
-            (Some(old), Some(new)) if old.metadata.terminating() != new.metadata.terminating() => None,
-            (_, Some(new)) => trigger_time(new).map(str::to_owned),
-            (_, None) => None,
-        };
-        let mut services = BTreeSet::new();
-        for pod in [before, after].into_iter().flatten() {
-            services.extend(self.services_of(pod));
-        }
-        for service in services {
-            self.touch(service, Stale { since: since.clone(), beyond_pods: false });
-        }
-    }
-
-    fn mark_node(&mut self, before: Option<&Object>, after: Option<&Object>) {
-        let zone = |object: &Object| object.labels().get(ZONE).cloned();
-        if before.is_some() == after.is_some() && before.and_then(zone) == after.and_then(zone) {
-            return;
-        }
-        let Some(node) = after.or(before) else { return };
-        let pods: Vec<String> = self.pods_by_node.names("", "node", &node.key.name).map(str::to_owned).collect();
-        for entry in pods {
-            let Some((namespace, name)) = entry.split_once('/') else { continue };
-            let Some(pod) = self.get(Resource::Pods, namespace, name).cloned() else { continue };
-            for service in self.services_of(&pod) {
-                self.touch(service, Stale { since: None, beyond_pods: true });
-            }
         }
     }
 
@@ -491,7 +467,7 @@ impl State {
             .flat_map(|r| self.shelf(*r).all().map(|o| (o.key.clone(), o.revision, o.bytes.clone())))
             .collect();
         let pairs = (self.pods_by_label.clone(), self.pods_by_node.clone(), self.slices.clone(), self.selectors.all());
-        let owners = (self.dependents.clone(), self.events.clone());
+        let owners = (self.dependents.clone(), self.events.clone(), self.allocated.clone(), self.zones.clone());
         (self.revision, objects, pairs, owners, self.addresses.clone(), self.ports.clone(), self.journal.len())
     }
 }
@@ -510,18 +486,4 @@ pub(crate) fn serving_ranges(object: &Object) -> Vec<ipnet::IpNet> {
 
 pub(crate) fn nets(cidr: &ServiceCidr) -> Vec<ipnet::IpNet> {
     cidr.spec.cidrs.iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-/// Whether two states of a Pod make the same endpoint. What endpoints are made from is what is compared: a heartbeat in a
-/// condition, an annotation other than the weight, or a container's state is not.
-fn same_endpoint(old: &Pod, new: &Pod) -> bool {
-    old.metadata.labels == new.metadata.labels
-        && old.metadata.uid == new.metadata.uid
-        && old.metadata.terminating() == new.metadata.terminating()
-        && old.metadata.annotations.get(WEIGHT) == new.metadata.annotations.get(WEIGHT)
-        && old.spec == new.spec
-        && old.status.phase == new.status.phase
-        && old.status.pod_ip == new.status.pod_ip
-        && old.status.pod_ips == new.status.pod_ips
-        && old.ready() == new.ready()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::admission::Subresource;
+use model::endpoints::hints::{Share, Topology, Zones};
 use model::patch::PatchKind;
 use model::service::{holds, selects};
 use proptest::prelude::*;
@@ -19,6 +20,7 @@ fn engine() -> Engine {
     let mut engine = Engine::new(State::new(0, ports), vec![Family::V4, Family::V6], environment);
     engine.start(&["10.0.0.0/29".parse().unwrap(), "fd00::/125".parse().unwrap()]).unwrap();
     engine.request(write(&Step::Node { on: true })).unwrap();
+    engine.request(request(Resource::Nodes, "", "n2", Verb::Create { object: node("n2", "b") })).unwrap();
     let events = engine.finish();
     engine.committed(events.len());
     engine
@@ -54,7 +56,18 @@ fn service(namespace: &str, name: &str, app: u8, kind: u8) -> Value {
     if app == 3 {
         object["spec"]["selector"]["tier"] = json!("x");
     }
+    match (app, kind) {
+        (1, _) => object["metadata"]["annotations"] = json!({ "service.kubernetes.io/topology-mode": "Auto" }),
+        (2, 0..=2) => object["spec"]["trafficDistribution"] = json!("PreferSameNode"),
+        _ => {}
+    }
     object
+}
+
+fn node(name: &str, zone: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "labels": { "topology.kubernetes.io/zone": zone } },
+        "status": { "allocatable": { "cpu": "1" }, "conditions": [{ "type": "Ready", "status": "True" }] } })
 }
 
 fn pod(namespace: &str, name: &str, app: u8, ready: bool) -> Value {
@@ -119,6 +132,20 @@ enum Step {
     Node {
         on: bool,
     },
+    Zone {
+        node: u8,
+        zone: u8,
+    },
+    Cpu {
+        node: u8,
+        cpu: u8,
+        ready: bool,
+    },
+    Weigh {
+        ns: u8,
+        name: u8,
+        weight: Option<u8>,
+    },
     /// A Lease that names the Service of this name as its owner, whether it is there or not.
     Own {
         ns: u8,
@@ -157,8 +184,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::CreateCidr),
         1 => Just(Step::DeleteCidr),
         1 => Just(Step::CreateAddress),
-        1 => (ns(), name, any::<bool>()).prop_map(|(ns, name, on)| Step::Finalizer { ns, name, on }),
+        1 => (ns(), name.clone(), any::<bool>()).prop_map(|(ns, name, on)| Step::Finalizer { ns, name, on }),
         1 => any::<bool>().prop_map(|on| Step::Node { on }),
+        1 => (1u8..3, 0u8..3).prop_map(|(node, zone)| Step::Zone { node, zone }),
+        1 => (1u8..3, 0u8..3, prop::bool::weighted(0.8)).prop_map(|(node, cpu, ready)| Step::Cpu { node, cpu, ready }),
+        1 => (ns(), name.clone(), prop::option::of(99u8..103))
+            .prop_map(|(ns, name, weight)| Step::Weigh { ns, name, weight }),
         3 => (ns(), 0u8..3, any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(ns, name, block, hold)| Step::Own { ns, name, block, hold }),
         3 => (prop_oneof![Just(Resource::Services), Just(Resource::Leases)], ns(), 0u8..3,
@@ -221,9 +252,21 @@ fn write(step: &Step) -> Write {
             let verb = merge(json!({ "metadata": { "finalizers": finalizers } }), Subresource::None);
             request(Resource::Services, &space(ns), &named(name), verb)
         }
-        Step::Node { on: true } => {
-            let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" } });
-            request(Resource::Nodes, "", "n1", Verb::Create { object })
+        Step::Node { on: true } => request(Resource::Nodes, "", "n1", Verb::Create { object: node("n1", "a") }),
+        Step::Zone { node, zone } => {
+            let zone = ["", "a", "b"][usize::from(zone)];
+            let patch = json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } });
+            request(Resource::Nodes, "", &format!("n{node}"), merge(patch, Subresource::None))
+        }
+        Step::Cpu { node, cpu, ready } => {
+            let conditions = json!([{ "type": "Ready", "status": if ready { "True" } else { "Unknown" } }]);
+            let patch = json!({ "status": { "allocatable": { "cpu": cpu }, "conditions": conditions } });
+            request(Resource::Nodes, "", &format!("n{node}"), merge(patch, Subresource::Status))
+        }
+        Step::Weigh { ns, name, weight } => {
+            let weight = weight.map(|weight| weight.to_string());
+            let patch = json!({ "metadata": { "annotations": { "portolan.dev/weight": weight } } });
+            request(Resource::Pods, &space(ns), &named(name), merge(patch, Subresource::None))
         }
         Step::Own { ns, name, block, hold } => {
             let finalizers = if hold { json!(["example.com/hold"]) } else { json!([]) };
@@ -311,6 +354,16 @@ fn check(engine: &Engine) {
             .collect();
         assert_eq!(by_index, by_scan);
     }
+    let zones = state.shelf(Resource::Nodes).all().fold(Zones::default(), |mut zones, node| {
+        zones.add(Share::of(node.node().unwrap()));
+        zones
+    });
+    assert_eq!(*state.zones(), zones);
+    let auto = state.shelf(Resource::Services).all().filter(|object| {
+        let service = object.service().unwrap();
+        Topology::of(service) == Topology::Auto && model::service::has_derived_endpoints(service)
+    });
+    assert_eq!(state.allocated().collect::<Vec<_>>(), auto.map(|object| &object.key).collect::<Vec<_>>());
     // Every address that the pool holds has an IPAddress object, and the reverse.
     let mut held: Vec<String> = state.addresses().held().map(|address| address.to_string()).collect();
     held.sort();
@@ -399,6 +452,60 @@ proptest! {
         engine.repair(false).unwrap();
         let changes: Vec<String> = engine.finish().iter().map(|e| format!("{:?} {:?}", e.kind, e.object.key)).collect();
         prop_assert_eq!(engine.state.revision(), events, "{:?}", changes);
+    }
+}
+
+/// What Nodes and Pods of a Service do that asks for hints.
+fn topology_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1u8..3, prop_oneof![1 => Just(0u8), 3 => 1u8..3]).prop_map(|(node, zone)| Step::Zone { node, zone }),
+        3 => (1u8..3, prop_oneof![1 => Just(0u8), 4 => 1u8..4], prop::bool::weighted(0.8))
+            .prop_map(|(node, cpu, ready)| Step::Cpu { node, cpu, ready }),
+        1 => any::<bool>().prop_map(|on| Step::Node { on }),
+        3 => (0u8..5, any::<bool>()).prop_map(|(name, ready)| Step::PodStatus { ns: 0, name, ready }),
+        2 => (0u8..5, prop::option::of(99u8..103)).prop_map(|(name, weight)| Step::Weigh { ns: 0, name, weight }),
+        1 => (0u8..3, 1u8..3).prop_map(|(name, app)| Step::UpdateService { ns: 0, name, app, kind: 1 }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hints_follow_whatever_nodes_and_pods_do(
+        groups in prop::collection::vec((prop::collection::vec(topology_step(), 1..3), prop::bool::weighted(0.1)), 1..30)
+    ) {
+        let mut engine = engine();
+        let services = [1, 1, 2].into_iter().zip(0..).map(|(app, name)| Step::CreateService { ns: 0, name, app, kind: 1 });
+        let pods = [1, 1, 1, 1, 2].into_iter().zip(0..).map(|(app, name)| Step::CreatePod { ns: 0, name, app });
+        let statuses = (0..5).map(|name| Step::PodStatus { ns: 0, name, ready: true });
+        for step in services.chain(pods).chain(statuses) {
+            engine.request(write(&step)).unwrap();
+        }
+        let events = engine.finish();
+        engine.committed(events.len());
+        let hinted = |engine: &Engine| engine.state.shelf(Resource::EndpointSlices).all().any(|slice| {
+            slice.endpoint_slice().unwrap().endpoints.iter().any(|endpoint| endpoint.hints.is_some())
+        });
+        prop_assert!(hinted(&engine));
+        for (steps, lost) in groups {
+            for step in steps {
+                // Some are refused.
+                engine.request(write(&step)).ok();
+            }
+            let events = engine.finish();
+            if lost {
+                engine.abandon();
+            } else {
+                engine.committed(events.len());
+            }
+            check(&engine);
+            // A second look at everything finds nothing to do.
+            let revision = engine.state.revision();
+            engine.repair(false).unwrap();
+            let changes: Vec<String> = engine.finish().iter().map(|e| format!("{:?} {:?}", e.kind, e.object.key)).collect();
+            prop_assert_eq!(engine.state.revision(), revision, "{:?}", changes);
+        }
     }
 }
 

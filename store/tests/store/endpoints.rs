@@ -1,8 +1,11 @@
 //! Whoever has an answer to a write can read the endpoints that follow from it.
 
 use model::Resource;
+use model::admission::Subresource;
+use model::patch::PatchKind;
 use model::types::EndpointSlice;
 use serde_json::{Value, json};
+use store::{Verb, Write};
 
 use super::support::{Home, node, pod, running, service, web};
 
@@ -97,6 +100,109 @@ async fn a_weight_is_on_the_slice_once_the_pod_has_it() {
     assert_eq!(weights(&home).as_deref(), Some("10.9.0.2=25"), "still there, terminating");
     home.merge(Resource::Pods, "default", "b", weigh(Some("100"))).await.unwrap();
     assert_eq!(weights(&home), None);
+}
+
+/// Address and hints of each endpoint: `=node` and `~zone`.
+fn hints(home: &Home) -> String {
+    let mut endpoints: Vec<String> = slices(home)
+        .iter()
+        .flat_map(|slice| &slice.endpoints)
+        .map(|endpoint| {
+            let hints = endpoint.hints.clone().unwrap_or_default();
+            let nodes = hints.for_nodes.iter().map(|node| format!("={}", node.name));
+            let zones = hints.for_zones.iter().map(|zone| format!("~{}", zone.name));
+            let last = endpoint.addresses[0].rsplit('.').next().unwrap();
+            format!("{last}{}", nodes.chain(zones).collect::<String>())
+        })
+        .collect();
+    endpoints.sort();
+    endpoints.join(" ")
+}
+
+/// A ready Node of a zone, with two CPUs.
+fn node_in(name: &str, zone: &str) -> Value {
+    let mut node = node(name);
+    node["metadata"]["labels"] = json!({ "topology.kubernetes.io/zone": zone });
+    node["status"] = json!({ "capacity": { "cpu": "2" }, "conditions": [{ "type": "Ready", "status": "True" }] });
+    node
+}
+
+async fn run(home: &Home, name: &str, node: &str, ip: &str) {
+    let mut pod = pod(name, "web");
+    pod["spec"]["nodeName"] = node.into();
+    home.create(Resource::Pods, pod).await.unwrap();
+    home.status(Resource::Pods, "default", name, running(ip, true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn hints_follow_pods_and_nodes_in_the_same_commit() {
+    let home = Home::new().await;
+    for (node, zone) in [("n1", "a"), ("n2", "b")] {
+        home.create(Resource::Nodes, node_in(node, zone)).await.unwrap();
+    }
+    home.create(Resource::Services, web("web")).await.unwrap();
+    run(&home, "a", "n1", "10.9.0.1").await;
+    run(&home, "b", "n2", "10.9.0.2").await;
+    assert_eq!(hints(&home), "1 2");
+    let distribution = |text: &str| json!({ "spec": { "trafficDistribution": text } });
+    home.merge(Resource::Services, "default", "web", distribution("PreferClose")).await.unwrap();
+    assert_eq!(hints(&home), "1~a 2~b");
+    home.merge(Resource::Services, "default", "web", distribution("PreferSameNode")).await.unwrap();
+    assert_eq!(hints(&home), "1=n1~a 2=n2~b");
+    let zone = json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": "c" } } });
+    home.merge(Resource::Nodes, "", "n2", zone).await.unwrap();
+    assert_eq!(hints(&home), "1=n1~a 2=n2~c");
+    home.status(Resource::Pods, "default", "a", running("10.9.0.1", false)).await.unwrap();
+    assert_eq!(hints(&home), "1 2=n2~c");
+}
+
+#[tokio::test]
+async fn an_allocation_to_zones_follows_every_node() {
+    let mut home = Home::new().await;
+    for (node, zone) in [("n1", "a"), ("n2", "b")] {
+        home.create(Resource::Nodes, node_in(node, zone)).await.unwrap();
+    }
+    let mut service = web("web");
+    service["metadata"]["annotations"] = json!({ "service.kubernetes.io/topology-mode": "Auto" });
+    home.create(Resource::Services, service).await.unwrap();
+    let said = |home: &Home| {
+        let event = home.value(Resource::Events, "default", "web.topology-ipv4");
+        format!("{} {}: {}", event["count"], event["reason"].as_str().unwrap(), event["message"].as_str().unwrap())
+    };
+    assert_eq!(
+        said(&home),
+        "1 TopologyAwareHintsDisabled: The IPv4 endpoints are not allocated to zones: ready endpoints: 0, fewer than the 2 zones"
+    );
+    run(&home, "a", "n1", "10.9.0.1").await;
+    run(&home, "b", "n1", "10.9.0.2").await;
+    assert_eq!(hints(&home), "1~b 2~a");
+    assert_eq!(said(&home), "1 TopologyAwareHintsEnabled: The IPv4 endpoints are allocated to zones");
+    let written = home.store.last_change(Resource::EndpointSlices);
+    let beat =
+        json!({ "conditions": [{ "type": "Ready", "status": "True", "lastHeartbeatTime": "2023-11-14T22:13:20Z" }] });
+    home.status(Resource::Nodes, "", "n2", beat).await.unwrap();
+    assert_eq!(home.store.last_change(Resource::EndpointSlices), written);
+    home.create(Resource::Nodes, node_in("n3", "")).await.unwrap();
+    assert_eq!(hints(&home), "1 2");
+    let disabled = said(&home);
+    assert!(disabled.starts_with("1 TopologyAwareHintsDisabled"), "{disabled}");
+    home.merge(Resource::Services, "default", "web", json!({ "metadata": { "labels": { "x": "y" } } })).await.unwrap();
+    assert!(said(&home).starts_with("2 TopologyAwareHintsDisabled"), "to whoever writes the Service");
+    let patch = json!({ "metadata": { "labels": { "x": "z" } } });
+    let verb = Verb::Patch { kind: PatchKind::Merge, patch, subresource: Subresource::None, strict: true };
+    let (namespace, name, manager) = ("default".to_owned(), "web".to_owned(), "test".to_owned());
+    let tried = Write { resource: Resource::Services, namespace, name, verb, manager, dry_run: true };
+    home.store.write(tried).await.unwrap();
+    assert!(said(&home).starts_with("2 TopologyAwareHintsDisabled"), "it was only tried");
+    run(&home, "c", "n3", "10.9.0.3").await;
+    let before = home.dump();
+    home.reopen().await;
+    assert_eq!(home.dump(), before, "a start says nothing new");
+    home.delete(Resource::Nodes, "", "n3").await.unwrap();
+    assert_eq!(hints(&home), "1~b 2~a");
+    let unready = json!({ "conditions": [{ "type": "Ready", "status": "Unknown" }] });
+    home.status(Resource::Nodes, "", "n2", unready).await.unwrap();
+    assert_eq!(hints(&home), "1 2");
 }
 
 #[tokio::test]

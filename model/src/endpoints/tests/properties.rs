@@ -67,21 +67,25 @@ fn step(pods: &mut Pods, number: u32, step: Step) {
 }
 
 fn any_service() -> impl Strategy<Value = Service> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(dual, named, publish, headless)| {
-        let target = if named { json!("http") } else { json!(8080) };
-        let address = if headless { "None" } else { "10.96.0.1" };
-        service(json!({
-            "ipFamilies": if dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv6"]) },
-            "ports": [
-                {"name": "http", "port": 80, "protocol": "TCP", "targetPort": target},
-                {"name": "x", "port": 81, "protocol": "UDP", "targetPort": 81},
-            ],
-            "publishNotReadyAddresses": publish, "clusterIP": address, "clusterIPs": [address],
-        }))
-    })
+    let distribution = prop::sample::select(vec![None, Some("PreferClose"), Some("PreferSameNode")]);
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), distribution).prop_map(
+        |(dual, named, publish, headless, distribution)| {
+            let target = if named { json!("http") } else { json!(8080) };
+            let address = if headless { "None" } else { "10.96.0.1" };
+            service(json!({
+                "ipFamilies": if dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv6"]) },
+                "ports": [
+                    {"name": "http", "port": 80, "protocol": "TCP", "targetPort": target},
+                    {"name": "x", "port": 81, "protocol": "UDP", "targetPort": 81},
+                ],
+                "trafficDistribution": distribution,
+                "publishNotReadyAddresses": publish, "clusterIP": address, "clusterIPs": [address],
+            }))
+        },
+    )
 }
 
-/// An endpoint in words: family, ports, address, Pod, conditions, place and weight.
+/// An endpoint in words: family, ports, address, Pod, conditions, place, weight and hints.
 type Fact = (String, String, String, String, [bool; 3], String);
 
 fn scan(service: &Service, pods: &Pods) -> BTreeSet<Fact> {
@@ -103,7 +107,12 @@ fn scan(service: &Service, pods: &Pods) -> BTreeSet<Fact> {
             if service.spec.ip_families.iter().any(|f| f == family) {
                 let ports = format!("{http}x:81 ");
                 let weight = pod.metadata.annotations.get(WEIGHT).map_or("100", String::as_str);
-                let place = format!("{}/{zone} {weight}", pod.spec.node_name);
+                let hints = match service.spec.traffic_distribution.as_deref().filter(|_| conditions[0]) {
+                    None => String::new(),
+                    Some("PreferClose") => format!("~{zone}"),
+                    Some(_) => format!("={}~{zone}", pod.spec.node_name),
+                };
+                let place = format!("{}/{zone} {weight} {hints}", pod.spec.node_name);
                 facts.insert((family.into(), ports, ip.ip.clone(), pod.metadata.uid().into(), conditions, place));
             }
         }
@@ -121,13 +130,20 @@ fn said(slices: &Slices) -> Vec<Fact> {
         for endpoint in &slice.endpoints {
             let weight = weights.remove(&endpoint.addresses[0].parse().unwrap()).unwrap_or(FULL);
             let c = endpoint.conditions;
+            let hints = endpoint.hints.clone().unwrap_or_default();
+            let nodes = hints.for_nodes.iter().map(|node| format!("={}", node.name));
+            let hints: String = nodes.chain(hints.for_zones.iter().map(|zone| format!("~{}", zone.name))).collect();
             facts.push((
                 slice.address_type.clone(),
                 ports.clone(),
                 endpoint.addresses[0].clone(),
                 endpoint.target_ref.as_ref().unwrap().uid.clone().unwrap(),
                 [c.ready.unwrap(), c.serving.unwrap(), c.terminating.unwrap()],
-                format!("{}/{} {weight}", endpoint.node_name.as_deref().unwrap(), endpoint.zone.as_deref().unwrap()),
+                format!(
+                    "{}/{} {weight} {hints}",
+                    endpoint.node_name.as_deref().unwrap(),
+                    endpoint.zone.as_deref().unwrap()
+                ),
             ));
         }
         assert_eq!(weights, BTreeMap::new(), "weights of addresses that the slice does not have");
@@ -219,6 +235,48 @@ proptest! {
             prop_assert_eq!(&other.by_name, &slices.by_name, "the order of the Pods makes a difference");
             check(&service, &pods, &slices)?;
             prop_assert_eq!(slices.derive(&service, &list(&pods)), vec![]);
+        }
+    }
+
+    #[test]
+    fn an_allocation_to_zones_costs_few_writes(
+        cpus in (1u64..9, 1u64..9),
+        start in 0u32..230,
+        steps in prop::collection::vec((0u32..240, prop::sample::select(STEPS.to_vec())), 1..25),
+    ) {
+        let mut auto = service(json!({"ipFamilies": ["IPv4", "IPv6"]}));
+        auto.metadata.annotations.insert(hints::TOPOLOGY_MODE.into(), "Auto".into());
+        let mut nodes = nodes();
+        for (node, cpu) in nodes.values_mut().zip([cpus.0, cpus.1]) {
+            node.status.allocatable.cpu_milli = cpu * 1000;
+            node.status.conditions = vec![crate::types::NodeCondition { type_: "Ready".into(), status: "True".into() }];
+        }
+        let mut pods: Pods = (0..start).map(|n| (n, pod(&format!("p{n:04}"), n))).collect();
+        let mut slices = Slices::default();
+        slices.derive_on(&nodes, &auto, &list(&pods), None);
+        for (number, what) in steps {
+            let on = |slices: &Slices| -> Vec<bool> { slices.allocated.iter().map(|a| a.outcome.is_ok()).collect() };
+            let before = on(&slices);
+            step(&mut pods, number, what);
+            let changes = slices.derive_on(&nodes, &auto, &list(&pods), None);
+            let after = on(&slices);
+            prop_assert_eq!(slices.derive_on(&nodes, &auto, &list(&pods), None), vec![]);
+            for (at, family) in ["IPv4", "IPv6"].into_iter().enumerate() {
+                let of_family = slices.by_name.values().filter(|slice| slice.address_type == family);
+                let endpoints: Vec<&Endpoint> = of_family.clone().flat_map(|slice| &slice.endpoints).collect();
+                let ready = |endpoint: &&&Endpoint| endpoint.conditions.ready == Some(true);
+                let hinted = endpoints.iter().filter(|endpoint| endpoint.hints.is_some()).count();
+                prop_assert_eq!(hinted, if after[at] { endpoints.iter().filter(ready).count() } else { 0 });
+                prop_assert!(endpoints.iter().all(|endpoint| endpoint.hints.is_none() || ready(&endpoint)));
+                let written = changes.iter().filter(|change| {
+                    let (SliceChange::Create(slice) | SliceChange::Update(slice)) = change else { return false };
+                    slice.address_type == family
+                });
+                if before[at] == after[at] {
+                    // One to leave, one to enter, one for each zone.
+                    prop_assert!(written.count() <= 2 + 2);
+                }
+            }
         }
     }
 }
