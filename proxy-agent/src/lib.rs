@@ -51,6 +51,7 @@ pub use dataplane::nftables::Ownership;
 
 pub use acknowledge::Refused;
 pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
+pub use node::resources;
 pub use program::Program;
 
 use crate::acknowledge::Programmed;

@@ -4,6 +4,7 @@
 //! 10 s and holds for 40. A Node that exists is left as it is; it may be another program's. None of it happens before the
 //! kernel was programmed once: a node that forwards nothing is not ready.
 
+pub mod resources;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::chain;
 use crate::client::{Client, ClientError, MERGE_PATCH};
+use resources::Resources;
 
 /// How often a kubelet renews its Lease, and for how long it holds.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
@@ -90,7 +92,7 @@ impl Keeper {
         if self.ips.is_empty() {
             warn!(node = self.name, "no address of this node is known; give --node-ip, or node ports answer nowhere");
         }
-        let node = node_object(&self.name, &self.ips, Timestamp::now());
+        let node = node_object(&self.name, &self.ips, resources::read(), Timestamp::now());
         match self.client.post(NODES, &node).await {
             Ok(created) => {
                 info!(node = self.name, "registered this node");
@@ -132,7 +134,7 @@ fn uid(object: &Value) -> String {
 }
 
 /// What a kubelet would register of this machine, as far as Services need it.
-fn node_object(name: &str, ips: &[IpAddr], now: Timestamp) -> Value {
+fn node_object(name: &str, ips: &[IpAddr], resources: Resources, now: Timestamp) -> Value {
     let addresses = ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
     let addresses: Vec<Value> = addresses.chain([json!({"type": "Hostname", "address": name})]).collect();
     let (os, arch) = (std::env::consts::OS, architecture(std::env::consts::ARCH));
@@ -145,6 +147,9 @@ fn node_object(name: &str, ips: &[IpAddr], now: Timestamp) -> Value {
         },
         "status": {
             "addresses": addresses,
+            // All of it is there for Services: the agent takes nothing that counts.
+            "capacity": resources.quantities(),
+            "allocatable": resources.quantities(),
             "conditions": [{
                 "type": "Ready",
                 "status": "True",

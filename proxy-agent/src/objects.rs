@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use model::types::{EndpointSlice, Node, ObjectMeta, Service, ServiceCidr};
+use model::types::{EndpointSlice, Node, NodeResources, ObjectMeta, Service, ServiceCidr};
 use model::{Key, Resource, Revision};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -147,6 +147,9 @@ fn read_node(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
     let leaving = node.metadata.terminating() || taints.iter().any(|taint| taint.key == GOING_AWAY_TAINT);
     let (key, revision) = identity(&node.metadata);
     slim_metadata(&mut node.metadata);
+    // What zones have is the server's to count.
+    node.status.allocatable = NodeResources::default();
+    node.status.conditions = Vec::new();
     Ok(Decoded { key, revision, noun: Noun::Node { node: Arc::new(node), leaving } })
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use model::types::Node;
 use nix::sys::utsname::uname;
 use proxy_agent::client::{Client, ClientError, MERGE_PATCH};
+use proxy_agent::resources;
 use serde_json::{Value, json};
 
 use super::status::seconds;
@@ -98,12 +99,14 @@ fn status(node: &HomeNode, now: Timestamp) -> Value {
     let address = |ip: std::net::IpAddr| json!({"type": "InternalIP", "address": ip});
     let mut addresses: Vec<Value> = node.addresses.list().into_iter().map(address).collect();
     addresses.push(json!({"type": "Hostname", "address": node.name}));
+    let mut resources = resources::read().quantities();
+    resources["pods"] = MAX_PODS_PER_NODE.to_string().into();
     let now = seconds(now);
     let kernel = uname().ok().and_then(|u| u.release().to_str().map(str::to_owned)).unwrap_or_default();
     json!({
         "addresses": addresses,
-        "capacity": {"pods": MAX_PODS_PER_NODE.to_string()},
-        "allocatable": {"pods": MAX_PODS_PER_NODE.to_string()},
+        "capacity": resources,
+        "allocatable": resources,
         "conditions": [{
             "type": "Ready", "status": "True", "reason": "LabReady", "message": "the lab runs this node",
             "lastHeartbeatTime": now, "lastTransitionTime": now,

@@ -18,7 +18,10 @@ fn times_are_written_as_kubernetes_writes_them() {
 #[test]
 fn a_node_has_what_services_need() {
     let ips = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-    let node = node_object("n", &ips, time("2024-05-06T07:08:09Z"));
+    let resources = Resources { cpus: std::num::NonZeroUsize::MIN, memory_kib: Some(2048) };
+    let node = node_object("n", &ips, resources, time("2024-05-06T07:08:09Z"));
+    assert_eq!(node["status"]["allocatable"], json!({"cpu": "1", "memory": "2048Ki"}));
+    assert_eq!(node["status"]["capacity"], node["status"]["allocatable"]);
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n");
     assert_eq!(node["status"]["addresses"][1], json!({"type": "InternalIP", "address": "2001:db8::1"}));
     assert_eq!(node["status"]["conditions"][0]["type"], "Ready");

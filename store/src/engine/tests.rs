@@ -473,10 +473,14 @@ proptest! {
 
     #[test]
     fn hints_follow_whatever_nodes_and_pods_do(
-        groups in prop::collection::vec((prop::collection::vec(topology_step(), 1..3), prop::bool::weighted(0.1)), 1..30)
+        groups in prop::collection::vec(
+            (prop::collection::vec(topology_step(), 1..3), prop::bool::weighted(0.1)),
+            1..30,
+        )
     ) {
         let mut engine = engine();
-        let services = [1, 1, 2].into_iter().zip(0..).map(|(app, name)| Step::CreateService { ns: 0, name, app, kind: 1 });
+        let services = [1, 1, 2].into_iter().zip(0..);
+        let services = services.map(|(app, name)| Step::CreateService { ns: 0, name, app, kind: 1 });
         let pods = [1, 1, 1, 1, 2].into_iter().zip(0..).map(|(app, name)| Step::CreatePod { ns: 0, name, app });
         let statuses = (0..5).map(|name| Step::PodStatus { ns: 0, name, ready: true });
         for step in services.chain(pods).chain(statuses) {
@@ -503,7 +507,8 @@ proptest! {
             // A second look at everything finds nothing to do.
             let revision = engine.state.revision();
             engine.repair(false).unwrap();
-            let changes: Vec<String> = engine.finish().iter().map(|e| format!("{:?} {:?}", e.kind, e.object.key)).collect();
+            let events = engine.finish();
+            let changes: Vec<String> = events.iter().map(|e| format!("{:?} {:?}", e.kind, e.object.key)).collect();
             prop_assert_eq!(engine.state.revision(), revision, "{:?}", changes);
         }
     }

@@ -171,7 +171,8 @@ async fn an_allocation_to_zones_follows_every_node() {
     };
     assert_eq!(
         said(&home),
-        "1 TopologyAwareHintsDisabled: The IPv4 endpoints are not allocated to zones: ready endpoints: 0, fewer than the 2 zones"
+        "1 TopologyAwareHintsDisabled: The IPv4 endpoints are not allocated to zones: \
+         ready endpoints: 0, fewer than the 2 zones"
     );
     run(&home, "a", "n1", "10.9.0.1").await;
     run(&home, "b", "n1", "10.9.0.2").await;

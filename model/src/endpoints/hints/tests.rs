@@ -187,7 +187,10 @@ proptest! {
         let mut members: Vec<(usize, Option<&str>)> = homes.into_iter().map(|home| (home, None)).collect();
         let mut was_assigned = false;
         for change in [None].into_iter().chain(changes.into_iter().map(Some)) {
-            let (at, home, what) = change.map_or((0, 0, 3), |(index, home, what)| (index.index(members.len()), home, what));
+            let (at, home, what) = match change {
+                Some((index, home, what)) => (index.index(members.len()), home, what),
+                None => (0, 0, 3),
+            };
             let changed = match what {
                 0 => { members.push((home, None)); members.len() - 1 }
                 1 if members.len() > 1 => { members.remove(at); usize::MAX }
@@ -204,8 +207,8 @@ proptest! {
             };
             prop_assert_eq!(allocations.iter().map(|a| a.target).sum::<usize>(), members.len());
             let place = |name: &str| allocations.iter().position(|a| a.zone == name);
-            let read = |&(home, zone): &(usize, Option<&str>)| Member { home: place(NAMES[home]), zone: zone.and_then(place) };
-            let before: Vec<Member> = members.iter().map(read).collect();
+            let read = |(home, zone): &(usize, Option<&str>)| (place(NAMES[*home]), zone.and_then(place));
+            let before: Vec<Member> = members.iter().map(read).map(|(home, zone)| Member { home, zone }).collect();
             let mut after = before.clone();
             assign(&allocations, &mut after);
             let moved = before.iter().zip(&after).enumerate().filter(|(i, (b, a))| *i != changed && b.zone != a.zone);
