@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 
-use proxy_agent::Ownership;
+use proxy_agent::{Local, Ownership};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -22,7 +22,12 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     };
     let config = proxy_agent::Config {
         kubeconfig,
-        node_name,
+        local: Local {
+            node_ports: args.nodeport_addresses,
+            localhost_node_ports: args.localhost_nodeports,
+            cluster_cidrs: args.cluster_cidr,
+            ..Local::new(&node_name)
+        },
         node_ips: args.node_ip,
         metrics_addr: args.metrics_listen,
         health_addr: args.health_listen,

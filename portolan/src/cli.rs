@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use proxy_agent::NodePortAddresses;
 
 /// Kubernetes Services for plain Linux machines, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -85,6 +86,17 @@ pub struct AgentArgs {
     /// Where health is served.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10256")]
     pub health_listen: SocketAddr,
+    /// On which of this machine's addresses node ports answer: on the node's own ("primary": its --node-ip, else its
+    /// InternalIPs), or on every address of the machine in one of these ranges. Loopback addresses have a flag of their own.
+    #[arg(long, value_name = "primary|CIDR[,CIDR]", value_parser = node_port_addresses, default_value = "primary")]
+    pub nodeport_addresses: NodePortAddresses,
+    /// Whether node ports answer processes of this machine on 127.0.0.1 and ::1, too.
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, default_value_t = true)]
+    pub localhost_nodeports: bool,
+    /// The ranges of all pods and nodes of the cluster. Clients from elsewhere that ask a ClusterIP through this node are
+    /// hidden behind its address, so that the answer comes back through it; without the flag nobody is.
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', value_parser = cidr)]
+    pub cluster_cidr: Vec<IpNet>,
     /// Let other programs change the agent's nftables tables; what they break is repaired at once. Without it the kernel
     /// keeps others out, if it is Linux 6.9 or newer.
     #[arg(long)]
@@ -240,6 +252,37 @@ fn port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     Ok(first..=last)
 }
 
+/// A range of addresses. What stands after the prefix is left out, as Kubernetes does it.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        return Err(format!("{text} is an address and no range; write {text}/{bits} for it alone"));
+    }
+    let example = "write it as 10.0.0.0/8 or fd00::/8";
+    text.parse::<IpNet>()
+        .map(|range| range.trunc())
+        .map_err(|_| format!("{text:?} is no range of addresses; {example}"))
+}
+
+fn node_port_addresses(text: &str) -> Result<NodePortAddresses, String> {
+    if text == "primary" {
+        return Ok(NodePortAddresses::Primary);
+    }
+    let mut ranges = Vec::new();
+    for part in text.split(',') {
+        if part == "primary" {
+            return Err("primary stands alone: give it, or ranges".into());
+        }
+        let range = cidr(part)?;
+        let loopback = if range.addr().is_ipv4() { "127.0.0.0/8" } else { "::1/128" };
+        if loopback.parse::<IpNet>().is_ok_and(|loopback| loopback.contains(&range)) {
+            return Err(format!("{part} is the machine itself: that is --localhost-nodeports"));
+        }
+        ranges.push(range);
+    }
+    Ok(NodePortAddresses::Ranges(ranges))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -256,6 +299,53 @@ mod tests {
         assert_eq!(port_range("30000-32767"), Ok(30000..=32767));
         for wrong in ["", "30000", "2-1", "0-5", "a-b", "1-70000"] {
             assert!(port_range(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn agent(arguments: &[&str]) -> Result<AgentArgs, String> {
+        let line = ["portolan", "agent", "--kubeconfig=k", "--node-name=n"].iter().chain(arguments);
+        match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
+            Command::Agent(args) => Ok(args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn an_agents_defaults() {
+        let args = agent(&[]).unwrap();
+        assert_eq!(args.nodeport_addresses, NodePortAddresses::Primary);
+        assert!(args.localhost_nodeports && args.cluster_cidr.is_empty() && !args.no_table_ownership);
+    }
+
+    #[test]
+    fn an_agents_flags() {
+        let args = agent(&[
+            "--nodeport-addresses=192.0.2.7/24,2001:db8::/64",
+            "--localhost-nodeports=false",
+            "--cluster-cidr=10.244.0.0/16,fd00:244::/48",
+            "--no-table-ownership",
+        ])
+        .unwrap();
+        let nets = |text: &[&str]| text.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+        assert_eq!(args.nodeport_addresses, NodePortAddresses::Ranges(nets(&["192.0.2.0/24", "2001:db8::/64"])));
+        assert_eq!(args.cluster_cidr, nets(&["10.244.0.0/16", "fd00:244::/48"]));
+        assert!(!args.localhost_nodeports && args.no_table_ownership);
+    }
+
+    #[test]
+    fn wrong_flags_are_told_what_is_right() {
+        for (argument, hint) in [
+            ("--nodeport-addresses=192.0.2.7", "write 192.0.2.7/32"),
+            ("--nodeport-addresses=primary,192.0.2.0/24", "primary stands alone"),
+            ("--nodeport-addresses=127.0.0.0/8", "--localhost-nodeports"),
+            ("--nodeport-addresses=::1/128", "--localhost-nodeports"),
+            ("--nodeport-addresses=", "10.0.0.0/8"),
+            ("--cluster-cidr=10.244.0.0/33", "10.0.0.0/8"),
+            ("--cluster-cidr=fd00::1", "write fd00::1/128"),
+            ("--localhost-nodeports=maybe", "true, false"),
+        ] {
+            let error = agent(&[argument]).unwrap_err();
+            assert!(error.contains(hint), "{argument}: {error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use dataplane::Local;
 use dataplane::nftables::Ownership;
 
 /// Where kube-proxy serves its metrics; scrape configurations know the port.
@@ -13,8 +14,8 @@ pub const DEFAULT_HEALTH_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Ad
 /// What an agent is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of this machine's Node object.
-    pub node_name: String,
+    /// The name of this machine's Node object, and what decides beside the API what is programmed.
+    pub local: Local,
     /// Addresses of this node, in place of the InternalIPs of its Node object; empty: take those. When the agent
     /// creates the Node object it needs them.
     pub node_ips: Vec<IpAddr>,
@@ -28,10 +29,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// With Kubernetes' addresses for metrics and health, and node addresses from the Node object.
-    pub fn new(node_name: impl Into<String>, kubeconfig: impl Into<PathBuf>) -> Self {
+    /// With Kubernetes' addresses for metrics and health, node addresses from the Node object, and tables that are owned.
+    pub fn new(node_name: &str, kubeconfig: impl Into<PathBuf>) -> Self {
         Self {
-            node_name: node_name.into(),
+            local: Local::new(node_name),
             node_ips: Vec::new(),
             kubeconfig: kubeconfig.into(),
             metrics_addr: DEFAULT_METRICS_ADDRESS,

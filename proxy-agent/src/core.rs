@@ -73,8 +73,14 @@ struct Refusal {
 }
 
 impl<P: Program> Core<P> {
-    pub fn new(state: State, kernel: P, metrics: Arc<Metrics>, health: Arc<Health>, links: Links) -> Self {
-        let local = Local::new(state.node_name());
+    pub fn new(
+        state: State,
+        local: Local,
+        kernel: P,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        links: Links,
+    ) -> Self {
         Self { state, local, plan: Plan::default(), kernel, refusal: None, rest_until: None, metrics, health, links }
     }
 

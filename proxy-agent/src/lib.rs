@@ -48,6 +48,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 pub use dataplane::nftables::Ownership;
+pub use dataplane::plan::{Local, NodePortAddresses};
 
 pub use acknowledge::Refused;
 pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
@@ -120,11 +121,12 @@ pub async fn run_with<P: Program>(
     let metrics_listener = listen(config.metrics_addr).await?;
     let health_listener = listen(config.health_addr).await?;
     let site = Site { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) };
-    let state = State::new(&config.node_name, config.node_ips.clone());
+    let node_name = config.local.name.to_string();
+    let state = State::new(&node_name, config.node_ips.clone());
     let (programmed, acknowledged) = watch::channel(Programmed::default());
     let (asked, questions) = mpsc::channel(QUESTIONS);
     let links = Links { programmed, questions };
-    let core = Core::new(state, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
+    let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
 
     // Dropped on every way out, and its tasks with it.
     let mut tasks = JoinSet::new();
@@ -137,15 +139,14 @@ pub async fn run_with<P: Program>(
     let agent = process_id();
     tasks.spawn(acknowledge::tell(
         client.clone(),
-        config.node_name.clone(),
+        node_name.clone(),
         agent,
         acknowledged,
         Arc::clone(&again),
         acknowledge::REPEAT,
     ));
-    tasks.spawn(questions::listen(client.clone(), config.node_name.clone(), asked, again));
-    let (keeper, health) =
-        (node::keep(client.clone(), config.node_name.clone(), config.node_ips), Arc::clone(&site.health));
+    tasks.spawn(questions::listen(client.clone(), node_name.clone(), asked, again));
+    let (keeper, health) = (node::keep(client.clone(), node_name.clone(), config.node_ips), Arc::clone(&site.health));
     tasks.spawn(async move {
         // A node that forwards nothing must not call itself ready.
         health.programmed().await;
@@ -153,7 +154,7 @@ pub async fn run_with<P: Program>(
     });
     tasks.spawn(http::serve(metrics_listener, Door::Metrics, site.clone()));
     tasks.spawn(http::serve(health_listener, Door::Health, site));
-    info!(node = config.node_name, server = client.server_url(), "the agent runs");
+    info!(node = node_name, server = client.server_url(), "the agent runs");
 
     tokio::select! {
         () = shutdown => {

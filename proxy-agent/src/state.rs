@@ -89,10 +89,6 @@ impl State {
         &self.snapshot
     }
 
-    pub fn node_name(&self) -> &str {
-        &self.node_name
-    }
-
     /// Whether this node is about to leave the cluster.
     pub fn leaving(&self) -> bool {
         self.leaving

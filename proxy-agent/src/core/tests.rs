@@ -75,7 +75,14 @@ impl Bench {
         let (programmed, acknowledged) = watch::channel(Programmed::default());
         let (asked, questions) = mpsc::channel(4);
         let links = Links { programmed, questions };
-        let core = Core::new(state, kernel.clone(), Arc::new(Metrics::new()), Arc::new(Health::default()), links);
+        let core = Core::new(
+            state,
+            Local::new("node-1"),
+            kernel.clone(),
+            Arc::new(Metrics::new()),
+            Arc::new(Health::default()),
+            links,
+        );
         Self { core, kernel, now: Instant::now(), acknowledged, asked }
     }
 
