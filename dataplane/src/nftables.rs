@@ -75,8 +75,15 @@ pub struct Repairs {
     pub tables: u64,
 }
 
+/// A Service that the kernel does not take, and why in its own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub service: Key,
+    pub error: String,
+}
+
 /// What one call of [`Table::program`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub elements_added: usize,
     pub elements_removed: usize,
@@ -88,6 +95,8 @@ pub struct Report {
     pub adopted: bool,
     /// What others had done and was undone, on the way or before.
     pub repairs: Repairs,
+    /// Every Service that is not programmed as it should be because the kernel refused it, now or earlier. Sorted.
+    pub refused: Vec<Refused>,
 }
 
 /// The kernel cannot be reached. Nothing was changed.

@@ -14,7 +14,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Key;
+use dataplane::nftables::Refused;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -46,13 +46,6 @@ pub struct Programmed {
     pub revisions: Revisions,
     /// But for these Services, which the kernel refused.
     pub refused: Arc<[Refused]>,
-}
-
-/// A Service that the kernel did not take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    pub service: Key,
-    pub error: String,
 }
 
 /// Acknowledges what `programmed` shows, for ever, and what does not change every `repeat`. `agent` tells this process

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use dataplane::Local;
 use dataplane::nftables::Ownership;
+use dataplane::{Local, NodePortAddresses};
+use ipnet::IpNet;
+use serde_json::{Value, json};
 
 /// Where kube-proxy serves its metrics; scrape configurations know the port.
 pub const DEFAULT_METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
@@ -20,7 +22,7 @@ pub struct Config {
     /// creates the Node object it needs them.
     pub node_ips: Vec<IpAddr>,
     pub kubeconfig: PathBuf,
-    /// Serves `/metrics`, `/healthz` and `/proxyMode`.
+    /// Serves `/metrics`, `/healthz`, `/proxyMode` and `/configz`.
     pub metrics_addr: SocketAddr,
     /// Serves `/healthz` and `/livez`.
     pub health_addr: SocketAddr,
@@ -39,5 +41,50 @@ impl Config {
             health_addr: DEFAULT_HEALTH_ADDRESS,
             ownership: Ownership::Owned,
         }
+    }
+}
+
+impl Config {
+    /// What `/configz` shows: the part of a `KubeProxyConfiguration` that has a meaning here, in its words.
+    pub fn shown(&self) -> Value {
+        let join = |ranges: &[IpNet]| ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let node_ports = match &self.local.node_ports {
+            NodePortAddresses::Primary => vec!["primary".to_owned()],
+            NodePortAddresses::Ranges(ranges) => join(ranges),
+        };
+        json!({
+            "kubeproxy.config.k8s.io": {
+                "mode": "nftables",
+                "hostnameOverride": &*self.local.name,
+                "clientConnection": {"kubeconfig": self.kubeconfig.display().to_string()},
+                "clusterCIDR": join(&self.local.cluster_cidrs).join(","),
+                "nodePortAddresses": node_ports,
+                "healthzBindAddress": self.health_addr.to_string(),
+                "metricsBindAddress": self.metrics_addr.to_string(),
+            },
+            "portolan.dev": {
+                "nodeIPs": self.node_ips,
+                "localhostNodePorts": self.local.localhost_node_ports,
+                "tableOwnership": self.ownership == Ownership::Owned,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown() {
+        let mut config = Config::new("node-1", "/etc/portolan/kubeconfig");
+        config.local.node_ports = NodePortAddresses::Ranges(vec!["192.0.2.0/24".parse().unwrap()]);
+        config.local.cluster_cidrs = ["10.244.0.0/16", "fd00:244::/48"].iter().map(|c| c.parse().unwrap()).collect();
+        let shown = config.shown();
+        let kube_proxy = &shown["kubeproxy.config.k8s.io"];
+        assert_eq!(kube_proxy["mode"], "nftables");
+        assert_eq!(kube_proxy["clusterCIDR"], "10.244.0.0/16,fd00:244::/48");
+        assert_eq!(kube_proxy["nodePortAddresses"], json!(["192.0.2.0/24"]));
+        assert_eq!(shown["portolan.dev"]["tableOwnership"], true);
     }
 }

@@ -13,7 +13,8 @@
 //!
 //! When the kernel refuses, everything that is learnt meanwhile is still applied to the state, and the next attempt
 //! programs all of it from nothing, after a wait that doubles. A cause is logged when it first appears, not at every
-//! attempt.
+//! attempt. Where single Services are to blame, the others are programmed without them; these are named in an Event, a
+//! metric and the acknowledgement, and tried again every minute.
 
 #[cfg(test)]
 mod tests;
@@ -21,26 +22,30 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::nftables::Dirty;
+use dataplane::nftables::{Dirty, Refused};
 use dataplane::{Local, Plan, compile, compile_service};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use crate::acknowledge::Programmed;
-use crate::chain;
+use crate::census::{Census, Checks};
+use crate::events::{Note, Reason, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::program::Program;
 use crate::questions::{self, Asked};
 use crate::reflector::Update;
 use crate::state::{Revisions, State, Work};
+use crate::{chain, path};
 
 /// Updates that are applied before the kernel is programmed, if so many are queued.
 pub const BATCH: usize = 1024;
 /// The waits after the first and after many refusals.
 const MIN_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long a Service that the kernel refused is left out.
+const RETRY_REFUSED: Duration = Duration::from_secs(60);
 /// The rest after the tables were written anew because somebody else had changed them.
 const REPAIR_REST: Duration = Duration::from_millis(50);
 
@@ -52,18 +57,27 @@ pub struct Core<P> {
     kernel: P,
     /// Set while the kernel refuses.
     refusal: Option<Refusal>,
+    /// Services that it does not take, and when they are tried again.
+    refused: Arc<[Refused]>,
+    retry_at: Option<Instant>,
+    /// Changes of Services and of EndpointSlices that were compiled, and that the kernel has refused so far.
+    postponed: (u64, u64),
     /// What others change is looked at from then on.
     rest_until: Option<Instant>,
+    census: Census,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     links: Links,
 }
 
-/// What connects the core loop with the server besides updates.
+/// What connects the core loop with the rest of the agent besides updates.
 pub struct Links {
     /// Shows what the kernel has.
     pub programmed: watch::Sender<Programmed>,
     pub questions: mpsc::Receiver<Asked>,
+    /// Shows which ports are to be open for health checks.
+    pub checks: watch::Sender<Arc<Checks>>,
+    pub events: Recorder,
 }
 
 struct Refusal {
@@ -81,7 +95,21 @@ impl<P: Program> Core<P> {
         health: Arc<Health>,
         links: Links,
     ) -> Self {
-        Self { state, local, plan: Plan::default(), kernel, refusal: None, rest_until: None, metrics, health, links }
+        Self {
+            state,
+            local,
+            plan: Plan::default(),
+            kernel,
+            refusal: None,
+            refused: Arc::default(),
+            retry_at: None,
+            postponed: (0, 0),
+            rest_until: None,
+            census: Census::default(),
+            metrics,
+            health,
+            links,
+        }
     }
 
     /// Runs until every sender of updates is gone.
@@ -91,7 +119,7 @@ impl<P: Program> Core<P> {
     pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) -> Result<(), P::Error> {
         let mut batch = Vec::new();
         loop {
-            let again_at = self.refusal.as_ref().map(|refusal| refusal.again_at);
+            let again_at = self.refusal.as_ref().map(|refusal| refusal.again_at).or(self.retry_at);
             tokio::select! {
                 count = updates.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
@@ -113,6 +141,9 @@ impl<P: Program> Core<P> {
             for update in batch.drain(..) {
                 self.state.apply(update);
             }
+            if self.state.dirty() {
+                self.metrics.queued(Timestamp::now());
+            }
             self.turn(Instant::now())?;
         }
     }
@@ -121,11 +152,18 @@ impl<P: Program> Core<P> {
     fn turn(&mut self, now: Instant) -> Result<(), P::Error> {
         let leaving = self.state.leaving();
         self.health.update(|facts| facts.leaving = leaving);
+        let (services, endpoints) = self.state.changes();
+        self.metrics.pending(self.postponed.0 + services, self.postponed.1 + endpoints);
         if self.refusal.as_ref().is_some_and(|refusal| now < refusal.again_at) {
             return Ok(());
         }
+        if self.retry_at.is_some_and(|retry_at| now >= retry_at) {
+            self.retry_at = None;
+            self.state.again(self.refused.iter().map(|refused| refused.service.clone()));
+        }
         let Some(work) = self.state.take() else { return Ok(()) };
         self.metrics.changed(&work);
+        self.postponed = (self.postponed.0 + work.service_changes, self.postponed.1 + work.endpoint_changes);
         let dirty = if self.refusal.is_some() { Some(Dirty::All) } else { work.dirty.clone() };
         match dirty {
             None => self.programmed(work.revisions),
@@ -142,8 +180,10 @@ impl<P: Program> Core<P> {
                 let full = matches!(dirty, Dirty::All);
                 self.metrics.repaired(report.repairs);
                 debug!(revision = self.plan.revision, full, ?report, "programmed");
+                self.leave_out(report.refused, now);
                 let wall = Timestamp::now();
                 self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
+                self.count(dirty);
                 self.programmed(work.revisions);
                 self.health.update(|facts| {
                     if facts.updated.is_none() {
@@ -180,8 +220,47 @@ impl<P: Program> Core<P> {
         }
     }
 
+    /// Says which Services the kernel does not take, where that is news, and when they are tried again.
+    fn leave_out(&mut self, refused: Vec<Refused>, now: Instant) {
+        if refused.is_empty() {
+            self.retry_at = None;
+        } else {
+            self.retry_at = self.retry_at.or(Some(now + RETRY_REFUSED));
+        }
+        if *self.refused == *refused {
+            return;
+        }
+        for Refused { service, error } in refused.iter().filter(|refused| !self.refused.contains(refused)) {
+            error!(service = path(service), "the kernel refuses a Service, which is left out: {error}");
+            let message = format!("node {}: {error}", self.local.name);
+            self.links.events.record(Note { service: service.clone(), reason: Reason::FailedToProgram, message });
+            self.metrics.refused();
+        }
+        self.metrics.refused_services(refused.len());
+        self.refused = refused.into();
+        self.links.programmed.send_modify(|programmed| programmed.refused = Arc::clone(&self.refused));
+    }
+
+    /// Brings what is known about the whole plan up to what was programmed, and shows it.
+    fn count(&mut self, dirty: &Dirty) {
+        match dirty {
+            Dirty::All => self.census.all(&self.plan),
+            Dirty::Services(keys) => {
+                keys.iter().for_each(|key| self.census.one(key, self.plan.services.get(key).map(|plan| &**plan)));
+            }
+        }
+        self.metrics.without_local(self.census.without_local());
+        self.links.checks.send_if_modified(|shown| {
+            let changed = !Arc::ptr_eq(shown, self.census.checks());
+            *shown = Arc::clone(self.census.checks());
+            changed
+        });
+    }
+
     /// The kernel has everything up to here.
-    fn programmed(&self, revisions: Revisions) {
+    fn programmed(&mut self, revisions: Revisions) {
+        self.postponed = (0, 0);
+        self.metrics.pending(0, 0);
         self.metrics.programmed(&revisions);
         self.links.programmed.send_modify(|programmed| programmed.revisions = revisions);
     }

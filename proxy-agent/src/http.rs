@@ -16,8 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::health::Health;
@@ -35,6 +37,8 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 pub struct Site {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    /// What the agent was told, as `/configz` shows it.
+    pub config: Arc<Value>,
 }
 
 /// Which of the two servers a listener is.
@@ -47,22 +51,35 @@ pub enum Door {
 /// Answers on `listener` for ever.
 pub async fn serve(listener: TcpListener, door: Door, site: Site) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let reply = move |method: &Method, path: &str| answer(&site, door, method, path, Instant::now(), Timestamp::now());
+    accept(listener, slots, reply).await;
+}
+
+/// Answers each request on `listener` with `reply`, for ever; `slots` says on how many connections at a time. Bodies are
+/// not read. Dropping it closes the listener and every connection.
+pub async fn accept<F>(listener: TcpListener, slots: Arc<Semaphore>, reply: F)
+where
+    F: Fn(&Method, &str) -> Response<Full<Bytes>> + Send + Sync + 'static,
+{
+    let reply = Arc::new(reply);
+    let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of descriptors, most likely; there will be some again.
-                debug!(%error, ?door, "accepting a connection failed");
+                debug!(%error, "accepting a connection failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let site = site.clone();
-        tokio::spawn(async move {
+        // Others may share the slots, so none is held while nobody has come.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        let reply = Arc::clone(&reply);
+        connections.spawn(async move {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
-                let response =
-                    answer(&site, door, request.method(), request.uri().path(), Instant::now(), Timestamp::now());
+                let response = reply(request.method(), request.uri().path());
                 async { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -89,6 +106,7 @@ fn answer(
     }
     match (door, path) {
         (Door::Metrics, "/metrics") => text(StatusCode::OK, CONTENT_TYPE, site.metrics.text()),
+        (Door::Metrics, "/configz") => text(StatusCode::OK, "application/json", site.config.to_string()),
         (Door::Metrics, "/proxyMode") => text(StatusCode::OK, "text/plain", "nftables".into()),
         // The process is up; whether its node is, is the other door's matter.
         (Door::Metrics, "/healthz") => text(StatusCode::OK, "text/plain", "ok".into()),

@@ -9,6 +9,7 @@
 //!                          acknowledgements, answers ─▶ the server
 //!
 //!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
+//!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
 //! ```
 //!
 //! Decisions are pure and have no runtime: when to list and when to watch (`reflector::machine`), what changed
@@ -19,9 +20,12 @@
 //! older plan, and it removes nothing when it ends. While the server is away the kernel keeps what it has.
 
 mod acknowledge;
+mod census;
+mod checks;
 pub mod client;
 mod config;
 mod core;
+mod events;
 mod health;
 mod http;
 mod metrics;
@@ -42,21 +46,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dataplane::nftables::{OpenError, ProgramError, Table};
+use model::Key;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
-pub use dataplane::nftables::Ownership;
+pub use dataplane::nftables::{Ownership, Refused};
 pub use dataplane::plan::{Local, NodePortAddresses};
 
-pub use acknowledge::Refused;
 pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
 pub use node::resources;
 pub use program::Program;
 
 use crate::acknowledge::Programmed;
 use crate::core::{Core, Links};
+use crate::events::Recorder;
 use crate::health::Health;
 use crate::http::{Door, Site};
 use crate::metrics::Metrics;
@@ -120,12 +125,18 @@ pub async fn run_with<P: Program>(
 ) -> Result<(), AgentError> {
     let metrics_listener = listen(config.metrics_addr).await?;
     let health_listener = listen(config.health_addr).await?;
-    let site = Site { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) };
+    let site = Site {
+        metrics: Arc::new(Metrics::new()),
+        health: Arc::new(Health::default()),
+        config: Arc::new(config.shown()),
+    };
     let node_name = config.local.name.to_string();
     let state = State::new(&node_name, config.node_ips.clone());
     let (programmed, acknowledged) = watch::channel(Programmed::default());
     let (asked, questions) = mpsc::channel(QUESTIONS);
-    let links = Links { programmed, questions };
+    let (checks, ports) = watch::channel(Arc::default());
+    let (events, notes) = Recorder::new(site.metrics.dropped_events());
+    let links = Links { programmed, questions, checks, events: events.clone() };
     let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
 
     // Dropped on every way out, and its tasks with it.
@@ -152,6 +163,8 @@ pub async fn run_with<P: Program>(
         health.programmed().await;
         keeper.await;
     });
+    tasks.spawn(checks::serve(ports, Arc::clone(&site.health), events, node_name.clone(), checks::RETRY));
+    tasks.spawn(events::write(client.clone(), node_name.clone(), site.metrics.dropped_events(), notes));
     tasks.spawn(http::serve(metrics_listener, Door::Metrics, site.clone()));
     tasks.spawn(http::serve(health_listener, Door::Health, site));
     info!(node = node_name, server = client.server_url(), "the agent runs");
@@ -195,6 +208,11 @@ fn chance() -> impl FnMut() -> u64 {
 fn process_id() -> String {
     let mut chance = chance();
     format!("{:016x}{:016x}", chance(), chance())
+}
+
+/// `namespace/name`, for logs.
+fn path(key: &Key) -> String {
+    format!("{}/{}", key.namespace, key.name)
 }
 
 /// An error and its causes in one line.

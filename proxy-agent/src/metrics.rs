@@ -12,7 +12,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::objects::WATCHED;
@@ -30,14 +30,22 @@ pub struct Metrics {
     programmed_revision: Family<Label, Gauge<u64, AtomicU64>>,
     services: Gauge<u64, AtomicU64>,
     repairs: Family<Label, Counter>,
+    refused_services: Gauge<u64, AtomicU64>,
     program_seconds: Histogram,
     full_seconds: Histogram,
     partial_seconds: Histogram,
     network_seconds: Histogram,
     last_success: Gauge<f64, AtomicU64>,
+    last_queued: Gauge<f64, AtomicU64>,
     failures: Counter,
+    /// Stays 0: nothing is ever left over to be cleaned up, since tables are replaced as a whole.
+    cleanup_failures: Counter,
     service_changes: Counter,
     endpoint_changes: Counter,
+    service_changes_pending: Gauge<u64, AtomicU64>,
+    endpoint_changes_pending: Gauge<u64, AtomicU64>,
+    without_local: Family<Label, Gauge<u64, AtomicU64>>,
+    dropped_events: Counter,
     healthz: Family<CodeLabel, Counter>,
     livez: Family<CodeLabel, Counter>,
     resident_bytes: Gauge<u64, AtomicU64>,
@@ -47,21 +55,26 @@ impl Metrics {
     pub fn new() -> Self {
         // 20 µs to 10 s: one element by netlink takes 10 µs, a kernel under load anything.
         let program = || Histogram::new(exponential_buckets(0.000_02, 2.0, 20));
-        // 1 ms to 262 s, from a Pod's change to the kernel.
-        let network = Histogram::new(exponential_buckets(0.001, 2.0, 19));
         let mut metrics = Self {
             registry: Registry::default(),
             programmed_revision: Family::default(),
             services: Gauge::default(),
             repairs: Family::default(),
+            refused_services: Gauge::default(),
             program_seconds: program(),
             full_seconds: program(),
             partial_seconds: program(),
-            network_seconds: network,
+            network_seconds: Histogram::new(network_buckets()),
             last_success: Gauge::default(),
+            last_queued: Gauge::default(),
             failures: Counter::default(),
+            cleanup_failures: Counter::default(),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
+            service_changes_pending: Gauge::default(),
+            endpoint_changes_pending: Gauge::default(),
+            without_local: Family::default(),
+            dropped_events: Counter::default(),
             healthz: Family::default(),
             livez: Family::default(),
             resident_bytes: Gauge::default(),
@@ -69,6 +82,7 @@ impl Metrics {
         metrics.register();
         // Both are there from the beginning, so that a rate over them has a beginning.
         metrics.repaired(Repairs::default());
+        metrics.without_local((0, 0));
         metrics
     }
 
@@ -86,6 +100,16 @@ impl Metrics {
             self.repairs.clone(),
         );
         r.register("process_resident_memory_bytes", "Resident memory size in bytes", self.resident_bytes.clone());
+        r.register(
+            "portolan_agent_refused_services",
+            "Services that are not programmed because the kernel refuses them",
+            self.refused_services.clone(),
+        );
+        r.register(
+            "portolan_agent_dropped_events",
+            "Events that were not written: too many, or the server did not take them",
+            self.dropped_events.clone(),
+        );
         let sync = r.sub_registry_with_prefix("kubeproxy");
         sync.register("sync_proxy_rules_duration_seconds", "Time to compile and program", self.program_seconds.clone());
         sync.register(
@@ -109,9 +133,35 @@ impl Metrics {
             self.last_success.clone(),
         );
         sync.register(
+            "sync_proxy_rules_last_queued_timestamp_seconds",
+            "When something to program was last learnt",
+            self.last_queued.clone(),
+        );
+        sync.register(
             "sync_proxy_rules_nftables_sync_failures",
             "Times that the kernel refused",
             self.failures.clone(),
+        );
+        sync.register(
+            "sync_proxy_rules_nftables_cleanup_failures",
+            "Times that what is left over could not be removed",
+            self.cleanup_failures.clone(),
+        );
+        sync.register(
+            "sync_proxy_rules_service_changes_pending",
+            "Changes of Services that the kernel does not have yet",
+            self.service_changes_pending.clone(),
+        );
+        sync.register(
+            "sync_proxy_rules_endpoint_changes_pending",
+            "Changes of EndpointSlices that the kernel does not have yet",
+            self.endpoint_changes_pending.clone(),
+        );
+        // A gauge, whose name ends as a counter's does: it is kube-proxy's.
+        sync.register(
+            "sync_proxy_rules_no_local_endpoints_total",
+            "Services with a policy Local that have endpoints, but none on this node",
+            self.without_local.clone(),
         );
         sync.register("sync_proxy_rules_service_changes", "Changes of Services", self.service_changes.clone());
         sync.register("sync_proxy_rules_endpoint_changes", "Changes of EndpointSlices", self.endpoint_changes.clone());
@@ -141,6 +191,11 @@ impl Metrics {
         }
     }
 
+    /// So many Services are left out because the kernel refuses them.
+    pub fn refused_services(&self, count: usize) {
+        self.refused_services.set(count as u64);
+    }
+
     /// What others had done to the tables was undone.
     pub fn repaired(&self, repairs: Repairs) {
         for (kind, count) in [("elements", repairs.elements), ("table", repairs.tables)] {
@@ -151,6 +206,29 @@ impl Metrics {
     /// The kernel refused a plan.
     pub fn refused(&self) {
         self.failures.inc();
+    }
+
+    /// Something to program was learnt.
+    pub fn queued(&self, now: Timestamp) {
+        self.last_queued.set(now.as_duration().as_secs_f64());
+    }
+
+    /// So many changes of Services and of EndpointSlices are not in the kernel.
+    pub fn pending(&self, services: u64, endpoints: u64) {
+        self.service_changes_pending.set(services);
+        self.endpoint_changes_pending.set(endpoints);
+    }
+
+    /// Services with internalTrafficPolicy Local, and with externalTrafficPolicy Local, without endpoints here.
+    pub fn without_local(&self, (internal, external): (usize, usize)) {
+        for (policy, count) in [("internal", internal), ("external", external)] {
+            self.without_local.get_or_create(&[("traffic_policy", policy)]).set(count as u64);
+        }
+    }
+
+    /// Counts Events that are not written.
+    pub fn dropped_events(&self) -> Counter {
+        self.dropped_events.clone()
     }
 
     pub fn changed(&self, work: &Work) {
@@ -176,6 +254,17 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// kube-proxy's: every quarter of a second to one, every second to a minute, and so on to five minutes; before them the
+/// milliseconds in which it happens here.
+fn network_buckets() -> impl Iterator<Item = f64> {
+    let short = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1];
+    let kube_proxys = linear_buckets(0.25, 0.25, 2)
+        .chain(linear_buckets(1.0, 1.0, 59))
+        .chain(linear_buckets(60.0, 5.0, 12))
+        .chain(linear_buckets(120.0, 30.0, 7));
+    short.into_iter().chain(kube_proxys)
 }
 
 /// `VmRSS` of this process.
@@ -205,6 +294,11 @@ mod tests {
         metrics.changed(&work);
         metrics.took(&work, true, 5, Duration::from_micros(30), now);
         metrics.refused();
+        metrics.queued(now);
+        metrics.pending(4, 6);
+        metrics.refused_services(3);
+        metrics.without_local((1, 2));
+        metrics.dropped_events().inc();
         metrics.repaired(Repairs { elements: 2, tables: 0 });
         metrics.answered_healthz(200);
         let text = metrics.text();
@@ -224,6 +318,18 @@ mod tests {
             "kubeproxy_sync_proxy_rules_service_changes_total 2",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 3",
             r#"kubeproxy_proxy_healthz_total{code="200"} 1"#,
+            "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds 0.012",
+            "kubeproxy_sync_proxy_rules_service_changes_pending 4",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_pending 6",
+            r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="internal"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external"} 2"#,
+            "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total 0",
+            "portolan_agent_dropped_events_total 1",
+            "portolan_agent_refused_services 3",
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="0.25"} 1"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="59.0"} 1"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="115.0"} 1"#,
+            r#"kubeproxy_network_programming_duration_seconds_bucket{le="300.0"} 1"#,
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }

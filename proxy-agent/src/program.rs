@@ -14,7 +14,9 @@ use tokio::io::unix::AsyncFd;
 pub trait Program {
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Programs `plan`, of which only `dirty` may differ from what was programmed last, at once or not at all.
+    /// Programs `plan`, of which only `dirty` may differ from what was programmed last, at once or not at all; but for
+    /// Services that the kernel refuses for themselves, which the report names. They are tried again when they are named
+    /// in `dirty`.
     ///
     /// # Errors
     /// When the kernel refused. It then still has what it had before, or nothing that can be relied on: the next

@@ -99,6 +99,16 @@ impl State {
         self.revisions.iter().all(Option::is_some)
     }
 
+    /// Whether there is something that [`State::take`] has not given yet and that concerns the kernel.
+    pub fn dirty(&self) -> bool {
+        self.all_dirty || !self.dirty.is_empty()
+    }
+
+    /// How many changes of Services and of EndpointSlices [`State::take`] has not given yet.
+    pub fn changes(&self) -> (u64, u64) {
+        (self.service_changes, self.endpoint_changes)
+    }
+
     /// What is to be done; `None` before the state is complete.
     pub fn take(&mut self) -> Option<Work> {
         if !self.complete() {
@@ -117,6 +127,11 @@ impl State {
             service_changes: std::mem::take(&mut self.service_changes),
             endpoint_changes: std::mem::take(&mut self.endpoint_changes),
         })
+    }
+
+    /// These Services are to be programmed once more, although nothing about them has changed.
+    pub fn again(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.dirty.extend(keys);
     }
 
     /// The changes that began at `triggers` are not in the kernel after all; their time goes on.

@@ -1,5 +1,7 @@
 use std::sync::Mutex;
 
+use model::Key;
+
 use super::*;
 use crate::testing::{Asked, Fake, Reply};
 

@@ -3,9 +3,11 @@ use std::sync::Mutex;
 
 use dataplane::nftables::{Repairs, Report};
 use model::{Key, Resource, Revision};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
 use super::*;
+use crate::events::Note;
 use crate::objects::{WATCHED, decode};
 
 /// A kernel that remembers what it was told, and refuses when it is told to.
@@ -15,33 +17,37 @@ struct Kernel {
     refusals: Arc<Mutex<VecDeque<&'static str>>>,
     disturbance: Arc<tokio::sync::Notify>,
     repairs: Arc<Mutex<VecDeque<Result<Repairs, &'static str>>>>,
+    /// Services that it does not take.
+    culprits: Arc<Mutex<Vec<&'static str>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Refused(&'static str);
+struct Failure(&'static str);
 
 impl Program for Kernel {
-    type Error = Refused;
+    type Error = Failure;
 
-    fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, Refused> {
+    fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, Failure> {
         if let Some(cause) = self.refusals.lock().unwrap().pop_front() {
-            return Err(Refused(cause));
+            return Err(Failure(cause));
         }
         self.taken.lock().unwrap().push((dirty.clone(), plan.clone()));
-        Ok(Report::default())
+        let culprits = self.culprits.lock().unwrap();
+        let refused = |name: &&str| Refused { service: Key::new("default", name), error: "no".into() };
+        Ok(Report { refused: culprits.iter().map(refused).collect(), ..Report::default() })
     }
 
     async fn disturbed(&mut self) {
         self.disturbance.notified().await;
     }
 
-    fn repair(&mut self, _plan: &Plan) -> Result<Report, Refused> {
-        let repairs = self.repairs.lock().unwrap().pop_front().unwrap_or(Ok(Repairs::default())).map_err(Refused)?;
+    fn repair(&mut self, _plan: &Plan) -> Result<Report, Failure> {
+        let repairs = self.repairs.lock().unwrap().pop_front().unwrap_or(Ok(Repairs::default())).map_err(Failure)?;
         Ok(Report { repairs, ..Report::default() })
     }
 
-    fn hopeless(error: &Refused) -> bool {
+    fn hopeless(error: &Failure) -> bool {
         error.0 == "not permitted"
     }
 }
@@ -66,6 +72,8 @@ struct Bench {
     now: Instant,
     acknowledged: watch::Receiver<Programmed>,
     asked: mpsc::Sender<Asked>,
+    ports: watch::Receiver<Arc<Checks>>,
+    notes: mpsc::Receiver<Note>,
 }
 
 impl Bench {
@@ -74,7 +82,9 @@ impl Bench {
         let state = State::new("node-1", Vec::new());
         let (programmed, acknowledged) = watch::channel(Programmed::default());
         let (asked, questions) = mpsc::channel(4);
-        let links = Links { programmed, questions };
+        let (checks, ports) = watch::channel(Arc::default());
+        let (events, notes) = Recorder::new(Counter::default());
+        let links = Links { programmed, questions, checks, events };
         let core = Core::new(
             state,
             Local::new("node-1"),
@@ -83,7 +93,7 @@ impl Bench {
             Arc::new(Health::default()),
             links,
         );
-        Self { core, kernel, now: Instant::now(), acknowledged, asked }
+        Self { core, kernel, now: Instant::now(), acknowledged, asked, ports, notes }
     }
 
     /// With an empty cluster of revision 1 programmed.
@@ -107,6 +117,35 @@ impl Bench {
         });
         let object = decode(Resource::Services, object.to_string().as_bytes()).unwrap();
         self.apply(Update::Set { resource: Resource::Services, object });
+    }
+
+    /// A load balancer's Service with externalTrafficPolicy Local, and one ready endpoint on `node`.
+    fn balanced(&mut self, node: &str, revision: Revision) {
+        let service = json!({
+            "metadata": {"name": "lb", "namespace": "default", "resourceVersion": revision.to_string()},
+            "spec": {
+                "type": "LoadBalancer", "clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8"],
+                "externalTrafficPolicy": "Local", "healthCheckNodePort": 32100,
+                "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}],
+            },
+        });
+        let slice = json!({
+            "addressType": "IPv4",
+            "metadata": {
+                "name": "lb-a", "namespace": "default", "resourceVersion": revision.to_string(),
+                "labels": {"kubernetes.io/service-name": "lb"},
+            },
+            "endpoints": [{"addresses": ["10.244.1.2"], "conditions": {"ready": true}, "nodeName": node}],
+            "ports": [{"port": 8080, "protocol": "TCP"}],
+        });
+        for (resource, object) in [(Resource::Services, service), (Resource::EndpointSlices, slice)] {
+            let object = decode(resource, object.to_string().as_bytes()).unwrap();
+            self.apply(Update::Set { resource, object });
+        }
+    }
+
+    fn shows(&self, line: &str) -> bool {
+        self.core.metrics.text().lines().any(|have| have == line)
     }
 
     fn turn(&mut self) {
@@ -233,6 +272,80 @@ fn a_refused_plan_is_tried_again_as_a_whole_with_what_came_since() {
     bench.turn();
     assert_eq!(bench.kernel.count(), 2, "the same Service again is no change");
     assert_eq!(bench.programmed("services"), Some(8));
+}
+
+#[test]
+fn load_balancers_are_told_how_many_endpoints_are_here() {
+    let mut bench = Bench::settled();
+    let lb = Key::new("default", "lb");
+    bench.ports.borrow_and_update();
+    bench.balanced("node-1", 5);
+    bench.kernel.refuse(&["no"]);
+    bench.turn();
+    assert!(!bench.ports.has_changed().unwrap(), "nothing is said before the kernel has it");
+    bench.wait(MIN_WAIT);
+    assert_eq!(bench.ports.borrow_and_update()[&lb].local_endpoints, 1);
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"} 0"));
+    bench.service("other", 6);
+    bench.turn();
+    assert!(!bench.ports.has_changed().unwrap(), "another Service's change");
+    bench.balanced("node-2", 7);
+    bench.turn();
+    assert_eq!(bench.ports.borrow_and_update()[&lb].local_endpoints, 0);
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"} 1"));
+    bench.apply(Update::Removed { resource: Resource::Services, key: lb, revision: 8 });
+    bench.turn();
+    assert!(bench.ports.borrow_and_update().is_empty());
+}
+
+#[test]
+fn a_service_that_the_kernel_refuses_is_named_and_tried_again_in_a_minute() {
+    let mut bench = Bench::settled();
+    bench.kernel.culprits.lock().unwrap().push("bad");
+    bench.service("bad", 5);
+    bench.service("good", 6);
+    bench.turn();
+    let refused = vec![Refused { service: Key::new("default", "bad"), error: "no".into() }];
+    assert_eq!(*bench.acknowledged.borrow().refused, *refused);
+    assert_eq!(bench.programmed("services"), Some(6), "the rest is in the kernel");
+    let note = bench.notes.try_recv().unwrap();
+    assert_eq!((&*note.service.name, note.reason, &*note.message), ("bad", Reason::FailedToProgram, "node node-1: no"));
+    assert!(bench.shows("portolan_agent_refused_services 1"));
+    assert!(bench.core.health.facts().live(bench.now), "one Service is not the node");
+
+    bench.wait(RETRY_REFUSED / 2);
+    bench.service("good", 7);
+    bench.apply(Update::Removed { resource: Resource::Services, key: Key::new("default", "good"), revision: 8 });
+    bench.turn();
+    assert_eq!(bench.kernel.count(), 3);
+    bench.wait(RETRY_REFUSED / 2);
+    assert_eq!((bench.kernel.count(), bench.kernel.last().0), (4, only(&["bad"])));
+    assert!(bench.notes.try_recv().is_err(), "it is no news that it is still refused");
+    bench.kernel.culprits.lock().unwrap().clear();
+    bench.wait(RETRY_REFUSED);
+    assert_eq!((bench.kernel.count(), bench.kernel.last().0), (5, only(&["bad"])));
+    assert!(bench.acknowledged.borrow().refused.is_empty());
+    assert!(bench.shows("portolan_agent_refused_services 0"));
+    bench.wait(RETRY_REFUSED);
+    assert_eq!(bench.kernel.count(), 5);
+}
+
+#[test]
+fn what_the_kernel_lacks_is_counted() {
+    let mut bench = Bench::settled();
+    bench.balanced("node-1", 5);
+    bench.kernel.refuse(&["no"]);
+    bench.turn();
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_service_changes_pending 1"));
+    bench.service("web", 6);
+    bench.turn();
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_service_changes_pending 2"), "also what came since");
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_endpoint_changes_pending 1"));
+    bench.wait(MIN_WAIT);
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_service_changes_pending 0"));
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_endpoint_changes_pending 0"));
+    assert!(bench.shows("kubeproxy_sync_proxy_rules_service_changes_total 2"));
+    assert!(bench.notes.try_recv().is_err(), "no Service is to blame");
 }
 
 #[test]

@@ -3,7 +3,11 @@ use http_body_util::BodyExt;
 use super::*;
 
 fn site() -> Site {
-    Site { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) }
+    Site {
+        metrics: Arc::new(Metrics::new()),
+        health: Arc::new(Health::default()),
+        config: Arc::new(serde_json::json!({"kubeproxy.config.k8s.io": {}})),
+    }
 }
 
 async fn get(site: &Site, door: Door, path: &str, now: Instant) -> (u16, String) {
@@ -18,6 +22,7 @@ async fn each_door_serves_its_own() {
     let (site, now) = (site(), Instant::now());
     assert_eq!(get(&site, Door::Metrics, "/proxyMode", now).await, (200, "nftables".to_owned()));
     assert_eq!(get(&site, Door::Metrics, "/healthz", now).await, (200, "ok".to_owned()));
+    assert_eq!(get(&site, Door::Metrics, "/configz", now).await, (200, r#"{"kubeproxy.config.k8s.io":{}}"#.to_owned()));
     assert!(get(&site, Door::Metrics, "/metrics", now).await.1.ends_with("# EOF\n"));
     assert_eq!(get(&site, Door::Metrics, "/livez", now).await.0, 404);
     assert_eq!(get(&site, Door::Health, "/metrics", now).await.0, 404);

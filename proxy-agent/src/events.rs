@@ -1,0 +1,190 @@
+//! What this node has to say about a Service, as Events on it: `kubectl describe service` shows them.
+//!
+//! Whoever has something to say leaves a [`Note`] in a bounded channel and goes on; what does not fit is counted and
+//! dropped. One task turns notes into core/v1 Events as client-go's recorder does: the first of its kind is created as
+//! `name.hash`, what repeats counts up in the same object, and each object about which there is much to say is rationed
+//! ([`correlate`] decides). An Event that cannot be written is tried again a few times and then forgotten: it is news,
+//! not state.
+
+mod correlate;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::Key;
+use prometheus_client::metrics::counter::Counter;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::client::{Client, ClientError, MERGE_PATCH};
+use crate::{chain, path};
+use correlate::{Correlator, Occurrence, Verdict};
+
+/// Notes that wait to be written.
+const QUEUE: usize = 256;
+/// Bytes of a message; Kubernetes takes no more.
+const MAX_MESSAGE_BYTES: usize = 1024;
+/// How often an Event is tried when the server is away or busy, and the wait in between.
+const ATTEMPTS: u32 = 3;
+const WAIT: Duration = Duration::from_secs(2);
+/// Who says it.
+const COMPONENT: &str = "portolan-agent";
+
+/// Something to be said about a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    pub service: Key,
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// Why an Event is written, in the one word that people filter by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The kernel did not take what the Service needs.
+    FailedToProgram,
+    /// The port of `healthCheckNodePort` is taken on this node (kube-proxy's word).
+    FailedToStartServiceHealthcheck,
+}
+
+impl Reason {
+    fn text(self) -> &'static str {
+        match self {
+            Self::FailedToProgram => "FailedToProgram",
+            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
+        }
+    }
+}
+
+/// Takes notes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    notes: mpsc::Sender<Note>,
+    dropped: Counter,
+}
+
+impl Recorder {
+    /// A recorder, and the end from which [`write`] reads. What is not written counts in `dropped`.
+    pub fn new(dropped: Counter) -> (Self, mpsc::Receiver<Note>) {
+        let (notes, written) = mpsc::channel(QUEUE);
+        (Self { notes, dropped }, written)
+    }
+
+    /// Says it, unless too much is waiting to be said. Never blocks.
+    pub fn record(&self, mut note: Note) {
+        let end = note.message.floor_char_boundary(MAX_MESSAGE_BYTES);
+        note.message.truncate(end);
+        if self.notes.try_send(note).is_err() {
+            self.dropped.inc();
+        }
+    }
+}
+
+/// Writes what is noted for as long as it is polled.
+pub async fn write(client: Client, node: String, dropped: Counter, mut notes: mpsc::Receiver<Note>) {
+    let mut writer = Writer { client, node, dropped, correlator: Correlator::default() };
+    while let Some(note) = notes.recv().await {
+        writer.write(note).await;
+    }
+}
+
+struct Writer {
+    client: Client,
+    node: String,
+    dropped: Counter,
+    correlator: Correlator,
+}
+
+impl Writer {
+    async fn write(&mut self, note: Note) {
+        let now = Timestamp::now();
+        let occurrence = match self.correlator.judge(&note, now) {
+            Verdict::Silent => {
+                self.dropped.inc();
+                return;
+            }
+            Verdict::Write(occurrence) => occurrence,
+        };
+        for attempt in 1..=ATTEMPTS {
+            match self.send(&note, &occurrence, now).await {
+                Ok(()) => return,
+                // A server that cannot be reached now may be in a moment.
+                Err(error) if attempt < ATTEMPTS && error.code().is_none_or(|code| code >= 500 || code == 429) => {
+                    debug!(service = path(&note.service), error = %chain(&error), "an Event cannot be written yet");
+                    tokio::time::sleep(WAIT).await;
+                }
+                Err(error) => {
+                    warn!(service = path(&note.service), reason = note.reason.text(), error = %chain(&error), "an Event is not written");
+                    self.dropped.inc();
+                    // Whether it exists is not known: the next one is a new one.
+                    self.correlator.forget(&note);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, note: &Note, occurrence: &Occurrence, now: Timestamp) -> Result<(), ClientError> {
+        let events = format!("/api/v1/namespaces/{}/events", note.service.namespace);
+        if occurrence.count > 1 {
+            let patch = json!({"count": occurrence.count, "lastTimestamp": seconds(now)});
+            match self.client.patch(&format!("{events}/{}", occurrence.name), MERGE_PATCH, &patch).await {
+                // Events live for an hour.
+                Err(error) if error.is_not_found() => {}
+                outcome => return outcome.map(drop),
+            }
+        }
+        let uid = self.uid(&note.service).await?;
+        let event = event(note, occurrence, &uid, &self.node, now);
+        match self.client.post(&events, &event).await {
+            // An attempt whose answer was lost.
+            Err(error) if error.is_conflict() => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// The Service's uid, without which `kubectl describe` does not find its Events; empty when it is gone.
+    async fn uid(&self, service: &Key) -> Result<String, ClientError> {
+        let path = format!("/api/v1/namespaces/{}/services/{}", service.namespace, service.name);
+        match self.client.get(&path).await {
+            Ok(object) => Ok(object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()),
+            Err(error) if error.is_not_found() => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn event(note: &Note, occurrence: &Occurrence, uid: &str, node: &str, now: Timestamp) -> Value {
+    let mut about = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "namespace": &*note.service.namespace,
+        "name": &*note.service.name,
+    });
+    if !uid.is_empty() {
+        about["uid"] = json!(uid);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": occurrence.name, "namespace": &*note.service.namespace},
+        "involvedObject": about,
+        "type": "Warning",
+        "reason": note.reason.text(),
+        "message": note.message,
+        "count": occurrence.count,
+        "firstTimestamp": seconds(occurrence.first),
+        "lastTimestamp": seconds(now),
+        "source": {"component": COMPONENT, "host": node},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": node,
+    })
+}
+
+/// Kubernetes' `Time`: whole seconds.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
