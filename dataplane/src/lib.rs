@@ -8,6 +8,7 @@
 //! No policy is decided in a spelling: whatever depends on traffic policies, readiness or locality is in the plan.
 
 pub mod compile;
+pub mod conntrack;
 pub mod nftables;
 pub mod plan;
 pub mod route;

@@ -147,7 +147,7 @@ pub(super) const VERDICT_CHAIN: u16 = 2;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: two connections to one endpoint are unlikely to want the same port.
 const FULLY_RANDOM: u32 = 1 << 4;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-pub(super) fn family_number(family: Family) -> u8 {
+pub(crate) fn family_number(family: Family) -> u8 {
     match family {
         Family::V4 => 2,
         Family::V6 => 10,

@@ -12,6 +12,7 @@
 use std::io;
 
 pub mod batch;
+pub mod routes;
 pub mod socket;
 #[cfg(test)]
 mod tests;

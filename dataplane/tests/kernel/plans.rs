@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::nftables::{Dirty, Report, Table};
-use dataplane::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use dataplane::{
+    Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan, Serving,
+};
 use model::Key;
 use model::types::Protocol;
 
@@ -94,6 +96,14 @@ impl Web {
                 inside: local.then(|| action(false, false)),
                 sources: None,
                 kind: FrontendKind::NodePort,
+            });
+        }
+        if protocol == Protocol::Udp {
+            plan.serving.push(Serving {
+                family,
+                port: 80,
+                node_port: self.node_port.map_or(0, |(port, _)| port),
+                endpoints: endpoints.iter().map(Endpoint::socket).collect(),
             });
         }
         let affinity_seconds = self.affinity_seconds;

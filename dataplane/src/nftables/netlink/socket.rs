@@ -61,7 +61,12 @@ impl Socket {
     /// # Errors
     /// When the kernel has no netfilter netlink.
     pub fn open() -> io::Result<Self> {
-        let mut raw = Raw::new(NETLINK_NETFILTER)?;
+        Self::open_to(NETLINK_NETFILTER)
+    }
+
+    /// Opens a socket to another part of the kernel.
+    pub(super) fn open_to(protocol: isize) -> io::Result<Self> {
+        let mut raw = Raw::new(protocol)?;
         raw.bind_auto()?;
         raw.connect(&SocketAddr::new(0, 0))?;
         // Errors name the reason, and do not repeat the message. Both are niceties that old kernels lack.

@@ -1,0 +1,174 @@
+//! The thin end: conntrack's entries read, and removed one by one.
+//!
+//! An entry is removed by its tuple and the number that the kernel gave it, so that a new flow which took the tuple
+//! meanwhile stays.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use model::types::Protocol;
+use nix::libc;
+
+use super::{Flow, Index, stale};
+use crate::nftables::expr::family_number;
+use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
+use crate::nftables::netlink::routes::Routes;
+use crate::nftables::netlink::socket::{Request, Socket};
+use crate::nftables::netlink::{NetlinkError, Writer, attribute};
+use crate::plan::Family;
+
+// NFNL_SUBSYS_CTNETLINK and IPCTNL_MSG_CT_*
+const GET: u16 = 1 << 8 | 1;
+const DELETE: u16 = 1 << 8 | 2;
+
+// CTA_*
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+// CTA_TUPLE_*, CTA_PROTO_*
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+const TUPLE_ZONE: u16 = 3;
+const PROTOCOL_NUMBER: u16 = 1;
+const SOURCE_PORT: u16 = 2;
+const DESTINATION_PORT: u16 = 3;
+/// `CTA_FILTER_ORIG_FLAGS`.
+const FILTER_ORIGINAL: u16 = 1;
+/// `CTA_FILTER_F_CTA_PROTO_NUM`: the protocol of the tuple counts, and nothing else of it.
+const FILTER_PROTOCOL: u32 = 1 << 3;
+
+/// Entries that are removed before the others are looked at again; bounds what is kept in memory.
+const PASS: usize = 16_384;
+const MAX_PASSES: usize = 64;
+
+/// What a clean-up did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// UDP flows that were looked at.
+    pub looked: usize,
+    pub removed: usize,
+}
+
+/// Conntrack of the network namespace in which this was opened.
+pub struct Cleaner {
+    socket: Socket,
+    routes: Routes,
+}
+
+/// An entry, as it must be named to be removed.
+struct Entry {
+    tuple: Vec<u8>,
+    id: Vec<u8>,
+}
+
+impl Cleaner {
+    /// # Errors
+    /// When the kernel has no netfilter netlink.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: Socket::open()?, routes: Routes::open()? })
+    }
+
+    /// Removes every stale flow. Blocks for about a microsecond per UDP flow of the machine.
+    ///
+    /// # Errors
+    /// When the kernel refuses; some flows may have been removed.
+    pub fn clean(&self, index: &Index) -> Result<Report, NetlinkError> {
+        let mut report = Report::default();
+        if index.is_empty() {
+            return Ok(report);
+        }
+        for family in Family::ALL {
+            for _ in 0..MAX_PASSES {
+                let (looked, entries) = self.find(family, index)?;
+                report.looked += looked;
+                for entry in &entries {
+                    report.removed += usize::from(self.remove(family, entry)?);
+                }
+                if entries.len() < PASS {
+                    break;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// How many UDP flows there are, and the first that are stale.
+    fn find(&self, family: Family, index: &Index) -> Result<(usize, Vec<Entry>), NetlinkError> {
+        let known = RefCell::new(HashMap::new());
+        let is_here = |address: IpAddr| {
+            // What cannot be told is not touched.
+            let look = || self.routes.is_local(address).unwrap_or(false);
+            *known.borrow_mut().entry(address).or_insert_with(look)
+        };
+        let (mut looked, mut found) = (0, Vec::new());
+        // A kernel before 5.8 does not know the filter, and tells of every protocol.
+        let body = |w: &mut Writer| {
+            w.nest(TUPLE_ORIGINAL, |w| w.nest(TUPLE_PROTOCOL, |w| w.bytes(PROTOCOL_NUMBER, &[Protocol::Udp.number()])));
+            w.nest(FILTER, |w| w.bytes(FILTER_ORIGINAL, &FILTER_PROTOCOL.to_ne_bytes()));
+        };
+        let request =
+            Request { kind: GET, flags: NLM_F_DUMP, family: family_number(family), what: "reading conntrack" };
+        // Entries come and go all the time, so whether something changed meanwhile is no question.
+        self.socket.exchange(request, body, |message| {
+            let Some(flow) = flow(message) else { return };
+            looked += 1;
+            if found.len() < PASS && stale(index, &flow, is_here) {
+                let bytes = |kind| attribute(message, kind).unwrap_or_default().to_vec();
+                found.push(Entry { tuple: bytes(TUPLE_ORIGINAL), id: bytes(ID) });
+            }
+        })?;
+        Ok((looked, found))
+    }
+
+    /// Whether the entry was still there.
+    fn remove(&self, family: Family, entry: &Entry) -> Result<bool, NetlinkError> {
+        let request =
+            Request { kind: DELETE, flags: NLM_F_ACK, family: family_number(family), what: "removing a flow" };
+        let body = |w: &mut Writer| {
+            w.nest(TUPLE_ORIGINAL, |w| w.bytes.extend_from_slice(&entry.tuple));
+            w.bytes(ID, &entry.id);
+        };
+        match self.socket.exchange(request, body, |_| {}) {
+            Ok(_) => Ok(true),
+            Err(NetlinkError::Refused { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The flow of an entry, if it is UDP.
+fn flow(message: &[u8]) -> Option<Flow> {
+    let (original, reply) = (attribute(message, TUPLE_ORIGINAL)?, attribute(message, TUPLE_REPLY)?);
+    let (source, destination) = ends(original)?;
+    let (reply_source, _) = ends(reply)?;
+    // A zone may be said of both directions or of one.
+    let zones = [attribute(message, ZONE), attribute(original, TUPLE_ZONE), attribute(reply, TUPLE_ZONE)];
+    let zone = zones.into_iter().flatten().find_map(big_u16).unwrap_or(0);
+    Some(Flow { source, destination, reply_source, zone })
+}
+
+/// The source and destination of a UDP tuple.
+fn ends(tuple: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let (ip, protocol) = (attribute(tuple, TUPLE_IP)?, attribute(tuple, TUPLE_PROTOCOL)?);
+    if attribute(protocol, PROTOCOL_NUMBER)?.first() != Some(&Protocol::Udp.number()) {
+        return None;
+    }
+    // CTA_IP_V4_SRC, _DST are 1 and 2, CTA_IP_V6_SRC, _DST 3 and 4.
+    let address = |v4: u16, v6: u16| -> Option<IpAddr> {
+        let v4 = attribute(ip, v4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
+        v4.or_else(|| attribute(ip, v6).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from))
+    };
+    let port = |kind| attribute(protocol, kind).and_then(big_u16);
+    Some((
+        SocketAddr::new(address(1, 3)?, port(SOURCE_PORT)?),
+        SocketAddr::new(address(2, 4)?, port(DESTINATION_PORT)?),
+    ))
+}
+
+fn big_u16(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk::<2>().map(|b| u16::from_be_bytes(*b))
+}

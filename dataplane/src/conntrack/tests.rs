@@ -1,0 +1,139 @@
+use std::net::SocketAddr;
+
+use model::Key;
+
+use super::*;
+use crate::plan::{Action, Frontend, FrontendKind};
+
+const ENDPOINTS: [&str; 2] = ["10.244.1.2:5353", "10.244.2.2:5353"];
+
+fn frontend(at: At, protocol: Protocol, port: u16, kind: FrontendKind) -> Frontend {
+    // What a frontend does on this node is not asked.
+    Frontend { at, protocol, port, action: Action::Drop, inside: None, sources: None, kind }
+}
+
+/// 10.96.0.10 and 192.0.2.1, port 53 with node port 30053 for UDP and TCP, and UDP port 54 that nobody serves.
+fn dns(endpoints: &[&str]) -> ServicePlan {
+    let mut plan = ServicePlan::default();
+    let serving = |port, node_port, endpoints: &[&str]| Serving {
+        family: Family::V4,
+        port,
+        node_port,
+        endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
+    };
+    plan.serving = vec![serving(53, 30053, endpoints), serving(54, 30054, &[])];
+    for (udp, node_port) in [(53, 30053), (54, 30054)] {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for (address, kind) in
+                [([10, 96, 0, 10], FrontendKind::ClusterIp), ([192, 0, 2, 1], FrontendKind::ExternalIp)]
+            {
+                plan.frontends.push(frontend(At::Address(address.into()), protocol, udp, kind));
+            }
+            plan.frontends.push(frontend(At::NodePort(Family::V4), protocol, node_port, FrontendKind::NodePort));
+        }
+    }
+    plan
+}
+
+fn index(services: &[ServicePlan]) -> Index {
+    let node = NodePlan {
+        node_port_ranges: vec!["172.31.255.0/24".parse().unwrap()],
+        localhost_node_ports: true,
+        ..NodePlan::default()
+    };
+    Index::new(&node, &services.iter().cloned().map(Arc::new).collect::<Vec<_>>())
+}
+
+fn flow(destination: &str, reply_source: &str) -> Flow {
+    let parse = |text: &str| -> SocketAddr { text.parse().unwrap() };
+    Flow {
+        source: parse("172.31.255.100:40000"),
+        destination: parse(destination),
+        reply_source: parse(reply_source),
+        zone: 0,
+    }
+}
+
+/// This machine has 172.31.255.11 and 172.31.0.11.
+fn is_here(address: IpAddr) -> bool {
+    ["172.31.255.11", "172.31.0.11"].iter().any(|a| a.parse::<IpAddr>().unwrap() == address)
+}
+
+#[test]
+fn which_flows_are_stale() {
+    let index = index(&[dns(&ENDPOINTS)]);
+    for (destination, reply_source, expected, why) in [
+        ("10.96.0.10:53", "10.244.1.2:5353", false, "an endpoint that serves"),
+        ("10.96.0.10:53", "10.244.2.2:5353", false, "the other one"),
+        ("10.96.0.10:53", "10.244.1.9:5353", true, "an endpoint that is gone"),
+        ("10.96.0.10:53", "10.244.1.2:5354", true, "another port of it"),
+        ("10.96.0.10:53", "10.96.0.10:53", true, "not translated"),
+        ("192.0.2.1:53", "10.244.1.9:5353", true, "by another address of the Service"),
+        ("192.0.2.1:53", "10.244.1.2:5353", false, "by another address of the Service"),
+        ("172.31.255.11:30053", "10.244.1.9:5353", true, "by its node port"),
+        ("172.31.255.11:30053", "172.31.255.11:30053", true, "not translated at the node port"),
+        ("172.31.255.11:30053", "10.244.2.2:5353", false, "by its node port"),
+        ("127.0.0.1:30053", "10.244.1.9:5353", true, "by its node port on localhost"),
+        ("172.31.255.12:30053", "172.31.255.12:30053", false, "another node's node port"),
+        ("172.31.0.11:30053", "172.31.0.11:30053", false, "an address without node ports"),
+        ("10.96.0.10:30053", "10.96.0.10:30053", false, "a node port is none at a ClusterIP"),
+        ("172.31.255.11:53", "172.31.255.11:53", false, "the node's own port"),
+        ("10.96.0.10:54", "10.244.1.9:5353", false, "nobody serves the port"),
+        ("10.96.0.10:54", "10.96.0.10:54", false, "nobody serves the port"),
+        ("10.96.0.10:55", "10.96.0.10:55", false, "not a port of the Service"),
+        ("10.96.0.11:53", "10.244.1.9:5353", false, "no Service's address"),
+        ("8.8.8.8:53", "8.8.8.8:53", false, "somebody else's"),
+        ("[fd00:10:96::a]:53", "[fd00:10:96::a]:53", false, "the other family"),
+    ] {
+        assert_eq!(stale(&index, &flow(destination, reply_source), is_here), expected, "{destination}: {why}");
+    }
+    let zoned = Flow { zone: 7, ..flow("10.96.0.10:53", "10.96.0.10:53") };
+    assert!(!stale(&index, &zoned, is_here), "who uses zones tracks for himself");
+    assert!(Index::default().is_empty() && !index.is_empty());
+}
+
+#[test]
+fn the_first_service_has_the_frontend() {
+    let (first, mut second) = (dns(&["10.244.1.2:5353"]), dns(&["10.244.9.9:5353"]));
+    second.frontends.retain(|f| f.kind == FrontendKind::ExternalIp);
+    let both = [first, second];
+    let flow = flow("192.0.2.1:53", "10.244.9.9:5353");
+    assert!(stale(&index(&both), &flow, is_here));
+    let plan = Plan {
+        services: both.into_iter().enumerate().map(|(n, s)| (Key::new("default", &format!("{n}")), s.into())).collect(),
+        ..Plan::default()
+    };
+    assert!(stale(&Index::of(&plan), &flow, is_here));
+}
+
+#[test]
+fn which_changes_call_for_a_look() {
+    let [a, b] = ENDPOINTS;
+    let none = dns(&[]);
+    let (one, two) = (dns(&[a]), dns(&[a, b]));
+    for (old, new, expected, why) in [
+        (None, Some(&two), true, "a Service that is served from the start: who asked before?"),
+        (None, Some(&none), false, "a Service that nobody serves"),
+        (Some(&two), None, false, "a Service that goes: its flows are nobody's to judge"),
+        (Some(&two), Some(&two), false, "no change"),
+        (Some(&none), Some(&one), true, "the first endpoint"),
+        (Some(&one), Some(&two), false, "a further endpoint"),
+        (Some(&two), Some(&one), true, "an endpoint goes, another stays"),
+        (Some(&one), Some(&dns(&[b])), true, "an endpoint is replaced"),
+        (Some(&one), Some(&none), false, "the last endpoint goes"),
+    ] {
+        assert_eq!(due(old, new), expected, "{why}");
+    }
+    let mut less = two.clone();
+    less.frontends.retain(|f| f.kind != FrontendKind::ExternalIp);
+    assert!(due(Some(&less), Some(&two)), "a further address");
+    assert!(!due(Some(&two), Some(&less)), "an address goes");
+    let tcp = |plan: &ServicePlan| {
+        let mut plan = plan.clone();
+        plan.frontends.retain(|f| f.protocol == Protocol::Tcp);
+        plan.serving.clear();
+        plan
+    };
+    assert!(!due(None, Some(&tcp(&two))), "TCP is not our business");
+    assert!(due(Some(&tcp(&two)), Some(&two)), "a UDP port is added");
+}
