@@ -10,8 +10,6 @@
 //! Rejected: the `nft` program (16 ms per change where this takes some 10 µs), libnftables (GPL, and C), a chain
 //! per Service (quadratic in the kernel), reading back (quadratic too), verdict maps with an element per Service
 //! (every change makes the kernel check the whole table).
-//!
-//! Not here: stale conntrack entries of UDP clients whose endpoint is gone keep their way until they time out.
 
 use std::collections::BTreeSet;
 use std::io;

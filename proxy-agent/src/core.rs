@@ -30,6 +30,7 @@ use tracing::{debug, error, info};
 
 use crate::acknowledge::Programmed;
 use crate::census::{Census, Checks};
+use crate::conntrack::Flows;
 use crate::events::{Note, Reason, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -78,6 +79,8 @@ pub struct Links {
     /// Shows which ports are to be open for health checks.
     pub checks: watch::Sender<Arc<Checks>>,
     pub events: Recorder,
+    /// Learns what is programmed for UDP.
+    pub flows: Arc<Flows>,
 }
 
 struct Refusal {
@@ -184,6 +187,7 @@ impl<P: Program> Core<P> {
                 let wall = Timestamp::now();
                 self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
                 self.count(dirty);
+                self.links.flows.programmed(&self.plan, dirty);
                 self.programmed(work.revisions);
                 self.health.update(|facts| {
                     if facts.updated.is_none() {

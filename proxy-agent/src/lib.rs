@@ -10,6 +10,7 @@
 //!
 //!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
 //!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
+//!                                        conntrack: stale UDP flows are removed
 //! ```
 //!
 //! Decisions are pure and have no runtime: when to list and when to watch (`reflector::machine`), what changed
@@ -24,6 +25,7 @@ mod census;
 mod checks;
 pub mod client;
 mod config;
+mod conntrack;
 mod core;
 mod events;
 mod health;
@@ -60,6 +62,7 @@ pub use node::resources;
 pub use program::Program;
 
 use crate::acknowledge::Programmed;
+use crate::conntrack::Flows;
 use crate::core::{Core, Links};
 use crate::events::Recorder;
 use crate::health::Health;
@@ -136,7 +139,9 @@ pub async fn run_with<P: Program>(
     let (asked, questions) = mpsc::channel(QUESTIONS);
     let (checks, ports) = watch::channel(Arc::default());
     let (events, notes) = Recorder::new(site.metrics.dropped_events());
-    let links = Links { programmed, questions, checks, events: events.clone() };
+    let flows = Arc::new(Flows::default());
+    let links = Links { programmed, questions, checks, events: events.clone(), flows: Arc::clone(&flows) };
+    let clean = kernel.conntrack();
     let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
 
     // Dropped on every way out, and its tasks with it.
@@ -165,6 +170,10 @@ pub async fn run_with<P: Program>(
     });
     tasks.spawn(checks::serve(ports, Arc::clone(&site.health), events, node_name.clone(), checks::RETRY));
     tasks.spawn(events::write(client.clone(), node_name.clone(), site.metrics.dropped_events(), notes));
+    if let Some(cleaner) = clean {
+        let removed = site.metrics.removed_flows();
+        tasks.spawn(conntrack::keep_clean(flows, move |index| cleaner.clean(index), removed, conntrack::RESTS));
+    }
     tasks.spawn(http::serve(metrics_listener, Door::Metrics, site.clone()));
     tasks.spawn(http::serve(health_listener, Door::Health, site));
     info!(node = node_name, server = client.server_url(), "the agent runs");

@@ -46,6 +46,7 @@ pub struct Metrics {
     endpoint_changes_pending: Gauge<u64, AtomicU64>,
     without_local: Family<Label, Gauge<u64, AtomicU64>>,
     dropped_events: Counter,
+    removed_flows: Counter,
     healthz: Family<CodeLabel, Counter>,
     livez: Family<CodeLabel, Counter>,
     resident_bytes: Gauge<u64, AtomicU64>,
@@ -75,6 +76,7 @@ impl Metrics {
             endpoint_changes_pending: Gauge::default(),
             without_local: Family::default(),
             dropped_events: Counter::default(),
+            removed_flows: Counter::default(),
             healthz: Family::default(),
             livez: Family::default(),
             resident_bytes: Gauge::default(),
@@ -109,6 +111,11 @@ impl Metrics {
             "portolan_agent_dropped_events",
             "Events that were not written: too many, or the server did not take them",
             self.dropped_events.clone(),
+        );
+        r.register(
+            "portolan_agent_conntrack_removed",
+            "UDP flows that were removed because their endpoint no longer serves, or they were never translated",
+            self.removed_flows.clone(),
         );
         let sync = r.sub_registry_with_prefix("kubeproxy");
         sync.register("sync_proxy_rules_duration_seconds", "Time to compile and program", self.program_seconds.clone());
@@ -227,6 +234,10 @@ impl Metrics {
     }
 
     /// Counts Events that are not written.
+    pub fn removed_flows(&self) -> Counter {
+        self.removed_flows.clone()
+    }
+
     pub fn dropped_events(&self) -> Counter {
         self.dropped_events.clone()
     }
@@ -299,6 +310,7 @@ mod tests {
         metrics.refused_services(3);
         metrics.without_local((1, 2));
         metrics.dropped_events().inc();
+        metrics.removed_flows().inc_by(4);
         metrics.repaired(Repairs { elements: 2, tables: 0 });
         metrics.answered_healthz(200);
         let text = metrics.text();
@@ -325,6 +337,7 @@ mod tests {
             r#"kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external"} 2"#,
             "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total 0",
             "portolan_agent_dropped_events_total 1",
+            "portolan_agent_conntrack_removed_total 4",
             "portolan_agent_refused_services 3",
             r#"kubeproxy_network_programming_duration_seconds_bucket{le="0.25"} 1"#,
             r#"kubeproxy_network_programming_duration_seconds_bucket{le="59.0"} 1"#,

@@ -4,10 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dataplane::Plan;
+use dataplane::conntrack::Cleaner;
 use dataplane::nftables::{Dirty, ProgramError, Report, Table};
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tracing::warn;
 
 /// Makes a kernel do what a plan says. Blocking, but short: tens of microseconds for a change, a quarter of a
 /// second for 10,000 Services from nothing.
@@ -39,6 +41,11 @@ pub trait Program {
 
     /// Whether trying again is of no use: the process lacks a right, or the kernel a part.
     fn hopeless(error: &Self::Error) -> bool;
+
+    /// Conntrack of the same network namespace, if that has one to be kept clean.
+    fn conntrack(&self) -> Option<Cleaner> {
+        None
+    }
 
     /// Answers a question about what it has, `plan` being what it was told last; `None` when it does not know questions
     /// of this kind. Must not change anything, and not take long: the core loop waits.
@@ -86,6 +93,10 @@ impl Program for Nftables {
 
     fn repair(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
         self.table.repair(plan)
+    }
+
+    fn conntrack(&self) -> Option<Cleaner> {
+        Cleaner::open().map_err(|error| warn!(%error, "stale UDP flows cannot be removed")).ok()
     }
 
     fn hopeless(error: &ProgramError) -> bool {

@@ -84,7 +84,7 @@ impl Bench {
         let (asked, questions) = mpsc::channel(4);
         let (checks, ports) = watch::channel(Arc::default());
         let (events, notes) = Recorder::new(Counter::default());
-        let links = Links { programmed, questions, checks, events };
+        let links = Links { programmed, questions, checks, events, flows: Arc::default() };
         let core = Core::new(
             state,
             Local::new("node-1"),
