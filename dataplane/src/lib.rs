@@ -13,13 +13,14 @@ pub mod nftables;
 pub mod plan;
 pub mod route;
 
-// The table is shared with the tests that send packets, which see this crate from outside.
+// Shared with the tests that reach a kernel, which see this crate from outside.
 #[cfg(test)]
 extern crate self as dataplane;
 #[cfg(test)]
 #[path = "../tests/kernel/flow_table.rs"]
 mod flow_table;
 #[cfg(test)]
+#[path = "../tests/kernel/cluster.rs"]
 mod testing;
 
 pub use compile::{compile, compile_node, compile_service};

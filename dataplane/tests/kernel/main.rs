@@ -5,12 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod cluster;
 mod conntrack;
 mod flow_table;
 mod flows;
 mod lab;
 mod load;
 mod plans;
+mod property;
 mod read;
 mod repair;
 mod sctp;
