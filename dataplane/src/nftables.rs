@@ -3,9 +3,10 @@
 //! The number of chains and rules is constant ([`layout`]); Services and endpoints are elements of data maps
 //! ([`set`], [`element`]). [`shadow`] knows what was written and says what is to be written ([`changes`]);
 //! [`message`] encodes it; [`netlink`] sends it as one batch, which the kernel takes whole or not at all, both
-//! families together. [`read`] reads what a kernel has, beside the way of a change, and [`verify`] says whether its chains
-//! and rules are those of the layout. Where others
-//! may change the tables, [`watch`] hears of it and `guard` undoes it.
+//! families together. Where others may change the tables, [`watch`] hears of it and `guard` undoes it.
+//!
+//! Beside the way of a change, [`read`] reads what a kernel has, [`verify`] says whether its chains and rules are those of
+//! the layout, [`walk`] executes the rules, and [`inspect`] does so over what the kernel has.
 //!
 //! Rejected: the `nft` program (16 ms per change where this takes some 10 µs), libnftables (GPL, and C), a chain
 //! per Service (quadratic in the kernel), reading back (quadratic too), verdict maps with an element per Service
@@ -23,6 +24,7 @@ pub mod balancer;
 pub mod changes;
 pub mod element;
 pub mod expr;
+pub mod inspect;
 pub mod layout;
 mod localnet;
 pub mod message;

@@ -76,7 +76,7 @@ fn compare(family: Family, kernels: &Shape) -> Option<String> {
 }
 
 /// The chain for session affinity that is called so.
-fn sticky(family: Family, name: &str) -> Option<super::layout::Chain> {
+pub(super) fn sticky(family: Family, name: &str) -> Option<super::layout::Chain> {
     let (class, seconds) = parse_sticky(name)?;
     Some(sticky_chain(family, class, seconds)).filter(|chain| chain.name == name)
 }

@@ -1,0 +1,127 @@
+//! What the kernel of this machine would do with a packet: the rules of the layout ([`super::walk`]) over the elements
+//! that the kernel has, asked for one by one.
+//!
+//! It shares nothing with who programs: it has sockets of its own, changes nothing, and may be used on another thread.
+//! Elements change while they are read; a walk between whose beginning and end the rule set has changed is begun anew,
+//! a few times.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+
+use super::layout::{Chain, chains};
+use super::netlink::NetlinkError;
+use super::netlink::routes::Routes;
+use super::netlink::socket::Socket;
+use super::read::{self, Value};
+use super::set::Set;
+use super::verify::{self, sticky};
+use super::walk::{Found, Tables, WalkError, Walker, Way};
+use crate::plan::Family;
+use crate::route::Packet;
+
+/// How often a packet's way is looked up when the rule set does not rest; the last one counts then.
+const ATTEMPTS: usize = 4;
+/// Elements that one call of [`Inspector::walk`] may look up: some seconds' worth.
+const MAX_ELEMENTS: usize = 1_000_000;
+
+/// The tables of the network namespace in which this was opened.
+pub struct Inspector {
+    socket: Socket,
+    routes: Routes,
+    /// Those of the layout, per family.
+    chains: [HashMap<Cow<'static, str>, Chain>; 2],
+    /// What may still be looked up.
+    left: Cell<usize>,
+}
+
+/// Why elements were not read.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error("more than {MAX_ELEMENTS} elements would have to be looked up; ask for fewer packets")]
+    TooMuch,
+}
+
+impl Inspector {
+    /// # Errors
+    /// When the kernel has no netfilter or routing netlink.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            socket: Socket::open()?,
+            routes: Routes::open()?,
+            chains: Family::ALL.map(|family| chains(family).into_iter().map(|c| (c.name.clone(), c)).collect()),
+            left: Cell::new(0),
+        })
+    }
+
+    /// What the kernel's tables have that is not of the layout, or lack of it, e.g. `ip: the rules of chain outside`.
+    /// `None`: they are what [`Self::walk`] takes them for.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn difference(&self) -> Result<Option<String>, NetlinkError> {
+        for family in Family::ALL {
+            if let Some(what) = verify::difference(&self.socket, family)? {
+                return Ok(Some(format!("{}: {what}", super::element::family_name(family))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the kernel does with each of these packets. Whether a destination is [here](Packet::here) is asked of the
+    /// kernel too.
+    ///
+    /// # Errors
+    /// Per packet: the table is not one that this program has made, or could not be read.
+    pub fn walk(&self, packets: &[Packet]) -> Vec<Result<Way, WalkError<InspectError>>> {
+        self.left.set(MAX_ELEMENTS);
+        let mut walker = Walker::new(self);
+        let mut here: HashMap<IpAddr, bool> = HashMap::new();
+        let mut generation = self.generation();
+        let mut ways = Vec::with_capacity(packets.len());
+        for packet in packets {
+            let local = || self.routes.is_local(packet.destination).unwrap_or(false);
+            let packet = Packet { here: *here.entry(packet.destination).or_insert_with(local), ..*packet };
+            let mut way = walker.walk(&packet);
+            for _ in 1..ATTEMPTS {
+                let now = self.generation();
+                if now.is_some() && now == generation {
+                    break;
+                }
+                generation = now;
+                walker.forget();
+                way = walker.walk(&packet);
+            }
+            ways.push(way);
+        }
+        ways
+    }
+
+    fn generation(&self) -> Option<u32> {
+        read::generation(&self.socket).ok()
+    }
+}
+
+impl Tables for Inspector {
+    type Error = InspectError;
+
+    fn chain(&self, family: Family, name: &str) -> Option<Cow<'_, Chain>> {
+        let known = self.chains[family as usize].get(name).map(Cow::Borrowed);
+        known.or_else(|| sticky(family, name).map(Cow::Owned))
+    }
+
+    fn look_up(&self, family: Family, set: Set, keys: &[Vec<u8>]) -> Result<Vec<Option<Found>>, InspectError> {
+        let left = self.left.get().checked_sub(keys.len()).ok_or(InspectError::TooMuch)?;
+        self.left.set(left);
+        let found = read::get(&self.socket, family, set, keys, |entry| match entry.value {
+            Value::None => Found::Member,
+            Value::Data(bytes) => Found::Data(bytes.to_vec()),
+            Value::Goto(chain) => Found::Chain(chain.to_owned()),
+        })?;
+        Ok(found)
+    }
+}
