@@ -130,9 +130,7 @@ impl<P: Program> Core<P> {
                     }
                 }
                 Some(asked) = self.links.questions.recv() => {
-                    let answer = questions::answer(&mut self.kernel, &self.plan, &asked.question);
-                    // Whoever asked may have gone.
-                    let _ = asked.answer.send(answer);
+                    questions::reply(&mut self.kernel, &self.plan, asked);
                     continue;
                 }
                 () = until(again_at) => {}

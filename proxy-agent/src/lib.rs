@@ -36,6 +36,7 @@ mod objects;
 mod program;
 mod questions;
 mod reflector;
+pub mod routes;
 mod state;
 #[cfg(test)]
 mod testing;

@@ -5,11 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use dataplane::Plan;
 use dataplane::conntrack::Cleaner;
+use dataplane::nftables::inspect::Inspector;
 use dataplane::nftables::{Dirty, ProgramError, Report, Table};
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
+
+use crate::questions::Answer;
+use crate::routes::{Desk, ROUTE};
 
 /// Makes a kernel do what a plan says. Blocking, but short: tens of microseconds for a change, a quarter of a
 /// second for 10,000 Services from nothing.
@@ -48,8 +52,8 @@ pub trait Program {
     }
 
     /// Answers a question about what it has, `plan` being what it was told last; `None` when it does not know questions
-    /// of this kind. Must not change anything, and not take long: the core loop waits.
-    fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Value> {
+    /// of this kind. Must not change anything. The core loop waits; what takes longer is answered later.
+    fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Answer> {
         let _ = (plan, kind, question);
         None
     }
@@ -60,18 +64,19 @@ pub struct Nftables {
     table: Table,
     /// The table's socket under a number of its own.
     changes: AsyncFd<OwnedFd>,
+    routes: Desk,
 }
 
 impl Nftables {
     /// To be called inside of a Tokio runtime with I/O.
     ///
     /// # Errors
-    /// When the runtime cannot watch the table's socket.
+    /// When the runtime cannot watch the table's socket, or there can be no other.
     pub fn new(table: Table) -> io::Result<Self> {
         let socket = table.as_fd().try_clone_to_owned()?;
         // SAFETY: an `OwnedFd` is open, and the same, until it is dropped, and nothing here exchanges it.
         let changes = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self { table, changes })
+        Ok(Self { table, changes, routes: Desk::new(Inspector::open()?) })
     }
 }
 
@@ -97,6 +102,10 @@ impl Program for Nftables {
 
     fn conntrack(&self) -> Option<Cleaner> {
         Cleaner::open().map_err(|error| warn!(%error, "stale UDP flows cannot be removed")).ok()
+    }
+
+    fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Answer> {
+        (kind == ROUTE).then(|| self.routes.answer(plan, question))
     }
 
     fn hopeless(error: &ProgramError) -> bool {

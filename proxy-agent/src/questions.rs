@@ -110,16 +110,32 @@ async fn bring(client: Client, path: String, question: Value, questions: mpsc::S
     }
 }
 
+/// An answer, or the work that makes it.
+pub enum Answer {
+    Now(Value),
+    /// Takes its time, and is done on another thread.
+    Later(Box<dyn FnOnce() -> Value + Send>),
+}
+
+/// Answers, or lets another thread do so.
+pub fn reply<P: Program>(kernel: &mut P, plan: &Plan, asked: Asked) {
+    // Whoever asked may have gone.
+    match answer(kernel, plan, &asked.question) {
+        Answer::Now(value) => drop(asked.answer.send(value)),
+        Answer::Later(work) => drop(tokio::task::spawn_blocking(move || asked.answer.send(work()))),
+    }
+}
+
 /// The answer to a question. `Ping` is answered for every kernel, with the revision of the plan; other kinds are the
 /// kernel's to know.
-pub fn answer<P: Program>(kernel: &mut P, plan: &Plan, question: &Value) -> Value {
+pub fn answer<P: Program>(kernel: &mut P, plan: &Plan, question: &Value) -> Answer {
     let Some(kind) = question.get("kind").and_then(Value::as_str) else {
-        return refusal("a question is an object with a kind".to_owned());
+        return Answer::Now(refusal("a question is an object with a kind".to_owned()));
     };
     if kind == "Ping" {
-        return json!({"kind": "Pong", "revision": plan.revision.to_string()});
+        return Answer::Now(json!({"kind": "Pong", "revision": plan.revision.to_string()}));
     }
-    let unknown = || refusal(format!("this agent does not know questions of kind {kind:?}"));
+    let unknown = || Answer::Now(refusal(format!("this agent does not know questions of kind {kind:?}")));
     kernel.answer(plan, kind, question).unwrap_or_else(unknown)
 }
 

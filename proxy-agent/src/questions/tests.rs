@@ -20,24 +20,34 @@ impl Program for Kernel {
         match *error {}
     }
 
-    fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Value> {
-        (kind == "Sum").then(|| json!({"sum": question["a"].as_u64()? + plan.revision}).into()).flatten()
+    fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Answer> {
+        let sum = json!({"sum": question["a"].as_u64()? + plan.revision});
+        match kind {
+            "Sum" => Some(Answer::Now(sum)),
+            "LongSum" => Some(Answer::Later(Box::new(|| sum))),
+            _ => None,
+        }
     }
 }
 
-#[test]
-fn every_question_has_an_answer() {
+#[tokio::test]
+async fn every_question_has_an_answer() {
     let plan = Plan { revision: 7, ..Plan::default() };
-    let ask = |question: Value| answer(&mut Kernel, &plan, &question);
-    assert_eq!(ask(json!({"kind": "Ping"})), json!({"kind": "Pong", "revision": "7"}));
-    assert_eq!(ask(json!({"kind": "Sum", "a": 3})), json!({"sum": 10}));
+    let ask = async |question: Value| {
+        let (answer, answered) = oneshot::channel();
+        reply(&mut Kernel, &plan, Asked { question, answer });
+        answered.await.unwrap()
+    };
+    assert_eq!(ask(json!({"kind": "Ping"})).await, json!({"kind": "Pong", "revision": "7"}));
+    assert_eq!(ask(json!({"kind": "Sum", "a": 3})).await, json!({"sum": 10}));
+    assert_eq!(ask(json!({"kind": "LongSum", "a": 3})).await, json!({"sum": 10}), "on another thread");
     for (question, text) in [
         (json!({"kind": "Song"}), "this agent does not know questions of kind \"Song\""),
         (json!({"a": 3}), "a question is an object with a kind"),
         (json!([1]), "a question is an object with a kind"),
         (json!({"kind": 3}), "a question is an object with a kind"),
     ] {
-        let answer = ask(question);
+        let answer = ask(question).await;
         assert_eq!((&answer["kind"], &answer["code"]), (&json!("Status"), &json!(400)));
         assert_eq!(answer["message"], text);
     }

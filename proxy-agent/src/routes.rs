@@ -1,0 +1,234 @@
+//! The question where packets go in this node's kernel, and its answer, as both ends write it.
+//!
+//! `{"kind":"Route","packets":[{"client":"10.244.1.2","origin":"Pod","destination":"10.96.0.10","protocol":"UDP","port":53}]}`
+//! is answered by `{"kind":"Routes","revision":"12","node":{…},"verdicts":[…]}`. The verdicts are read from the kernel's
+//! own sets, element by element, on a thread of its own; the agent's memory of what it wrote has no part in them. Only
+//! what the agent was told on its command line comes from there (`node`), since nobody else knows that.
+//!
+//! An answer lists a bounded number of endpoints, so there may be fewer verdicts than packets: ask again for the rest.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dataplane::nftables::inspect::{InspectError, Inspector};
+use dataplane::nftables::walk::{WalkError, Way};
+use dataplane::{Candidate, NodePlan, Origin, Packet, Plan, Source, Verdict};
+use ipnet::IpNet;
+use model::types::Protocol;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::chain;
+use crate::questions::{Answer, refusal};
+
+/// Packets in one question.
+pub const MAX_PACKETS: usize = 1000;
+/// Endpoints in one answer, some 90 bytes each; the server takes 1 MiB.
+const MAX_ENDPOINTS: usize = 8000;
+
+/// `kind` of the question.
+pub const ROUTE: &str = "Route";
+/// `kind` of the answer.
+pub const ROUTES: &str = "Routes";
+
+/// The question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    pub kind: String,
+    pub packets: Vec<Asked>,
+}
+
+/// The first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub client: IpAddr,
+    #[serde(with = "Whence")]
+    pub origin: Origin,
+    pub destination: IpAddr,
+    #[serde(with = "Transport")]
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Routes {
+    pub kind: String,
+    /// Of the plan that is programmed.
+    pub revision: String,
+    pub node: Told,
+    /// What of the kernel's chains and rules is not what the agent writes. The verdicts then say what these would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tampered: Option<String>,
+    /// In the order of the packets; at least one, if there were any.
+    pub verdicts: Vec<Routed>,
+}
+
+/// What the agent's flags make of its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    pub node_port_ranges: Vec<IpNet>,
+    pub localhost_node_ports: bool,
+    pub masqueraded_clients: Vec<IpNet>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Routed {
+    pub verdict: Outcome,
+    /// Sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Chance>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_seconds: Option<u32>,
+    /// The client was here before and goes where it went then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub remembered: bool,
+    /// The chains on the way, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chains: Vec<String>,
+    /// Why it could not be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Endpoints,
+    Reject,
+    Drop,
+    NotOurs,
+    #[default]
+    Unknown,
+}
+
+/// An endpoint, and how likely it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chance {
+    pub endpoint: SocketAddr,
+    pub masqueraded: bool,
+    pub probability: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Origin")]
+enum Whence {
+    Pod,
+    ThisNode,
+    Outside,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Protocol", rename_all = "UPPERCASE")]
+enum Transport {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// Which answers questions about routes; shared with the threads that do.
+#[derive(Clone)]
+pub struct Desk(Arc<Mutex<Inspector>>);
+
+impl Desk {
+    pub fn new(inspector: Inspector) -> Self {
+        Self(Arc::new(Mutex::new(inspector)))
+    }
+
+    /// The answer to a question of kind [`ROUTE`] at a node that has programmed `plan`.
+    pub fn answer(&self, plan: &Plan, question: &Value) -> Answer {
+        let packets = match packets(question) {
+            Ok(packets) => packets,
+            Err(problem) => return Answer::Now(refusal(problem)),
+        };
+        let (revision, node, inspector) = (plan.revision.to_string(), Told::of(&plan.node), Arc::clone(&self.0));
+        Answer::Later(Box::new(move || {
+            let inspector = inspector.lock().unwrap_or_else(PoisonError::into_inner);
+            let tampered = inspector.difference().unwrap_or_else(|error| Some(chain(&error)));
+            let verdicts = up_to(inspector.walk(&packets).into_iter().map(Routed::from), MAX_ENDPOINTS);
+            json!(Routes { kind: ROUTES.to_owned(), revision, node, tampered, verdicts })
+        }))
+    }
+}
+
+fn packets(question: &Value) -> Result<Vec<Packet>, String> {
+    let question: Question = Question::deserialize(question).map_err(|error| format!("no packets: {error}"))?;
+    if question.packets.len() > MAX_PACKETS {
+        return Err(format!("{} packets; at most {MAX_PACKETS} can be asked for at a time", question.packets.len()));
+    }
+    Ok(question.packets.into_iter().map(Packet::from).collect())
+}
+
+/// As many verdicts as have so many endpoints together, but at least one.
+fn up_to(verdicts: impl Iterator<Item = Routed>, most: usize) -> Vec<Routed> {
+    let mut endpoints = 0;
+    let mut first = true;
+    let fits = |verdict: &Routed| {
+        endpoints += verdict.endpoints.len();
+        std::mem::take(&mut first) || endpoints <= most
+    };
+    verdicts.take_while(fits).collect()
+}
+
+impl From<Asked> for Packet {
+    fn from(asked: Asked) -> Self {
+        let Asked { client, origin, destination, protocol, port } = asked;
+        Self { client, origin, destination, protocol, port, here: false }
+    }
+}
+
+impl From<&Packet> for Asked {
+    fn from(packet: &Packet) -> Self {
+        let Packet { client, origin, destination, protocol, port, here: _ } = *packet;
+        Self { client, origin, destination, protocol, port }
+    }
+}
+
+impl Told {
+    fn of(node: &NodePlan) -> Self {
+        Self {
+            node_port_ranges: node.node_port_ranges.clone(),
+            localhost_node_ports: node.localhost_node_ports,
+            masqueraded_clients: node.masqueraded_clients.clone(),
+        }
+    }
+
+    /// Puts it into a plan of the same node that was made without it.
+    pub fn tell(&self, node: &mut NodePlan) {
+        node.node_port_ranges.clone_from(&self.node_port_ranges);
+        node.localhost_node_ports = self.localhost_node_ports;
+        node.masqueraded_clients.clone_from(&self.masqueraded_clients);
+    }
+}
+
+impl From<Result<Way, WalkError<InspectError>>> for Routed {
+    fn from(way: Result<Way, WalkError<InspectError>>) -> Self {
+        let way = match way {
+            Ok(way) => way,
+            Err(error) => return Self { error: Some(chain(&error)), ..Self::default() },
+        };
+        let (verdict, candidates, affinity_seconds) = match way.verdict {
+            Verdict::Endpoints { candidates, affinity_seconds } => (Outcome::Endpoints, candidates, affinity_seconds),
+            Verdict::Reject => (Outcome::Reject, Vec::new(), None),
+            Verdict::Drop => (Outcome::Drop, Vec::new(), None),
+            Verdict::NotOurs => (Outcome::NotOurs, Vec::new(), None),
+        };
+        let chance = |(Candidate { endpoint, source, .. }, probability): (Candidate, f64)| Chance {
+            endpoint,
+            masqueraded: source == Source::Masqueraded,
+            probability,
+        };
+        let endpoints = candidates.into_iter().zip(way.probabilities).map(chance).collect();
+        Self { verdict, endpoints, affinity_seconds, remembered: way.remembered, chains: way.chains, error: None }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
