@@ -3,7 +3,8 @@
 //! The number of chains and rules is constant ([`layout`]); Services and endpoints are elements of data maps
 //! ([`set`], [`element`]). [`shadow`] knows what was written and says what is to be written ([`changes`]);
 //! [`message`] encodes it; [`netlink`] sends it as one batch, which the kernel takes whole or not at all, both
-//! families together. Where others may change the tables, [`watch`] hears of it and `guard` undoes it.
+//! families together. `programmer` goes from plan to plan, and does without single Services that the kernel refuses. Where
+//! others may change the tables, `watch` hears of it and `guard` undoes it.
 //!
 //! Beside the way of a change, [`read`] reads what a kernel has, [`verify`] says whether its chains and rules are those of
 //! the layout, [`walk`] executes the rules, and [`inspect`] does so over what the kernel has.
@@ -16,9 +17,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use model::{Key, Revision};
+use model::Key;
 
 use crate::plan::{Family, Plan};
+use programmer::Programmer;
 
 pub mod balancer;
 pub mod changes;
@@ -39,6 +41,8 @@ pub mod word;
 
 mod apply;
 mod guard;
+mod programmer;
+mod split;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -50,11 +54,7 @@ pub use message::Ownership;
 
 /// The node's tables, and the socket that owns them.
 pub struct Table {
-    kernel: apply::Kernel,
-    /// `None` when what the kernel has is not known: the next plan replaces everything.
-    shadow: Option<shadow::Shadow>,
-    /// The newest revision that was ever programmed from here.
-    revision: Revision,
+    programmer: Programmer<apply::Kernel>,
 }
 
 /// Which Services may differ from what was programmed last.
@@ -119,7 +119,7 @@ impl Table {
     /// # Errors
     /// As [`Table::open`].
     pub fn open_with(ownership: Ownership) -> Result<Self, OpenError> {
-        Ok(Self { kernel: apply::Kernel::open(ownership).map_err(OpenError)?, shadow: None, revision: 0 })
+        Ok(Self { programmer: Programmer::new(apply::Kernel::open(ownership).map_err(OpenError)?) })
     }
 
     /// Makes the kernel do what `plan` says, in one atomic batch.
@@ -129,59 +129,13 @@ impl Table {
     /// rules that would be made (an agent that was here before left them) are kept and only their elements written, so
     /// that sticky clients stay with their endpoints; others are replaced, which forgets them.
     ///
+    /// If the kernel refuses the batch for what may lie in single Services, the others are programmed without them; the
+    /// report names them, and they keep what they had, until they are dirty again.
+    ///
     /// # Errors
     /// See [`ProgramError`]. The kernel then has what it had.
     pub fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, ProgramError> {
-        if plan.revision < self.revision {
-            return Err(ProgramError::Stale { plan: plan.revision, programmed: self.revision });
-        }
-        // Taken out: whatever fails below leaves none, and so leads to a rebuild.
-        let updated = match self.shadow.take() {
-            Some(mut shadow) => shadow.update(plan, dirty).ok().map(|changes| (shadow, changes)),
-            None => None,
-        };
-        let Some((shadow, changes)) = updated else { return self.fill(plan) };
-        let bytes = if changes.is_empty() {
-            0
-        } else {
-            match self.kernel.change(&changes)? {
-                Some(bytes) => bytes,
-                None => return self.fill(plan),
-            }
-        };
-        Ok(self.done(plan, shadow, &changes, bytes))
-    }
-
-    /// Writes all elements.
-    fn fill(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
-        let localhost = plan.node.localhost_node_ports;
-        // If anything goes wrong with what is there, it is replaced, and what is wrong for good shows there.
-        let found = self.kernel.adoptable().unwrap_or_else(|error| {
-            tracing::debug!(%error, "the tables that are there cannot be read");
-            None
-        });
-        if let Some(sticky) = found {
-            let mut shadow = shadow::Shadow::with_sticky(sticky);
-            let changes = shadow.update(plan, &Dirty::All)?;
-            match self.kernel.refill(&changes, localhost) {
-                Ok(bytes) => {
-                    let report = self.done(plan, shadow, &changes, bytes);
-                    return Ok(Report { full: true, adopted: true, ..report });
-                }
-                Err(error) => tracing::debug!(%error, "the tables that are there cannot be kept"),
-            }
-        }
-        let mut shadow = shadow::Shadow::default();
-        let changes = shadow.update(plan, &Dirty::All)?;
-        let bytes = self.kernel.replace(&changes, localhost)?;
-        Ok(Report { full: true, ..self.done(plan, shadow, &changes, bytes) })
-    }
-
-    fn done(&mut self, plan: &Plan, shadow: shadow::Shadow, changes: &changes::Changes, bytes: usize) -> Report {
-        self.shadow = Some(shadow);
-        self.revision = plan.revision;
-        let (elements_added, elements_removed) = changes.count();
-        Report { elements_added, elements_removed, bytes, repairs: self.kernel.take_repairs(), ..Report::default() }
+        self.programmer.program(plan, dirty)
     }
 
     /// Undoes what others have done to the tables since they were written: element by element where that is possible,
@@ -191,11 +145,11 @@ impl Table {
     /// # Errors
     /// As [`Table::program`].
     pub fn repair(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
-        if self.kernel.mend() == guard::Mended::Lost {
-            self.shadow = None;
+        if self.programmer.target.mend() == guard::Mended::Lost {
+            self.forget();
             return self.program(plan, &Dirty::All);
         }
-        Ok(Report { repairs: self.kernel.take_repairs(), ..Report::default() })
+        Ok(self.programmer.report(Report::default()))
     }
 
     /// Whether the tables are still those that this wrote. Where the kernel knows table ownership nobody else can
@@ -204,11 +158,12 @@ impl Table {
     /// # Errors
     /// When the kernel does not answer.
     pub fn intact(&self) -> Result<bool, ProgramError> {
-        if self.shadow.is_none() {
+        if !self.programmer.knows() {
             return Ok(false);
         }
+        let kernel = &self.programmer.target;
         for family in Family::ALL {
-            if self.kernel.current(family)? != self.kernel.written(family) {
+            if kernel.current(family)? != kernel.written(family) {
                 return Ok(false);
             }
         }
@@ -217,13 +172,13 @@ impl Table {
 
     /// Forgets what was written, so that the next plan replaces both tables.
     pub fn forget(&mut self) {
-        self.shadow = None;
+        self.programmer.forget();
     }
 }
 
 /// Can be read when somebody else has changed nftables, where the tables are not owned; see [`Table::repair`].
 impl AsFd for Table {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.kernel.as_fd()
+        self.programmer.target.as_fd()
     }
 }

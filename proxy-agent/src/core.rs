@@ -217,6 +217,7 @@ impl<P: Program> Core<P> {
             Ok(report) => {
                 self.metrics.repaired(report.repairs);
                 self.rest_until = (report.repairs.tables > 0).then(|| now + REPAIR_REST);
+                self.leave_out(report.refused, now);
             }
             Err(cause) => self.refuse(chain(&cause), now),
         }

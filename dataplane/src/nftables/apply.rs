@@ -9,7 +9,7 @@ use nix::libc;
 use super::Repairs;
 use super::changes::Changes;
 use super::expr::family_number;
-use super::guard::{Guard, Mended};
+use super::guard::{self, Guard, Mended};
 use super::layout::TABLE;
 use super::localnet::{self, Localnet};
 use super::message::{
@@ -19,6 +19,7 @@ use super::message::{
 use super::netlink::batch::Batch;
 use super::netlink::socket::Socket;
 use super::netlink::{NetlinkError, attribute};
+use super::programmer::Target;
 use super::read::{self, Entry, Value};
 use super::set::Set;
 use super::shadow::{Exhausted, Sticky};
@@ -54,6 +55,25 @@ pub enum ProgramError {
     Kernel(#[source] NetlinkError),
 }
 
+impl ProgramError {
+    /// Whether somebody else was faster. Nothing was changed.
+    pub(super) fn overtaken(&self) -> bool {
+        matches!(self, Self::Kernel(error) if guard::overtaken(error))
+    }
+
+    /// Whether one Service may be to blame, so that the others could do without it.
+    pub(super) fn may_lie_in_a_service(&self) -> bool {
+        match self {
+            Self::TooLarge(_) => true,
+            // Memory and speed are the machine's.
+            Self::Kernel(error) => error.refusal().is_some_and(|number| {
+                !matches!(number, libc::ENOMEM | libc::ENOBUFS | libc::EINTR | libc::EAGAIN | libc::ERESTART)
+            }),
+            Self::Stale { .. } | Self::NotPermitted(_) | Self::Owned(_) | Self::Unsupported(_) => false,
+        }
+    }
+}
+
 /// The socket, and what is known of the tables that it made.
 pub(super) struct Kernel {
     socket: Socket,
@@ -64,6 +84,8 @@ pub(super) struct Kernel {
     localnet: Localnet,
     /// An agent, this one or one before it, set it, and it was off before.
     localnet_set: bool,
+    /// The generation in which tables to be adopted were looked for.
+    found_in: Option<u32>,
 }
 
 impl Kernel {
@@ -79,52 +101,8 @@ impl Kernel {
             repairs: Repairs::default(),
             localnet,
             localnet_set: false,
+            found_in: None,
         })
-    }
-
-    /// Replaces both tables by new ones with these elements, and sets what node ports on loopback addresses need, if there
-    /// are to be any. Returns the bytes sent.
-    pub fn replace(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
-        let marked = self.localnet_is_set(localhost).map_err(explain)?;
-        let sent = match self.load(remake, changes, marked && localhost) {
-            Err(error) if self.ownership == Ownership::Owned && not_known(&error) => {
-                // A kernel before 6.9.
-                self.ownership = Ownership::Open;
-                self.load(remake, changes, marked && localhost)
-            }
-            outcome => outcome,
-        }
-        .map_err(explain)?;
-        self.settle(localhost)?;
-        Ok(sent)
-    }
-
-    /// The chains for session affinity of the tables that the kernel has, if both are what would be made today: then they
-    /// can be filled anew, and what they remember of clients stays.
-    pub fn adoptable(&self) -> Result<Option<Sticky>, NetlinkError> {
-        let mut sticky = Sticky::new();
-        for family in Family::ALL {
-            if current(&self.socket, family)?.is_none() || !verify::same_layout(&self.socket, family)? {
-                return Ok(None);
-            }
-            let chain = |entry: &Entry<'_>| match entry.value {
-                Value::Goto(chain) => {
-                    let action = u32::from_ne_bytes(*entry.key.first_chunk::<4>()?);
-                    verify::parse_sticky(chain).map(|(class, seconds)| ((family, class, seconds), action))
-                }
-                _ => None,
-            };
-            sticky.extend(read::dump(&self.socket, family, Set::Balancers, chain)?);
-        }
-        Ok(Some(sticky))
-    }
-
-    /// Gives tables that are [`Self::adoptable`] these elements and no others, in one batch. Returns the bytes sent.
-    pub fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
-        let marked = self.localnet_is_set(localhost).map_err(explain)?;
-        let sent = self.load(adopt_table, changes, marked && localhost).map_err(explain)?;
-        self.settle(localhost)?;
-        Ok(sent)
     }
 
     /// After a load: which tables these are, and what node ports on loopback addresses need.
@@ -150,12 +128,14 @@ impl Kernel {
         Ok(self.localnet_set)
     }
 
-    /// Prepares both tables with `prepare`, and fills them. `mark`: with the note about `route_localnet`.
+    /// Prepares both tables with `prepare`, and fills them. `mark`: with the note about `route_localnet`. `found_in`: the
+    /// generation that `prepare` counts on, if it does on any.
     fn load(
         &mut self,
         prepare: impl Fn(&mut Batch, Family, Ownership),
         changes: &Changes,
         mark: bool,
+        found_in: Option<u32>,
     ) -> Result<usize, NetlinkError> {
         let mut batch = Batch::default();
         for family in Family::ALL {
@@ -168,25 +148,12 @@ impl Kernel {
         let sent = match self.ownership {
             Ownership::Owned => {
                 self.guard.rest();
+                batch.generation = found_in;
                 self.socket.commit(&batch)?
             }
-            Ownership::Open => self.guard.load(&self.socket, &mut batch)?,
+            Ownership::Open => self.guard.load(&self.socket, &mut batch, found_in)?,
         };
         Ok(sent.bytes)
-    }
-
-    /// Changes elements. Returns the bytes sent; `None` when nobody knows what the tables hold: replace them.
-    pub fn change(&mut self, changes: &Changes) -> Result<Option<usize>, ProgramError> {
-        let mut batch = Batch::default();
-        add_changes(&mut batch, changes);
-        for _ in 0..MAX_OVERTAKEN {
-            match self.guard.commit(&self.socket, &mut batch).map_err(explain)? {
-                Some(sent) => return Ok(Some(sent.bytes)),
-                None if self.mend() == Mended::Lost => return Ok(None),
-                None => {}
-            }
-        }
-        Ok(None)
     }
 
     /// Undoes what others did to the tables; to be called when there is something to read.
@@ -200,11 +167,6 @@ impl Kernel {
         mended
     }
 
-    /// What was repaired since the last call.
-    pub fn take_repairs(&mut self) -> Repairs {
-        std::mem::take(&mut self.repairs)
-    }
-
     /// The handle of the table that the kernel has now; handles are never used twice.
     pub fn current(&self, family: Family) -> Result<Option<u64>, ProgramError> {
         current(&self.socket, family).map_err(explain)
@@ -213,6 +175,66 @@ impl Kernel {
     /// The handle of the table that was made from here.
     pub fn written(&self, family: Family) -> Option<u64> {
         self.handles[family as usize]
+    }
+}
+
+impl Target for Kernel {
+    fn adoptable(&mut self) -> Result<Option<Sticky>, NetlinkError> {
+        self.found_in = Some(guard::generation(&self.socket)?);
+        let mut sticky = Sticky::new();
+        for family in Family::ALL {
+            if current(&self.socket, family)?.is_none() || !verify::same_layout(&self.socket, family)? {
+                return Ok(None);
+            }
+            let chain = |entry: &Entry<'_>| match entry.value {
+                Value::Goto(chain) => {
+                    let action = u32::from_ne_bytes(*entry.key.first_chunk::<4>()?);
+                    verify::parse_sticky(chain).map(|(class, seconds)| ((family, class, seconds), action))
+                }
+                _ => None,
+            };
+            sticky.extend(read::dump(&self.socket, family, Set::Balancers, chain)?);
+        }
+        Ok(Some(sticky))
+    }
+
+    fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
+        let marked = self.localnet_is_set(localhost).map_err(explain)?;
+        let sent = self.load(adopt_table, changes, marked && localhost, self.found_in).map_err(explain)?;
+        self.settle(localhost)?;
+        Ok(sent)
+    }
+
+    fn replace(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
+        let marked = self.localnet_is_set(localhost).map_err(explain)?;
+        let sent = match self.load(remake, changes, marked && localhost, None) {
+            Err(error) if self.ownership == Ownership::Owned && not_known(&error) => {
+                // A kernel before 6.9.
+                self.ownership = Ownership::Open;
+                self.load(remake, changes, marked && localhost, None)
+            }
+            outcome => outcome,
+        }
+        .map_err(explain)?;
+        self.settle(localhost)?;
+        Ok(sent)
+    }
+
+    fn change(&mut self, changes: &Changes) -> Result<Option<usize>, ProgramError> {
+        let mut batch = Batch::default();
+        add_changes(&mut batch, changes);
+        for _ in 0..MAX_OVERTAKEN {
+            match self.guard.commit(&self.socket, &mut batch).map_err(explain)? {
+                Some(sent) => return Ok(Some(sent.bytes)),
+                None if self.mend() == Mended::Lost => return Ok(None),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_repairs(&mut self) -> Repairs {
+        std::mem::take(&mut self.repairs)
     }
 }
 

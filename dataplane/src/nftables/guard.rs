@@ -59,18 +59,20 @@ impl Guard {
 
     /// Commits a batch that replaces the tables, whatever they hold, and guards them from then on.
     ///
-    /// First without hearing of it; if somebody else commits in between, which is rare, with.
+    /// First without hearing of it; if somebody else commits in between, which is rare, with. A batch that counts on what
+    /// was found in a generation is tried once.
     ///
     /// # Errors
     /// As [`Socket::commit`]; `ERESTART` when others commit faster than the tables can be loaded.
-    pub fn load(&mut self, socket: &Socket, batch: &mut Batch) -> Result<Sent, NetlinkError> {
+    pub fn load(&mut self, socket: &Socket, batch: &mut Batch, found_in: Option<u32>) -> Result<Sent, NetlinkError> {
         self.rest();
         let mut deaf = true;
-        for _ in 0..MAX_OVERTAKEN {
+        let attempts = if found_in.is_some() { 1 } else { MAX_OVERTAKEN };
+        for _ in 0..attempts {
             if !deaf {
                 self.watch.join().map_err(NetlinkError::Receive)?;
             }
-            batch.generation = Some(generation(socket)?);
+            batch.generation = Some(found_in.map_or_else(|| generation(socket), Ok)?);
             let sent = match socket.commit(batch) {
                 Err(error) if overtaken(&error) => {
                     deaf = false;
@@ -92,6 +94,7 @@ impl Guard {
             }
             deaf = false;
         }
+        self.rest();
         Err(NetlinkError::Refused {
             what: "the whole tables".into(),
             detail: "other processes change nftables all the time".into(),
@@ -173,7 +176,7 @@ impl AsFd for Guard {
 }
 
 /// Whether the batch was refused because somebody else has committed since.
-fn overtaken(error: &NetlinkError) -> bool {
+pub fn overtaken(error: &NetlinkError) -> bool {
     matches!(error, NetlinkError::Refused { source, .. } if source.raw_os_error() == Some(libc::ERESTART))
 }
 
@@ -182,7 +185,7 @@ fn advance(before: Option<u32>, sent: Sent) -> u32 {
 }
 
 /// The ruleset's generation now.
-fn generation(socket: &Socket) -> Result<u32, NetlinkError> {
+pub fn generation(socket: &Socket) -> Result<u32, NetlinkError> {
     let answer = socket.get(0, GET_GENERATION, "asking for the ruleset's generation", |_| {})?;
     let number = answer.as_deref().and_then(|a| attribute(a, GENERATION)).and_then(|n| n.first_chunk::<4>());
     number.map(|n| u32::from_be_bytes(*n)).ok_or(NetlinkError::NoAnswer)

@@ -43,7 +43,8 @@ pub enum Exhausted {
 /// How many pools the tables can tell apart: half of what a word can name, so that a free number is found at once.
 const MAX_POOLS: usize = (word::POOL_MASK / word::POOL_STEP / 2) as usize;
 
-/// The state of both tables.
+/// The state of both tables. A copy is as long as the tables have elements.
+#[derive(Clone)]
 pub struct Shadow {
     revision: Revision,
     node: NodePlan,
@@ -61,12 +62,14 @@ pub struct Shadow {
 pub type Sticky = BTreeMap<(Family, Class, u32), u32>;
 
 /// One Service in the kernel.
+#[derive(Clone)]
 struct Programmed {
     plan: Arc<ServicePlan>,
     /// Beside `plan.pools`, in the same order.
     pools: Vec<ProgrammedPool>,
 }
 
+#[derive(Clone)]
 struct ProgrammedPool {
     /// As it stands in a word.
     number: u32,
@@ -75,7 +78,7 @@ struct ProgrammedPool {
 }
 
 /// The numbers of pools.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Numbers {
     /// In use, or freed in this batch.
     taken: HashSet<u32>,
@@ -130,6 +133,16 @@ impl Shadow {
     /// The revision of the plan that this is.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Every Service that it has, with its plan.
+    pub fn services(&self) -> impl Iterator<Item = (&Arc<Key>, &Arc<ServicePlan>)> {
+        self.services.iter().map(|(key, programmed)| (key, &programmed.plan))
+    }
+
+    /// One Service that it has.
+    pub fn service(&self, key: &Key) -> Option<(&Arc<Key>, &Arc<ServicePlan>)> {
+        self.services.get_key_value(key).map(|(key, programmed)| (key, &programmed.plan))
     }
 
     /// Becomes `plan` and returns what the kernel lacks for that. After an error, or when the changes did not reach

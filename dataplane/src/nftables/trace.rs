@@ -126,6 +126,14 @@ impl Kernel {
         }
     }
 
+    /// Every element, as it stands in registers.
+    pub fn elements(&self) -> Vec<String> {
+        let sets =
+            self.sets.iter().flat_map(|(set, all)| all.iter().map(move |element| format!("{set:?} {element:?}")));
+        sets.chain(self.ranges.iter().flat_map(|(set, all)| all.iter().map(move |range| format!("{set:?} {range:?}"))))
+            .collect()
+    }
+
     pub fn count(&self, set: Set, family: Family) -> usize {
         let ranges = self.ranges.get(&(set, family)).map_or(0, BTreeSet::len);
         ranges + self.sets.get(&(set, family)).map_or(0, BTreeMap::len)

@@ -36,7 +36,7 @@ pub struct Claim {
 }
 
 /// Who has which frontend: of several, the Service whose key is lowest, as in `route`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Claims {
     /// Sorted by owner. Nearly always one; a vector of one costs less than keeping two shapes apart.
     all: Table<Place, Vec<Claim>>,
@@ -105,7 +105,7 @@ impl Claims {
 
 /// The lists of source ranges in use, each with a number: frontends with the same list share it, so a thousand Services
 /// that admit one office have that office's ranges once.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Guards {
     in_use: Table<Arc<[IpNet]>, (u32, usize)>,
     free: Vec<u32>,
@@ -162,6 +162,7 @@ impl Guards {
 }
 
 /// How many Services or endpoints use an address of a set.
+#[derive(Clone)]
 pub struct Counts {
     set: Set,
     uses: Table<IpAddr, u32>,

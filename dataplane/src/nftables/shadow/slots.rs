@@ -16,7 +16,7 @@ use crate::nftables::element::Element;
 use crate::plan::{Endpoint, Family};
 
 /// The slots in order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Slots(Vec<Slot>);
 
 #[derive(Clone, Copy)]
