@@ -11,7 +11,6 @@ mod flow_table;
 mod flows;
 mod inspect;
 mod lab;
-mod load;
 mod plans;
 mod property;
 mod read;
