@@ -3,10 +3,14 @@
 //! `numgen` draws below a constant of the rule, so a chain serves one number. A chain for each possible number
 //! would be far too many, and a chain for each number in use would come and go with endpoints. So there is a
 //! ladder of *classes*: 1 to 8 exactly, then two per doubling. A pool of n endpoints uses the lowest class C with
-//! C ≥ n (with weights, n is the sum of the shares: an endpoint has as many elements). Its chain draws below C; a draw at or above n finds no element, which ends that rule, and the next rule
+//! C ≥ n (with weights, n is the sum of the shares: an endpoint has as many elements). Its chain `pick-C` jumps to
+//! `draw-C`, which draws below C; a draw at or above n finds no element, which ends its only rule, and the next jump
 //! draws again. Every endpoint is as likely as the other, because misses are drawn anew and not folded in. At
-//! most a third of the draws miss, so after [`TRIES`] rules one connection in 6,561 is left; it draws below the
+//! most a third of the draws miss, so after [`TRIES`] jumps one connection in 6,561 is left; it draws below the
 //! next lower class, which cannot miss.
+//!
+//! The rule that draws stands once and is jumped to, rather than eight times in a row, because of those who write: for
+//! each element of a map with data the kernel goes through all rules that look something up in it.
 //!
 //! For session affinity there is a chain per class *and timeout*, because the timeout is a constant of the rule
 //! too. Those are made when a pool first needs one: there are as many as pairs in use, whatever the Services.
@@ -14,7 +18,7 @@
 use std::borrow::Cow;
 
 use super::expr::{Expr, Field, Meta, Reg, Remember, Verdict};
-use super::layout::{Chain, KEY, address_words, goto, rule};
+use super::layout::{Chain, KEY, Rule, address_words, goto, rule};
 use super::set::Set;
 use super::word;
 use crate::plan::{Family, MAX_ENDPOINTS};
@@ -61,18 +65,17 @@ impl Class {
         self.0.checked_sub(1).map(Self)
     }
 
-    /// What the chain draws below, try by try.
-    fn draws(self) -> Vec<u32> {
-        let mut draws = vec![self.size()];
-        if self.size() > EXACT {
-            draws.resize(TRIES, self.size());
-            draws.extend(self.below().map(Self::size));
-        }
-        draws
+    /// How often a draw is to be tried.
+    fn tries(self) -> usize {
+        if self.size() > EXACT { TRIES } else { 1 }
     }
 
     fn plain_name(self) -> Cow<'static, str> {
         Cow::Owned(format!("pick-{}", self.size()))
+    }
+
+    fn draw_name(self) -> String {
+        format!("draw-{}", self.size())
     }
 }
 
@@ -82,33 +85,37 @@ pub fn plain_balancers() -> impl Iterator<Item = (u32, Cow<'static, str>)> {
     fixed.into_iter().chain(Class::all().map(|c| (c.action(), c.plain_name())))
 }
 
-/// The chains that a table has from the start: one per class, and what they end in.
+/// The chains that a table has from the start: two per class, and what they end in.
 pub(super) fn plain_chains(family: Family) -> Vec<Chain> {
     let regs = Regs::new(family);
-    let mut chains: Vec<_> = Class::all()
-        .map(|class| {
-            let mut rules: Vec<_> = class.draws().into_iter().map(|below| rule("", regs.draw(below, None))).collect();
-            rules.push(rule("", vec![goto("last")]));
-            Chain { name: class.plain_name(), hook: None, comment: "", rules }
-        })
-        .collect();
+    let draws = Class::all().map(|class| chain(class.draw_name(), vec![rule("", regs.draw(class.size(), None))]));
+    let picks = Class::all().map(|class| {
+        let mut rules = vec![jump(class.draw_name()); class.tries()];
+        rules.extend(class.below().filter(|_| class.tries() > 1).map(|below| jump(below.draw_name())));
+        rules.push(rule("", vec![goto("last")]));
+        chain(class.plain_name(), rules)
+    });
+    let mut chains: Vec<_> = draws.chain(picks).collect();
     // Reached only while a pool's elements are being changed under a packet's feet: the word is from before, what it
     // leads to is from after. Letting the packet pass would leave an untranslated connection behind, which all its
     // repetitions follow; dropped, it is sent again.
     chains.push(Chain {
-        name: Cow::Borrowed("last"),
-        hook: None,
         comment: "the pool shrank since the word was read",
-        rules: vec![rule("", regs.draw(1, None)), rule("", vec![Expr::Verdict(Verdict::Drop)])],
+        ..chain("last", vec![jump("draw-1"), rule("", vec![Expr::Verdict(Verdict::Drop)])])
     });
     chains
 }
 
-/// The chain for session affinity with this timeout.
+/// The name of the chain for session affinity with this timeout.
+pub(super) fn sticky_name(class: Class, seconds: u32) -> String {
+    format!("sticky-{}-{seconds}s", class.size())
+}
+
+/// The chain for session affinity with this timeout, and the one that it draws with.
 ///
 /// A known client gets the endpoint it had, for another `seconds`. An endpoint that is gone has no element in
 /// `endpoints`, so the rule breaks and the client draws again: the kernel needs no help with that.
-pub(super) fn sticky_chain(family: Family, class: Class, seconds: u32) -> Chain {
+pub(super) fn sticky_chains(family: Family, class: Class, seconds: u32) -> [Chain; 2] {
     let regs = Regs::new(family);
     let mut known = vec![Expr::Load(Field::Source, KEY)];
     known.extend(regs.load_pool());
@@ -116,11 +123,21 @@ pub(super) fn sticky_chain(family: Family, class: Class, seconds: u32) -> Chain 
     known.extend(regs.find_endpoint());
     known.push(regs.remember(Remember::Update, seconds));
     known.extend(regs.deliver());
+    let name = sticky_name(class, seconds);
+    let draw = format!("draw-{name}");
     let mut rules = vec![rule("a client that was here", known)];
-    rules.extend(class.draws().into_iter().map(|below| rule("", regs.draw(below, Some(seconds)))));
-    // The set is full: balance without memory.
+    rules.extend(vec![jump(draw.clone()); class.tries()]);
+    // One in thousands, or the set is full: balance without memory.
     rules.push(rule("", vec![Expr::Verdict(Verdict::Goto(class.plain_name()))]));
-    Chain { name: Cow::Owned(format!("sticky-{}-{seconds}s", class.size())), hook: None, comment: "", rules }
+    [chain(draw, vec![rule("", regs.draw(class.size(), Some(seconds)))]), chain(name, rules)]
+}
+
+fn chain(name: impl Into<Cow<'static, str>>, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.into(), hook: None, comment: "", rules }
+}
+
+fn jump(to: impl Into<Cow<'static, str>>) -> Rule {
+    rule("", vec![Expr::Verdict(Verdict::Jump(to.into()))])
 }
 
 /// Which register holds what. The client stands before the pool, and the pool before the slot that is drawn and, once

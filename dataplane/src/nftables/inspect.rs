@@ -111,7 +111,8 @@ impl Tables for Inspector {
 
     fn chain(&self, family: Family, name: &str) -> Option<Cow<'_, Chain>> {
         let known = self.chains[family as usize].get(name).map(Cow::Borrowed);
-        known.or_else(|| sticky(family, name).map(Cow::Owned))
+        let made = || sticky(family, name.strip_prefix("draw-").unwrap_or(name));
+        known.or_else(|| made().into_iter().flatten().find(|chain| chain.name == name).map(Cow::Owned))
     }
 
     fn look_up(&self, family: Family, set: Set, keys: &[Vec<u8>]) -> Result<Vec<Option<Found>>, InspectError> {

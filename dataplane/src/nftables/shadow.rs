@@ -18,7 +18,7 @@ use model::types::Protocol;
 use model::{Key, Revision};
 
 use super::Dirty;
-use super::balancer::{Class, sticky_chain};
+use super::balancer::{Class, sticky_chains, sticky_name};
 use super::changes::Changes;
 use super::element::Element;
 use super::set::Set;
@@ -298,9 +298,8 @@ impl Shadow {
             tracing::warn!(seconds, "too many different session affinity timeouts; one is not honoured");
             return class.action();
         }
-        let chain = sticky_chain(family, class, seconds);
-        changes.add(Element::Balancer { family, action, chain: chain.name.clone().into() });
-        changes.chains.push((family, chain));
+        changes.add(Element::Balancer { family, action, chain: sticky_name(class, seconds).into() });
+        changes.chains.extend(sticky_chains(family, class, seconds).map(|chain| (family, chain)));
         self.sticky.insert((family, class, seconds), action);
         action
     }

@@ -83,9 +83,16 @@ fn sets_stand_at_their_own_index() {
 #[test]
 fn layout() {
     let text = render_layout(Family::V4);
-    let picks = text.find("chain pick-3 ").or_else(|| text.find("chain pick-3\n")).unwrap();
-    let rest = text.find("chain last").unwrap();
-    expect_test::expect_file!["tests/layout.txt"].assert_eq(&format!("{}…\n{}", &text[..picks], &text[rest..]));
+    let picks = text.find("chain draw-3\n").unwrap();
+    let rest = text.find("chain pick-8\n").unwrap();
+    let end = text.find("chain pick-16\n").unwrap();
+    let last = text.find("chain last").unwrap();
+    expect_test::expect_file!["tests/layout.txt"].assert_eq(&format!(
+        "{}…\n{}…\n{}",
+        &text[..picks],
+        &text[rest..end],
+        &text[last..]
+    ));
 }
 
 #[test]
@@ -181,7 +188,7 @@ fn sticky_chains_are_shared() {
         other.frontends[0].at = At::Address(other.addresses[0]);
         plan.services.insert(Key::new("default", &format!("web-{n}")), Arc::new(other));
     }
-    assert_eq!(Shadow::default().update(&plan, &Dirty::All).unwrap().chains.len(), 1);
+    assert_eq!(Shadow::default().update(&plan, &Dirty::All).unwrap().chains.len(), 2);
 }
 
 proptest! {

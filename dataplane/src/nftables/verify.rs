@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::balancer::{Class, sticky_chain};
+use super::balancer::{Class, sticky_chains, sticky_name};
 use super::changes::Changes;
 use super::localnet;
 use super::message::{NEW_CHAIN, NEW_RULE, NEW_SET, Ownership, add_changes, add_table};
@@ -65,7 +65,8 @@ fn compare(family: Family, kernels: &Shape) -> Option<String> {
     let mut changes = Changes::default();
     for name in kernels.chains.keys() {
         let mark = Some(localnet::mark()).filter(|mark| family == Family::V4 && *name == mark.name);
-        changes.chains.extend(sticky(family, name).or(mark).map(|chain| (family, chain)));
+        changes.chains.extend(mark.map(|chain| (family, chain)));
+        changes.chains.extend(sticky(family, name).into_iter().flatten().map(|chain| (family, chain)));
     }
     add_changes(&mut batch, &changes);
     let ours = Shape::of(&batch);
@@ -75,10 +76,10 @@ fn compare(family: Family, kernels: &Shape) -> Option<String> {
     sets.or_else(chains).or_else(rules)
 }
 
-/// The chain for session affinity that is called so.
-pub(super) fn sticky(family: Family, name: &str) -> Option<super::layout::Chain> {
+/// The chains for session affinity of which the second is called so.
+pub(super) fn sticky(family: Family, name: &str) -> Option<[super::layout::Chain; 2]> {
     let (class, seconds) = parse_sticky(name)?;
-    Some(sticky_chain(family, class, seconds)).filter(|chain| chain.name == name)
+    (sticky_name(class, seconds) == name).then(|| sticky_chains(family, class, seconds))
 }
 
 /// For which class and timeout a chain of this name is.
@@ -172,8 +173,8 @@ mod tests {
         let mut batch = Batch::default();
         add_table(&mut batch, family, Ownership::Owned);
         let mut changes = Changes::default();
-        let chain = |seconds: &u32| (family, sticky_chain(family, Class::of(3), *seconds));
-        changes.chains.extend(timeouts.iter().map(chain));
+        let chains = |seconds: &u32| sticky_chains(family, Class::of(3), *seconds).map(|chain| (family, chain));
+        changes.chains.extend(timeouts.iter().flat_map(chains));
         add_changes(&mut batch, &changes);
         Shape::of(&batch)
     }
