@@ -1,4 +1,4 @@
-//! The socket by which `lab status`, `wait`, `exec` and `down` speak to the supervisor: one line of JSON asks, one
+//! The socket by which `lab status`, `wait`, `stop`, `start`, `exec` and `down` speak to the supervisor: one line of JSON asks, one
 //! line answers. Whoever can open the socket's file (its user, and root) may do all of it.
 //!
 //! To enter the lab's namespaces a caller needs no path and no process number: their descriptors come with the answer.
@@ -32,6 +32,14 @@ pub enum Request {
     },
     /// The namespaces of a node, of `client` or of a pod.
     Enter {
+        name: String,
+    },
+    /// Ends `server`, or the agent of a node, and keeps it so; answered when it has ended.
+    Stop {
+        name: String,
+    },
+    /// Lets it run again.
+    Start {
         name: String,
     },
     Down,

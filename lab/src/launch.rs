@@ -44,6 +44,7 @@ pub(crate) struct Spec {
     pub dir: PathBuf,
     pub nodes: u8,
     pub dataplane: Dataplane,
+    pub agent_args: Vec<String>,
     pub detach: bool,
     /// Where the inherited socket listens.
     pub listen: SocketAddr,
@@ -78,6 +79,7 @@ pub(crate) fn up(options: &UpOptions, ready: &mut dyn FnMut(&Ready)) -> Result<(
         dir: dir.clone(),
         nodes,
         dataplane: options.dataplane,
+        agent_args: options.agent_args.clone(),
         detach: options.detach,
         listen: address,
         user_namespace,

@@ -81,6 +81,8 @@ pub struct UpOptions {
     /// 1 to [`MAX_NODES`].
     pub nodes: usize,
     pub dataplane: Dataplane,
+    /// Further arguments of every node's agent.
+    pub agent_args: Vec<String>,
     /// Return when the lab is ready and leave it running.
     pub detach: bool,
     /// Where the API listens on the host.
@@ -193,6 +195,22 @@ pub fn wait(dir: &Path, timeout: Duration) -> Result<(), LabError> {
 /// When no lab runs there, it has no such name, or the command cannot be started.
 pub fn exec(dir: &Path, name: &str, command: &[OsString]) -> Result<i32, LabError> {
     remote::exec(dir, name, command)
+}
+
+/// Stops `server`, or the agent of a node, and returns when it has ended. It stays so until [`start`].
+///
+/// # Errors
+/// When no lab runs there, or it has no such program.
+pub fn stop(dir: &Path, name: &str) -> Result<(), LabError> {
+    remote::stop(dir, name)
+}
+
+/// Starts what [`stop`] has stopped; changes nothing if it runs.
+///
+/// # Errors
+/// When no lab runs there, or it has no such program.
+pub fn start(dir: &Path, name: &str) -> Result<(), LabError> {
+    remote::start(dir, name)
 }
 
 /// Stops the lab of `dir` and returns when nothing of it runs any more. `purge` removes its files too.

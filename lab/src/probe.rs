@@ -1,18 +1,27 @@
-//! `portolan probe`: sends requests to a Service, each on a connection of its own, and counts who answered. Made for
-//! `portolan echo`, but any HTTP server will do for TCP, and anything that answers datagrams for UDP.
+//! `portolan probe`: sends requests to a Service and counts who answered. Made for `portolan echo`, but any HTTP server
+//! will do for TCP, and anything that answers datagrams for UDP.
+//!
+//! Each request has a connection of its own, since a Service chooses an endpoint for each connection; or all have one, to
+//! see what becomes of a connection that lives. With a rate the requests begin when they are due, whatever has become of
+//! those before: a Service that answers late must not thereby be asked less.
 
 mod exchange;
+mod report;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
-use exchange::Seen;
+pub use report::{Failed, Report};
+
+/// The most requests under way at a given rate; the usual limit of open files is 1,024.
+const MAX_UNDER_WAY: usize = 1000;
+const NOT_SENT: &str = "not-sent";
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,82 +30,28 @@ pub enum Transport {
     Udp,
 }
 
+/// How many requests, and when they begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// `--count`, `--concurrency`: so many, each as soon as fewer than `concurrency` are under way.
+    Count { count: u32, concurrency: u32 },
+    /// `--rate`, `--seconds`: so many in each second, evenly. What cannot be sent since 1,000 are under way has failed.
+    Rate { per_second: u32, seconds: u32 },
+}
+
 /// What `portolan probe tcp|udp ADDR:PORT` was asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub transport: Transport,
     pub target: SocketAddr,
-    /// `--count`, default 1.
-    pub count: u32,
-    /// `--concurrency`, default 1: requests under way at a time.
-    pub concurrency: u32,
+    pub load: Load,
+    /// `--keep`: one after the other on one connection, or from one UDP socket. A connection that broke, or that the server
+    /// closes, is followed by another. A given rate is then the highest.
+    pub keep: bool,
     /// `--timeout-ms`, default 2000, for each request.
     pub timeout: Duration,
     /// `--source IP`.
     pub source: Option<IpAddr>,
-}
-
-/// What the answers said. `Display` is the table, the serialised form is that of `-o json|yaml`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    pub sent: u32,
-    pub answered: u32,
-    /// Answers by pod; `unknown` for an answer that names none.
-    pub pods: BTreeMap<String, u32>,
-    /// Answers by the client address that the pod saw.
-    pub clients: BTreeMap<String, u32>,
-    /// Failures by kind: refused, reset, timeout, unreachable, `http-CODE`, other.
-    pub failures: BTreeMap<String, u32>,
-}
-
-impl Report {
-    /// Whether a request failed: exit code 1.
-    pub fn failed(&self) -> bool {
-        self.answered < self.sent
-    }
-
-    fn count(&mut self, outcome: Result<Seen, String>) {
-        let add = |counts: &mut BTreeMap<String, u32>, key: String| *counts.entry(key).or_default() += 1;
-        self.sent += 1;
-        match outcome {
-            Ok(seen) => {
-                self.answered += 1;
-                add(&mut self.pods, seen.pod);
-                add(&mut self.clients, seen.client);
-            }
-            Err(kind) => add(&mut self.failures, kind),
-        }
-    }
-
-    fn merge(&mut self, other: Report) {
-        self.sent += other.sent;
-        self.answered += other.answered;
-        let pairs =
-            [(&mut self.pods, other.pods), (&mut self.clients, other.clients), (&mut self.failures, other.failures)];
-        for (into, from) in pairs {
-            for (key, count) in from {
-                *into.entry(key).or_default() += count;
-            }
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} sent, {} answered", self.sent, self.answered)?;
-        for (title, counts) in [("POD", &self.pods), ("CLIENT", &self.clients), ("FAILURE", &self.failures)] {
-            if counts.is_empty() {
-                continue;
-            }
-            let width = counts.keys().map(String::len).chain([title.len()]).max().unwrap_or(0);
-            writeln!(f, "\n{title:width$}   COUNT")?;
-            for (key, count) in counts {
-                writeln!(f, "{key:width$}   {count}")?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The probe could not start.
@@ -108,7 +63,7 @@ pub enum ProbeError {
     Families { source_ip: IpAddr, target: SocketAddr },
 }
 
-/// Sends the requests, each on a connection of its own. Makes its own runtime.
+/// Sends the requests. Makes its own runtime.
 ///
 /// # Errors
 /// When it cannot start; failed requests are in the report.
@@ -122,14 +77,24 @@ pub fn run(options: &Options) -> Result<Report, ProbeError> {
 
 /// As [`run`], on the current runtime.
 pub async fn send(options: &Options) -> Report {
-    let next = std::sync::Arc::new(AtomicU32::new(0));
-    let mut senders = tokio::task::JoinSet::new();
-    for _ in 0..options.concurrency.clamp(1, options.count.max(1)) {
-        let (options, next) = (options.clone(), std::sync::Arc::clone(&next));
+    match options.load {
+        _ if options.keep => on_one_connection(options).await,
+        Load::Count { count, concurrency } => side_by_side(options, count, concurrency).await,
+        Load::Rate { per_second, seconds } => when_due(options, per_second, seconds).await,
+    }
+}
+
+async fn side_by_side(options: &Options, count: u32, concurrency: u32) -> Report {
+    let (began, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
+    let mut senders = JoinSet::new();
+    for _ in 0..concurrency.clamp(1, count.max(1)) {
+        let (options, next) = (options.clone(), Arc::clone(&next));
         senders.spawn(async move {
             let mut report = Report::default();
-            while next.fetch_add(1, Ordering::Relaxed) < options.count {
-                report.count(exchange::once(&options).await);
+            while next.fetch_add(1, Ordering::Relaxed) < count {
+                let at = Instant::now();
+                let outcome = exchange::once(&options).await;
+                report.count(at.duration_since(began), at.elapsed(), outcome);
             }
             report
         });
@@ -141,41 +106,72 @@ pub async fn send(options: &Options) -> Report {
     report
 }
 
+async fn when_due(options: &Options, per_second: u32, seconds: u32) -> Report {
+    let began = Instant::now();
+    let shared = Arc::new(options.clone());
+    let mut report = Report::default();
+    let mut under_way = JoinSet::new();
+    let add = |report: &mut Report, done: Result<_, tokio::task::JoinError>| {
+        if let Ok((at, took, outcome)) = done {
+            report.count(at, took, outcome);
+        }
+    };
+    for n in 0..u64::from(per_second) * u64::from(seconds) {
+        sleep_until(began + Duration::from_micros(n * 1_000_000 / u64::from(per_second.max(1)))).await;
+        while let Some(done) = under_way.try_join_next() {
+            add(&mut report, done);
+        }
+        let at = began.elapsed();
+        if under_way.len() >= MAX_UNDER_WAY {
+            report.count(at, Duration::ZERO, Err(NOT_SENT.to_owned()));
+            continue;
+        }
+        let options = Arc::clone(&shared);
+        under_way.spawn(async move {
+            let outcome = exchange::once(&options).await;
+            (at, began.elapsed().saturating_sub(at), outcome)
+        });
+    }
+    while let Some(done) = under_way.join_next().await {
+        add(&mut report, done);
+    }
+    report
+}
+
+async fn on_one_connection(options: &Options) -> Report {
+    let began = Instant::now();
+    let (count, pause, end) = match options.load {
+        Load::Count { count, .. } => (count, Duration::ZERO, None),
+        Load::Rate { per_second, seconds } => {
+            let end = began + Duration::from_secs(seconds.into());
+            (u32::MAX, Duration::from_secs(1) / per_second.max(1), Some(end))
+        }
+    };
+    let (mut report, mut kept, mut due) = (Report::default(), None, began);
+    for _ in 0..count {
+        if end.is_some_and(|end| due >= end) {
+            break;
+        }
+        sleep_until(due).await;
+        let at = Instant::now();
+        let outcome = exchange::again(options, &mut kept).await;
+        report.count(at.duration_since(began), at.elapsed(), outcome);
+        due = (due + pause).max(Instant::now());
+    }
+    report
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_report_reads_as_tables() {
-        let mut report = Report::default();
-        for pod in ["web-1", "web-2", "web-1"] {
-            report.count(Ok(Seen { pod: pod.into(), client: "10.0.0.1".into() }));
-        }
-        report.count(Err("timeout".into()));
-        assert!(report.failed());
-        let expected = "\
-4 sent, 3 answered
-
-POD     COUNT
-web-1   2
-web-2   1
-
-CLIENT     COUNT
-10.0.0.1   3
-
-FAILURE   COUNT
-timeout   1
-";
-        assert_eq!(report.to_string(), expected);
-    }
 
     #[test]
     fn source_and_target_must_be_of_one_family() {
         let options = Options {
             transport: Transport::Tcp,
             target: "127.0.0.1:1".parse().unwrap(),
-            count: 1,
-            concurrency: 1,
+            load: Load::Count { count: 1, concurrency: 1 },
+            keep: false,
             timeout: Duration::from_secs(1),
             source: Some("::1".parse().unwrap()),
         };

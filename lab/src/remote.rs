@@ -1,4 +1,4 @@
-//! `lab status`, `wait`, `exec` and `down`: what is asked of a running lab from outside.
+//! `lab status`, `wait`, `stop`, `start`, `exec` and `down`: what is asked of a running lab from outside.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -41,6 +41,20 @@ pub(crate) fn status(dir: &Path) -> Result<Status, LabError> {
 pub(crate) fn wait(dir: &Path, timeout: Duration) -> Result<(), LabError> {
     let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     match ask(dir, &Request::Wait { milliseconds }, timeout.saturating_add(PROMPT))?.answer {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) fn stop(dir: &Path, name: &str) -> Result<(), LabError> {
+    match ask(dir, &Request::Stop { name: name.to_owned() }, PROMPT)?.answer {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) fn start(dir: &Path, name: &str) -> Result<(), LabError> {
+    match ask(dir, &Request::Start { name: name.to_owned() }, PROMPT)?.answer {
         Answer::Done => Ok(()),
         _ => Err(unexpected()),
     }

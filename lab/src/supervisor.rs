@@ -265,6 +265,7 @@ async fn bring_up(
         server,
         nodes: agents,
         kubelet: shared,
+        children: children.clone(),
         shared_namespaces: shared_namespaces(spec.user_namespace)
             .map_err(Failure::system("opening the lab's namespaces"))?,
     });
@@ -310,6 +311,7 @@ fn keep_agent(
     let name = format!("the agent of {}", node.name);
     let log = logs.join(format!("agent-{}.log", node.name));
     let (node, kubeconfig, dataplane) = (Arc::clone(node), kubeconfig.to_owned(), spec.dataplane);
+    let more = spec.agent_args.clone();
     Unit::keep(&name, tasks, children, log, move || {
         let mut command = Command::new(SELF);
         command.arg0("portolan").arg("agent").arg("--kubeconfig").arg(&kubeconfig);
@@ -317,6 +319,7 @@ fn keep_agent(
         for address in node.addresses.list() {
             command.arg("--node-ip").arg(address.to_string());
         }
+        command.args(&more);
         let netns = Arc::clone(&node.net.netns);
         // SAFETY: setns is a bare system call on a descriptor that the closure keeps open.
         unsafe {

@@ -1,5 +1,5 @@
 //! The lab's own programs: the server, and an agent per node. Each is started again when it ends, soon at first and
-//! then less often, until the lab ends.
+//! then less often, until the lab ends, except while it is to be stopped.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::children::{Child, Children, Exit};
@@ -16,6 +18,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// One that ran this long is started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
+/// How long one that is to stop may take; then it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
 /// How much of a log is searched for its last line.
 const TAIL_BYTES: u64 = 4096;
 
@@ -32,6 +37,8 @@ struct State {
     /// 0 while it does not run.
     pid: AtomicI32,
     restarts: AtomicU32,
+    /// Whether it is to be stopped.
+    held: watch::Sender<bool>,
 }
 
 impl Unit {
@@ -57,6 +64,26 @@ impl Unit {
         self.state.restarts.load(Ordering::Relaxed)
     }
 
+    /// Ends it and keeps it from being started again; returns when it has ended.
+    pub async fn stop(&self, children: &Children) {
+        self.state.held.send_replace(true);
+        let until = Instant::now() + STOP_LIMIT;
+        let mut told = None;
+        while let Some(pid) = self.pid() {
+            let signal = if Instant::now() < until { Signal::SIGTERM } else { Signal::SIGKILL };
+            if told != Some((pid, signal)) {
+                children.signal(pid, signal);
+                told = Some((pid, signal));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Starts it again after [`Unit::stop`].
+    pub fn release(&self) {
+        self.state.held.send_replace(false);
+    }
+
     /// The last line that it wrote: why it ended, as a rule.
     pub fn last_words(&self) -> String {
         last_line(&self.log).unwrap_or_else(|| format!("it said nothing in {}", self.log.display()))
@@ -64,6 +91,7 @@ impl Unit {
 
     async fn run(self, children: Children, command: impl Fn() -> io::Result<Command>) {
         let mut pause = FIRST_PAUSE;
+        let mut held = self.state.held.subscribe();
         loop {
             let began = Instant::now();
             match self.start(&children, &command) {
@@ -75,15 +103,22 @@ impl Unit {
                         Exit::Code(code) => format!("with code {code}: {}", self.last_words()),
                         Exit::Signal(signal) => format!("by signal {signal}"),
                     };
-                    tracing::warn!("{} ended {why}; starting it again", self.name);
+                    let then = if *held.borrow() { "as it was told" } else { "starting it again" };
+                    tracing::warn!("{} ended {why}; {then}", self.name);
                 }
                 Err(error) => tracing::error!("{} cannot be started: {error}", self.name),
             }
             if began.elapsed() >= STEADY_AFTER {
                 pause = FIRST_PAUSE;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            if *held.borrow() {
+                pause = FIRST_PAUSE;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            // The other end is in the state that this task has, too.
+            let _ = held.wait_for(|held| !held).await;
             self.state.restarts.fetch_add(1, Ordering::Relaxed);
         }
     }

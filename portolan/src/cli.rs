@@ -144,6 +144,10 @@ pub enum LabCommand {
         /// The dataplane of the nodes' agents.
         #[arg(long, value_enum, default_value = "nftables")]
         dataplane: Dataplane,
+        /// A further argument for every node's agent, such as --agent-arg=--cluster-cidr=10.244.0.0/16; may be given more
+        /// than once. What there is, `portolan agent --help` tells.
+        #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+        agent_arg: Vec<String>,
         /// Return when every node has programmed its dataplane; the lab goes on in the background.
         #[arg(long)]
         detach: bool,
@@ -175,6 +179,20 @@ pub enum LabCommand {
         /// Give up after so many seconds.
         #[arg(long, default_value_t = 30)]
         timeout: u64,
+    },
+    /// Stop the server, or a node's agent, until `lab start`: to see what goes on without it.
+    Stop {
+        #[command(flatten)]
+        dir: LabDir,
+        /// server, or node-1 for its agent.
+        name: String,
+    },
+    /// Start what `lab stop` has stopped.
+    Start {
+        #[command(flatten)]
+        dir: LabDir,
+        /// server, or node-1 for its agent.
+        name: String,
     },
     /// Stop the lab and everything in it.
     Down {
@@ -232,6 +250,16 @@ pub struct ProbeArgs {
     /// How many at a time.
     #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
+    /// So many requests in each second instead, each begun when it is due, whatever becomes of the others.
+    #[arg(long, value_name = "N", requires = "seconds", conflicts_with_all = ["count", "concurrency"])]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub rate: Option<u16>,
+    /// For how many seconds.
+    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub seconds: Option<u16>,
+    /// Send all requests on one connection (or from one UDP socket), one after the other; --rate is then the highest rate.
+    #[arg(long, conflicts_with = "concurrency")]
+    pub keep: bool,
     /// Milliseconds until a request counts as failed.
     #[arg(long, default_value_t = 2000)]
     pub timeout_ms: u64,

@@ -13,13 +13,14 @@ use crate::cli::{Dataplane, EchoArgs, LabArgs, LabCommand, Output, ProbeArgs, Pr
 /// Runs a lab command. `exec` passes the exit code of its command on.
 pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
     match args.command {
-        LabCommand::Up { dir, nodes, dataplane, detach, listen } => {
+        LabCommand::Up { dir, nodes, dataplane, agent_arg, detach, listen } => {
             let options = lab::UpOptions {
                 dir: dir.dir,
                 nodes: nodes.into(),
                 dataplane: match dataplane {
                     Dataplane::Nftables => lab::Dataplane::Nftables,
                 },
+                agent_args: agent_arg,
                 detach,
                 listen,
                 exe: None,
@@ -41,6 +42,12 @@ pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
         }
         LabCommand::Wait { dir, timeout } => {
             lab::wait(&dir.dir, Duration::from_secs(timeout)).map_err(|e| Failure::new("lab wait", &e))?;
+        }
+        LabCommand::Stop { dir, name } => {
+            lab::stop(&dir.dir, &name).map_err(|e| Failure::new("lab stop", &e))?;
+        }
+        LabCommand::Start { dir, name } => {
+            lab::start(&dir.dir, &name).map_err(|e| Failure::new("lab start", &e))?;
         }
         LabCommand::Down { dir, purge } => {
             lab::down(&dir.dir, purge).map_err(|e| Failure::new("lab down", &e))?;
@@ -74,8 +81,13 @@ pub fn probe(args: &ProbeArgs) -> Result<ExitCode, Failure> {
             ProbeProtocol::Udp => lab::probe::Transport::Udp,
         },
         target: args.destination,
-        count: args.count,
-        concurrency: args.concurrency.into(),
+        load: match (args.rate, args.seconds) {
+            (Some(per_second), Some(seconds)) => {
+                lab::probe::Load::Rate { per_second: per_second.into(), seconds: seconds.into() }
+            }
+            _ => lab::probe::Load::Count { count: args.count, concurrency: args.concurrency.into() },
+        },
+        keep: args.keep,
         timeout: Duration::from_millis(args.timeout_ms),
         source: args.source,
     };

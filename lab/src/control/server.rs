@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Answer, MAX_LINE, Namespace, Request, descriptors, short_socket_path};
+use crate::children::Children;
 use crate::error::chain;
 use crate::kubelet::{HomeNode, Phase, Shared};
 use crate::netns::Netns;
@@ -37,6 +38,7 @@ pub struct Cluster {
     /// Each node with its agent.
     pub nodes: Vec<(Arc<HomeNode>, Unit)>,
     pub kubelet: Arc<Shared>,
+    pub children: Children,
     /// The namespaces that everything of the lab shares, in the order in which to enter them.
     pub shared_namespaces: Vec<(Namespace, File)>,
 }
@@ -100,6 +102,20 @@ async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender
             }
             None => Answer::Failed { reason: cluster.unknown(&name) },
         },
+        Request::Stop { name } => match cluster.program(&name) {
+            Ok(unit) => {
+                unit.stop(&cluster.children).await;
+                Answer::Done
+            }
+            Err(reason) => Answer::Failed { reason },
+        },
+        Request::Start { name } => match cluster.program(&name) {
+            Ok(unit) => {
+                unit.release();
+                Answer::Done
+            }
+            Err(reason) => Answer::Failed { reason },
+        },
         Request::Down => {
             let _ = down.send(()).await;
             Answer::Done
@@ -130,6 +146,18 @@ impl Cluster {
         }
         let (namespace, pod) = name.split_once('/').unwrap_or(("default", name));
         self.kubelet.pods.find(namespace, pod).map(|p| p.netns)
+    }
+
+    /// `server`, or a node's agent.
+    fn program(&self, name: &str) -> Result<&Unit, String> {
+        if name == "server" {
+            return Ok(&self.server);
+        }
+        let agent = self.nodes.iter().find(|(node, _)| node.name == name).map(|(_, agent)| agent);
+        let last = self.nodes.last().map_or("", |(n, _)| n.name.as_str());
+        agent.ok_or_else(|| {
+            format!("{name:?} is no program of the lab; there are server, and the agents of node-1 to {last}")
+        })
     }
 
     fn unknown(&self, name: &str) -> String {

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::probe::{self, Transport};
+use crate::probe::{self, Load, Transport};
 
 /// An echo on ports of the kernel's choosing.
 struct Running {
@@ -28,7 +28,8 @@ fn start(drain: Duration) -> Running {
 
 fn probe(transport: Transport, ip: IpAddr, port: u16, count: u32) -> probe::Options {
     let target = SocketAddr::new(ip, port);
-    probe::Options { transport, target, count, concurrency: 8, timeout: Duration::from_secs(5), source: None }
+    let load = Load::Count { count, concurrency: 8 };
+    probe::Options { transport, target, load, keep: false, timeout: Duration::from_secs(5), source: None }
 }
 
 const LOCAL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -44,6 +45,38 @@ async fn it_answers_in_both_families_and_protocols() {
             assert!(!report.failed());
         }
     }
+}
+
+#[tokio::test]
+async fn it_is_asked_at_a_rate_or_on_one_connection() {
+    let echo = start(Duration::ZERO);
+    for (transport, port) in [(Transport::Tcp, echo.tcp), (Transport::Udp, echo.udp)] {
+        let mut options = probe(transport, LOCAL[0], port, 0);
+        options.load = Load::Rate { per_second: 50, seconds: 1 };
+        let began = std::time::Instant::now();
+        let report = probe::send(&options).await;
+        assert!(began.elapsed() >= Duration::from_millis(980), "{:?}", began.elapsed());
+        assert_eq!((report.sent, report.answered, report.resent), (50, 50, 0), "{report:?}");
+
+        options.keep = true;
+        options.load = Load::Count { count: 20, concurrency: 1 };
+        assert_eq!(probe::send(&options).await.pods, [("web-1".to_owned(), 20)].into());
+        options.load = Load::Rate { per_second: 20, seconds: 1 };
+        let report = probe::send(&options).await;
+        assert!(!report.failed() && (1..=20).contains(&report.sent), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_moves_on_while_it_drains() {
+    let echo = start(Duration::from_secs(1));
+    let mut options = probe(Transport::Tcp, LOCAL[0], echo.tcp, 0);
+    options.keep = true;
+    options.load = Load::Count { count: 5, concurrency: 1 };
+    echo.told.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let report = probe::send(&options).await;
+    assert!(!report.failed(), "{report:?}");
 }
 
 #[tokio::test]
