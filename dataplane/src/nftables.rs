@@ -138,6 +138,11 @@ impl Table {
         self.programmer.program(plan, dirty)
     }
 
+    /// Revisions count anew: the next plan may have any, because it comes from another database than the last one.
+    pub fn begin_epoch(&mut self) {
+        self.programmer.begin_epoch();
+    }
+
     /// Undoes what others have done to the tables since they were written: element by element where that is possible,
     /// else by writing `plan` anew. To be called when the descriptor ([`AsFd`]) can be read, which only happens where
     /// the tables are not owned. `plan` is the one that was programmed last.

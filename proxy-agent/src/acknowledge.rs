@@ -60,13 +60,14 @@ pub async fn tell(
 ) {
     // The sender lives as long as the core loop, and this task not longer.
     let known = |programmed: &Programmed| programmed.revisions.iter().all(Option::is_some);
-    if programmed.wait_for(known).await.is_err() {
-        return;
-    }
     let path = format!("/apis/portolan.dev/v1alpha1/nodes/{node}/acknowledgement");
     let mut failures = 0_u32;
     let mut troubled = false;
     loop {
+        // Not before the first programming, nor before the first of another database.
+        if programmed.wait_for(known).await.is_err() {
+            return;
+        }
         let body = body(&agent, &programmed.borrow_and_update());
         let pause = match put(&client, &path, &body).await {
             Ok(interval) => {

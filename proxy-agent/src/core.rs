@@ -36,7 +36,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::program::Program;
 use crate::questions::{self, Asked};
-use crate::reflector::Update;
+use crate::reflector::News;
 use crate::state::{Revisions, State, Work};
 use crate::{chain, path};
 
@@ -119,7 +119,7 @@ impl<P: Program> Core<P> {
     ///
     /// # Errors
     /// When the very first plan is refused for good. Later the kernel has something to keep, and the agent stays.
-    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) -> Result<(), P::Error> {
+    pub async fn run(mut self, mut updates: mpsc::Receiver<News>) -> Result<(), P::Error> {
         let mut batch = Vec::new();
         loop {
             let again_at = self.refusal.as_ref().map(|refusal| refusal.again_at).or(self.retry_at);
@@ -139,14 +139,28 @@ impl<P: Program> Core<P> {
                     continue;
                 }
             }
-            for update in batch.drain(..) {
-                self.state.apply(update);
+            for News { epoch, update } in batch.drain(..) {
+                if epoch > self.state.epoch() {
+                    self.begin_epoch();
+                }
+                if self.state.enter(epoch) {
+                    self.state.apply(update);
+                }
             }
             if self.state.dirty() {
                 self.metrics.queued(Timestamp::now());
             }
             self.turn(Instant::now())?;
         }
+    }
+
+    /// The server has another database: what the kernel has is nothing of it until it is programmed, and a lower revision
+    /// may win once.
+    fn begin_epoch(&mut self) {
+        self.kernel.begin_epoch();
+        self.plan.revision = 0;
+        self.metrics.unknown();
+        self.links.programmed.send_modify(|programmed| programmed.revisions = Revisions::default());
     }
 
     /// Programs what is to be programmed, if it is time for it.

@@ -30,6 +30,7 @@ mod core;
 mod events;
 mod health;
 mod http;
+mod lineage;
 mod metrics;
 mod node;
 mod objects;
@@ -68,6 +69,7 @@ use crate::core::{Core, Links};
 use crate::events::Recorder;
 use crate::health::Health;
 use crate::http::{Door, Site};
+use crate::lineage::Lineage;
 use crate::metrics::Metrics;
 use crate::objects::WATCHED;
 use crate::program::Nftables;
@@ -148,8 +150,9 @@ pub async fn run_with<P: Program>(
     // Dropped on every way out, and its tasks with it.
     let mut tasks = JoinSet::new();
     let (sender, updates) = mpsc::channel(QUEUE);
+    let lineage = Lineage::default();
     for resource in WATCHED {
-        tasks.spawn(reflector::follow(client.clone(), resource, sender.clone(), chance()));
+        tasks.spawn(reflector::follow(client.clone(), lineage.clone(), resource, sender.clone(), chance()));
     }
     drop(sender);
     let again = Arc::new(Notify::new());
@@ -163,7 +166,8 @@ pub async fn run_with<P: Program>(
         acknowledge::REPEAT,
     ));
     tasks.spawn(questions::listen(client.clone(), node_name.clone(), asked, again));
-    let (keeper, health) = (node::keep(client.clone(), node_name.clone(), config.node_ips), Arc::clone(&site.health));
+    let (keeper, health) =
+        (node::keep(client.clone(), lineage, node_name.clone(), config.node_ips), Arc::clone(&site.health));
     tasks.spawn(async move {
         // A node that forwards nothing must not call itself ready.
         health.programmed().await;

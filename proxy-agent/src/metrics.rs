@@ -185,6 +185,11 @@ impl Metrics {
         }
     }
 
+    /// No revision of any resource is in the kernel.
+    pub fn unknown(&self) {
+        self.programmed_revision.clear();
+    }
+
     /// The kernel took a plan with `services` in it, for the changes in `work`.
     pub fn took(&self, work: &Work, full: bool, services: usize, duration: Duration, now: Timestamp) {
         let seconds = duration.as_secs_f64();

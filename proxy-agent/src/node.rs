@@ -12,12 +12,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::Revision;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::chain;
 use crate::client::{Client, ClientError, MERGE_PATCH};
+use crate::lineage::{Epoch, Lineage};
 use resources::Resources;
 
 /// How often a kubelet renews its Lease, and for how long it holds.
@@ -27,8 +29,10 @@ const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /// Keeps the Node object and its Lease for as long as it is polled.
-pub async fn keep(client: Client, name: String, ips: Vec<IpAddr>) {
-    let mut keeper = Keeper { client, name, ips, uid: None, lease: None, troubled: false };
+pub async fn keep(client: Client, lineage: Lineage, name: String, ips: Vec<IpAddr>) {
+    let epoch = lineage.epoch();
+    let mut keeper =
+        Keeper { client, lineage, epoch, name, ips, uid: None, lease: None, confirmed: None, troubled: false };
     let mut ticks = tokio::time::interval(RENEW_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -50,17 +54,27 @@ pub async fn keep(client: Client, name: String, ips: Vec<IpAddr>) {
 
 struct Keeper {
     client: Client,
+    lineage: Lineage,
+    /// To which everything below belongs.
+    epoch: Epoch,
     name: String,
     ips: Vec<IpAddr>,
     /// Of the Node object, once it is known to exist.
     uid: Option<String>,
     /// As the server last answered it.
     lease: Option<Value>,
+    /// The Lease's uid and revision of the last renewal that the server has confirmed.
+    confirmed: Option<(String, Revision)>,
     troubled: bool,
 }
 
 impl Keeper {
     async fn beat(&mut self) -> Result<(), ClientError> {
+        if self.lineage.epoch() != self.epoch {
+            // Of another database nothing is known, not even that this node is in it.
+            self.epoch = self.lineage.epoch();
+            (self.uid, self.lease, self.confirmed) = (None, None, None);
+        }
         let uid = match &self.uid {
             Some(uid) => uid.clone(),
             None => {
@@ -115,18 +129,45 @@ impl Keeper {
         let known = match self.lease.take() {
             Some(lease) => Some(lease),
             None => match self.client.get(&path).await {
-                Ok(lease) => Some(lease),
+                Ok(lease) => {
+                    self.compare(&lease);
+                    Some(lease)
+                }
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error),
             },
         };
+        let newest = self.lineage.newest();
         let answer = match known {
             Some(lease) => self.client.put(&path, &renewed(lease, &self.name, now)).await?,
             None => self.client.post(LEASES, &new_lease(&self.name, node_uid, now)).await?,
         };
+        if let Some((uid, revision)) = version(&answer) {
+            // A write is the newest revision there is. If it is not, the reflectors are told; this node is registered anew
+            // at the next beat.
+            let _ = self.lineage.stands_at(self.epoch, newest, revision);
+            self.confirmed = Some((uid, revision));
+        }
         self.lease = Some(answer);
         Ok(())
     }
+
+    /// Whether the Lease is at least as new as the server has said: if not, it has gone back in time.
+    fn compare(&self, lease: &Value) {
+        if let (Some((uid, confirmed)), Some((found, revision))) = (&self.confirmed, version(lease))
+            && *uid == found
+            && revision < *confirmed
+        {
+            let why = format!("this node's Lease is at revision {revision}, and {confirmed} was confirmed");
+            self.lineage.end(self.epoch, &why);
+        }
+    }
+}
+
+/// Uid and revision of an object, if it has both.
+fn version(object: &Value) -> Option<(String, Revision)> {
+    let revision = object["metadata"]["resourceVersion"].as_str()?.parse().ok()?;
+    Some((object["metadata"]["uid"].as_str()?.to_owned(), revision))
 }
 
 fn uid(object: &Value) -> String {

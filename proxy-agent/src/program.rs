@@ -35,6 +35,9 @@ pub trait Program {
         std::future::pending()
     }
 
+    /// Revisions are another database's from now on: the next plan may have any.
+    fn begin_epoch(&mut self) {}
+
     /// Undoes what somebody else changed; `plan` is the one that was programmed last.
     ///
     /// # Errors
@@ -98,6 +101,10 @@ impl Program for Nftables {
 
     fn repair(&mut self, plan: &Plan) -> Result<Report, ProgramError> {
         self.table.repair(plan)
+    }
+
+    fn begin_epoch(&mut self) {
+        self.table.begin_epoch();
     }
 
     fn conntrack(&self) -> Option<Cleaner> {

@@ -5,6 +5,9 @@
 //! [`Update`]s. A list is one update: the core swaps it in whole, so there is no moment in which half a cluster is
 //! missing. While the server is away nothing is sent, and the kernel keeps what it has.
 //!
+//! Everything that is sent belongs to an epoch, a database of the server's ([`lineage`](crate::lineage)): when that changes,
+//! a position is worth nothing, and the resource is listed.
+//!
 //! The channel is bounded. When the core falls behind, the reflector stops reading, and the server cuts the watch
 //! off in the end: then the reflector goes on from its last event, or lists.
 
@@ -21,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::chain;
 use crate::client::{Client, ClientError, StatusError, WatchEvent, WatchStream};
+use crate::lineage::{Another, Epoch, Lineage};
 use crate::objects::{Decoded, decode, identify};
 use machine::{Action, End, Machine, Verdict};
 
@@ -31,6 +35,13 @@ const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
 const GRACE: Duration = Duration::from_secs(30);
 /// No piece of a list comes for this long: the server is gone.
 const LIST_SILENCE: Duration = Duration::from_secs(30);
+
+/// An update, and the database that it is from.
+#[derive(Debug)]
+pub struct News {
+    pub epoch: Epoch,
+    pub update: Update,
+}
 
 /// News of one resource for the core loop.
 #[derive(Debug)]
@@ -57,11 +68,14 @@ struct Gone;
 /// Follows `resource` until `updates` is closed. `chance` gives a random number for each step.
 pub async fn follow(
     client: Client,
+    lineage: Lineage,
     resource: Resource,
-    updates: mpsc::Sender<Update>,
+    updates: mpsc::Sender<News>,
     mut chance: impl FnMut() -> u64,
 ) {
-    let mut reflector = Reflector { client, resource, updates, machine: Machine::new(), troubled: false };
+    let epoch = lineage.epoch();
+    let mut reflector =
+        Reflector { client, lineage, epoch, resource, updates, machine: Machine::new(), troubled: false };
     loop {
         let chance = chance();
         let step = reflector.machine.next(chance);
@@ -79,8 +93,11 @@ pub async fn follow(
 
 struct Reflector {
     client: Client,
+    lineage: Lineage,
+    /// To which the machine's position belongs.
+    epoch: Epoch,
     resource: Resource,
-    updates: mpsc::Sender<Update>,
+    updates: mpsc::Sender<News>,
     machine: Machine,
     /// A fault was reported and has not been reported as over: one line each, however long it lasts.
     troubled: bool,
@@ -88,9 +105,20 @@ struct Reflector {
 
 impl Reflector {
     async fn list(&mut self) -> Result<End, Gone> {
+        self.epoch = self.lineage.epoch();
+        let newest = self.lineage.newest();
         match self.read_list().await {
             Ok(update) => {
                 let Update::Replaced { revision, ref objects, .. } = update else { return Ok(End::ListFailed) };
+                let same = self.lineage.check(&self.client, self.epoch).await;
+                match same.map(|same| same.and_then(|()| self.lineage.stands_at(self.epoch, newest, revision))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(Another)) => return Ok(End::Expired),
+                    Err(error) => {
+                        self.trouble("listing", &error);
+                        return Ok(End::ListFailed);
+                    }
+                }
                 self.well();
                 debug!(resource = %self.resource, revision, objects = objects.len(), "listed");
                 self.send(update).await?;
@@ -143,10 +171,23 @@ impl Reflector {
                 return Ok(End::Broken { lived: Duration::ZERO });
             }
         };
+        // Not before: what a watch brings counts only if it comes from the database that the position is from.
+        match self.lineage.check(&self.client, self.epoch).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Another)) => return Ok(End::Expired),
+            Err(error) => {
+                self.trouble("opening a watch", &error);
+                return Ok(End::Broken { lived: Duration::ZERO });
+            }
+        }
         debug!(resource = %self.resource, from, seconds, "watching");
         self.well();
         loop {
-            match self.next(&mut stream, deadline).await {
+            let next = self.next(&mut stream, deadline).await;
+            if self.lineage.epoch() != self.epoch {
+                return Ok(End::Expired);
+            }
+            match next {
                 Ok(Some(event)) => {
                     if let Some(end) = self.event(event).await? {
                         return Ok(end);
@@ -167,13 +208,17 @@ impl Reflector {
         }
     }
 
+    /// The next event; `None` at the end of the watch, or of the epoch.
     async fn next(&self, stream: &mut WatchStream, deadline: Instant) -> Result<Option<WatchEvent>, ClientError> {
         // What is there already costs no timer.
         if let Some(event) = stream.ready()? {
             return Ok(Some(event));
         }
         let silence = |_| ClientError::Timeout { what: "waiting for a watch to end", limit: GRACE };
-        tokio::time::timeout_at(deadline, stream.next()).await.map_err(silence)?
+        tokio::select! {
+            next = tokio::time::timeout_at(deadline, stream.next()) => next.map_err(silence)?,
+            () = self.lineage.over(self.epoch) => Ok(None),
+        }
     }
 
     /// Passes an event on; `Some` when the watch is over with it.
@@ -214,6 +259,7 @@ impl Reflector {
         };
         match self.machine.event(revision) {
             Verdict::Apply => {
+                self.lineage.saw(self.epoch, revision);
                 self.send(update).await?;
                 Ok(None)
             }
@@ -225,7 +271,7 @@ impl Reflector {
     }
 
     async fn send(&self, update: Update) -> Result<(), Gone> {
-        self.updates.send(update).await.map_err(|_| Gone)
+        self.updates.send(News { epoch: self.epoch, update }).await.map_err(|_| Gone)
     }
 
     fn expired(&self, status: &StatusError) -> End {

@@ -4,8 +4,9 @@
 //! refused by the kernel, and an empty cluster that is merely not read yet would cut every client off.
 //!
 //! A resource's revision moves with its own stream only, because a revision of one stream says nothing about what
-//! another has delivered. The snapshot's revision is the newest of all and never goes back, even when the server
-//! was restored to an older state: what is true then is a new plan all the same.
+//! another has delivered. The snapshot's revision is the newest of all and never goes back within an epoch. When the server
+//! comes back with another database, an epoch begins: what was known stays until every resource is listed again, and
+//! then only what is different is work.
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use model::snapshot::Snapshot;
 use model::types::{EndpointSlice, Node, NodeAddress};
 use model::{Key, Resource, Revision};
 
+use crate::lineage::Epoch;
 use crate::objects::{Decoded, Noun, WATCHED};
 use crate::reflector::Update;
 
@@ -56,6 +58,7 @@ pub struct State {
     owners: BTreeMap<Key, Key>,
     cidrs: BTreeMap<Box<str>, Vec<IpNet>>,
     leaving: bool,
+    epoch: Epoch,
     revisions: Revisions,
     all_dirty: bool,
     dirty: BTreeSet<Key>,
@@ -73,6 +76,7 @@ impl State {
             owners: BTreeMap::new(),
             cidrs: BTreeMap::new(),
             leaving: false,
+            epoch: 0,
             revisions: Revisions::default(),
             // The kernel may hold anything when an agent starts.
             all_dirty: true,
@@ -97,6 +101,20 @@ impl State {
     /// Whether every watched resource was listed.
     pub fn complete(&self) -> bool {
         self.revisions.iter().all(Option::is_some)
+    }
+
+    /// Something of this epoch has come: `false` when that is over, and nothing of it may be applied.
+    pub fn enter(&mut self, epoch: Epoch) -> bool {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.revisions = Revisions::default();
+            self.snapshot.revision = 0;
+        }
+        epoch == self.epoch
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Whether there is something that [`State::take`] has not given yet and that concerns the kernel.

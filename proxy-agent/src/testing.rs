@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::lineage::IDENTITY;
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -86,8 +88,19 @@ impl Fake {
         Self::listen("127.0.0.1:0", None, handler).await
     }
 
-    /// Answers each request with the next reply; what comes after the last gets 503.
+    /// Answers each request with the next reply; what comes after the last gets 503. Whoever asks which database this is
+    /// gets an answer beside the script.
     pub async fn scripted(replies: Vec<Reply>) -> Self {
+        let mut replies = VecDeque::from(replies);
+        Self::start(move |asked| match asked.target.as_str() {
+            IDENTITY => Reply::json(200, &json!({"metadata": {"uid": "scripted"}})),
+            _ => replies.pop_front().unwrap_or(Reply::status(503, "ServiceUnavailable", "no more")),
+        })
+        .await
+    }
+
+    /// As [`Fake::scripted`], with all requests in the script.
+    pub async fn bare(replies: Vec<Reply>) -> Self {
         let mut replies = VecDeque::from(replies);
         Self::start(move |_| replies.pop_front().unwrap_or(Reply::status(503, "ServiceUnavailable", "no more"))).await
     }
@@ -133,6 +146,11 @@ impl Fake {
 
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// All requests but those about which database this is.
+    pub fn asked_else(&self) -> Vec<Asked> {
+        self.asked().into_iter().filter(|asked| asked.target != IDENTITY).collect()
     }
 }
 

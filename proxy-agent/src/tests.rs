@@ -18,17 +18,23 @@ const NODES: &str = "/api/v1/nodes";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
-/// Keeps the latest plan, and how often it was given one.
+/// Keeps the latest plan, how often it was given one, and what was dirty then.
 #[derive(Clone, Default)]
-struct Kernel(Arc<Mutex<(usize, Plan)>>);
+struct Kernel(Arc<Mutex<(usize, Plan, Vec<Dirty>)>>);
 
 impl Program for Kernel {
     type Error = std::convert::Infallible;
 
-    fn program(&mut self, plan: &Plan, _dirty: &Dirty) -> Result<Report, Self::Error> {
+    fn begin_epoch(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.revision = 0;
+    }
+
+    fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<Report, Self::Error> {
         let mut kernel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(plan.revision >= kernel.1.revision, "an agent only moves forward");
-        *kernel = (kernel.0 + 1, plan.clone());
+        kernel.0 += 1;
+        kernel.1 = plan.clone();
+        kernel.2.push(dirty.clone());
         Ok(Report::default())
     }
 
@@ -139,4 +145,109 @@ async fn an_address_that_is_taken_is_said() {
     let error = run_with(config, client, Kernel::default(), std::future::pending()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("listening on {}", taken.local_addr().unwrap()));
     assert!(matches!(error, AgentError::Listen { .. }));
+}
+
+/// An agent at work on a server in memory.
+struct Running {
+    shared: Shared,
+    fake: crate::testing::Fake,
+    kernel: Kernel,
+    agent: tokio::task::JoinHandle<Result<(), AgentError>>,
+}
+
+impl Running {
+    async fn new() -> Self {
+        let shared = cluster();
+        let fake = world::serve(&shared).await;
+        let client = Client::new(&fake.url(), None, None).unwrap();
+        let kernel = Kernel::default();
+        let agent = tokio::spawn(run_with(config(), client, kernel.clone(), std::future::pending()));
+        eventually("the first plan", || kernel.endpoints() == ["10.244.1.2:8080"]).await;
+        Self { shared, fake, kernel, agent }
+    }
+
+    fn programmed(&self) -> usize {
+        self.kernel.0.lock().unwrap().0
+    }
+
+    /// What was dirty since the kernel was programmed `before` times.
+    fn dirty_since(&self, before: usize) -> Vec<Dirty> {
+        self.kernel.0.lock().unwrap().2[before..].to_vec()
+    }
+
+    /// The revision of Services that the agent has acknowledged last.
+    fn acknowledged(&self) -> Option<u64> {
+        let asked = self.fake.asked();
+        let last = asked.iter().rev().find(|asked| asked.target.ends_with("/acknowledgement"))?;
+        last.json()["revisions"]["services"].as_str()?.parse().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.agent.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_restored_to_an_older_state_is_followed_with_the_least_difference() {
+    let running = Running::new().await;
+    let backup = running.shared.lock().unwrap().backup();
+    for n in 0..20 {
+        let ip = format!("10.96.1.{n}");
+        let spec = json!({"clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 80, "protocol": "TCP"}]});
+        running.shared.lock().unwrap().set(SERVICES, &format!("default/lost-{n}"), json!({"spec": spec}));
+    }
+    let newest = endpoint(&mut running.shared.lock().unwrap(), "10.244.1.3");
+    eventually("the last change", || running.kernel.plan().revision == newest).await;
+    let before = running.programmed();
+    running.shared.lock().unwrap().restore(&backup);
+    running.shared.lock().unwrap().hang_up();
+    eventually("the state of the backup", || running.kernel.endpoints() == ["10.244.1.2:8080"]).await;
+    eventually("all of it", || running.kernel.plan().services.len() == 1).await;
+    assert!(running.kernel.plan().revision < newest);
+    let names: std::collections::BTreeSet<String> = running
+        .dirty_since(before)
+        .into_iter()
+        .flat_map(|dirty| match dirty {
+            Dirty::Services(keys) => keys,
+            Dirty::All => panic!("everything was looked at"),
+        })
+        .map(|key| key.name.into())
+        .collect();
+    assert_eq!(names.len(), 21, "{names:?}");
+    // It goes on from there as ever, at revisions that the agent has seen before with other things in them.
+    let revision = endpoint(&mut running.shared.lock().unwrap(), "10.244.1.9");
+    eventually("news", || running.kernel.endpoints() == ["10.244.1.9:8080"]).await;
+    assert_eq!(running.kernel.plan().revision, revision);
+}
+
+#[tokio::test]
+async fn another_database_is_taken_over_whole_and_what_is_the_same_is_not_touched() {
+    let running = Running::new().await;
+    let before = running.programmed();
+    {
+        let mut world = running.shared.lock().unwrap();
+        let same: Vec<_> =
+            [SERVICES, SLICES, NODES, CIDRS].map(|collection| (collection, world.objects(collection))).into();
+        world.become_another("another");
+        world.revision += 500;
+        for (collection, objects) in same {
+            for (key, object) in objects {
+                world.set(collection, &key, object);
+            }
+        }
+        let spec =
+            json!({"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8"], "ports": [{"port": 80, "protocol": "TCP"}]});
+        world.set(SERVICES, "default/new", json!({"spec": spec}));
+        // Something that the agent's watches would have seen, had they gone on from where they were.
+        world.set(SERVICES, "default/web-2", json!({"spec": {"type": "ExternalName"}}));
+        world.hang_up();
+    }
+    eventually("the other database", || running.kernel.plan().services.len() == 2).await;
+    for dirty in running.dirty_since(before) {
+        let Dirty::Services(keys) = dirty else { panic!("everything was looked at") };
+        assert!(keys.iter().all(|key| &*key.name != "web"), "{keys:?}");
+    }
+    eventually("its acknowledgement", || running.acknowledged().is_some_and(|revision| revision > 500)).await;
 }

@@ -105,6 +105,11 @@ impl<T: Target> Programmer<T> {
         }
     }
 
+    /// See [`Table::begin_epoch`](super::Table::begin_epoch).
+    pub fn begin_epoch(&mut self) {
+        self.revision = 0;
+    }
+
     /// See [`Table::program`](super::Table::program).
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::events::Note;
 use crate::objects::{WATCHED, decode};
+use crate::reflector::Update;
 
 /// A kernel that remembers what it was told, and refuses when it is told to.
 #[derive(Clone, Default)]
@@ -408,7 +409,10 @@ async fn the_loop_programs_what_is_sent_and_ends_with_its_senders() {
     let core = tokio::spawn(bench.core.run(receiver));
     for resource in WATCHED {
         sender
-            .send(Update::Replaced { resource, revision: 3, objects: Vec::new(), unreadable: Vec::new() })
+            .send(News {
+                epoch: 0,
+                update: Update::Replaced { resource, revision: 3, objects: Vec::new(), unreadable: Vec::new() },
+            })
             .await
             .unwrap();
     }

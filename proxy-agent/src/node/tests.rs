@@ -95,7 +95,17 @@ async fn world() -> (Arc<Mutex<Objects>>, Fake, Keeper) {
     let fake = Fake::start(move |asked| handler.lock().unwrap().answer(asked)).await;
     let client = Client::new(&fake.url(), None, None).unwrap();
     let ips = vec!["192.0.2.1".parse().unwrap()];
-    let keeper = Keeper { client, name: "n".into(), ips, uid: None, lease: None, troubled: false };
+    let keeper = Keeper {
+        client,
+        lineage: Lineage::default(),
+        epoch: 0,
+        name: "n".into(),
+        ips,
+        uid: None,
+        lease: None,
+        confirmed: None,
+        troubled: false,
+    };
     (objects, fake, keeper)
 }
 
@@ -133,4 +143,42 @@ async fn a_lease_that_somebody_else_wrote_or_deleted_is_renewed_all_the_same() {
     objects.lock().unwrap().by_path.remove(LEASE);
     keeper.beat().await.unwrap();
     assert!(objects.lock().unwrap().by_path.contains_key(LEASE));
+}
+
+#[tokio::test]
+async fn a_lease_that_has_gone_back_in_time_ends_the_epoch_and_the_node_is_registered_anew() {
+    let (objects, _fake, mut keeper) = world().await;
+    keeper.beat().await.unwrap();
+    let backup = objects.lock().unwrap().by_path.clone();
+    keeper.beat().await.unwrap();
+    // Somebody else's write makes a newer one: no harm.
+    let bumped = |objects: &mut Objects, revision: u64| {
+        objects.by_path.get_mut(LEASE).unwrap()["metadata"]["resourceVersion"] = json!(revision.to_string());
+    };
+    objects.lock().unwrap().revision += 10;
+    bumped(&mut objects.lock().unwrap(), 12);
+    keeper.beat().await.unwrap();
+    assert_eq!(keeper.lineage.epoch(), 0);
+    // The server is restored, and its revisions go on from further on.
+    objects.lock().unwrap().by_path = backup;
+    objects.lock().unwrap().revision += 1000;
+    keeper.beat().await.unwrap();
+    assert_eq!(keeper.lineage.epoch(), 1);
+    // As another one, without this node.
+    keeper.lineage.end(1, "again");
+    objects.lock().unwrap().by_path.clear();
+    keeper.beat().await.unwrap();
+    assert!(objects.lock().unwrap().by_path.contains_key("/api/v1/nodes/n"));
+    assert_eq!(keeper.lineage.epoch(), 2);
+}
+
+#[tokio::test]
+async fn a_renewal_at_an_older_revision_than_was_seen_ends_the_epoch() {
+    let (_objects, _fake, mut keeper) = world().await;
+    keeper.lineage.saw(0, 1_000_000);
+    keeper.beat().await.unwrap();
+    assert_eq!(keeper.lineage.epoch(), 1);
+    keeper.beat().await.unwrap();
+    keeper.beat().await.unwrap();
+    assert_eq!(keeper.lineage.epoch(), 1);
 }

@@ -37,15 +37,19 @@ fn truth(world: &World) -> Mirror {
 }
 
 /// A reflector of Services at work on `fake`, and what it says.
-fn start(fake: &Fake) -> mpsc::Receiver<Update> {
+fn start(fake: &Fake) -> mpsc::Receiver<News> {
     let (sender, receiver) = mpsc::channel(16);
     let client = Client::new(&fake.url(), None, None).unwrap();
-    tokio::spawn(follow(client, Resource::Services, sender, || 0));
+    tokio::spawn(follow(client, Lineage::default(), Resource::Services, sender, || 0));
     receiver
 }
 
-async fn next(updates: &mut mpsc::Receiver<Update>) -> Update {
+async fn news(updates: &mut mpsc::Receiver<News>) -> News {
     tokio::time::timeout(Duration::from_secs(10), updates.recv()).await.expect("no update came").unwrap()
+}
+
+async fn next(updates: &mut mpsc::Receiver<News>) -> Update {
+    news(updates).await.update
 }
 
 #[tokio::test]
@@ -60,8 +64,8 @@ async fn it_converges_whatever_the_server_does() {
     let mirror = Arc::new(Mutex::new(Mirror::new()));
     let writer = Arc::clone(&mirror);
     tokio::spawn(async move {
-        while let Some(update) = updates.recv().await {
-            apply(&mut writer.lock().unwrap(), update);
+        while let Some(news) = updates.recv().await {
+            apply(&mut writer.lock().unwrap(), news.update);
         }
     });
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -110,9 +114,10 @@ async fn a_watch_goes_on_from_the_last_whole_event() {
     assert!(matches!(next(&mut updates).await, Update::Set { object: Decoded { revision: 7, .. }, .. }));
     assert!(matches!(next(&mut updates).await, Update::Seen { revision: 9, .. }));
     assert!(matches!(next(&mut updates).await, Update::Removed { revision: 11, .. }));
-    let from: Vec<_> = fake.asked().iter().map(|asked| asked.query("resourceVersion").map(str::to_owned)).collect();
+    let from: Vec<_> =
+        fake.asked_else().iter().map(|asked| asked.query("resourceVersion").map(str::to_owned)).collect();
     assert_eq!(from[..3], [None, Some("5".to_owned()), Some("9".to_owned())]);
-    let seconds: u64 = fake.asked()[1].query("timeoutSeconds").unwrap().parse().unwrap();
+    let seconds: u64 = fake.asked_else()[1].query("timeoutSeconds").unwrap().parse().unwrap();
     assert!(WATCH_SECONDS.contains(&seconds));
 }
 
@@ -129,7 +134,7 @@ async fn nothing_of_a_list_that_breaks_off_is_used() {
     .await;
     let mut updates = start(&fake);
     assert!(matches!(next(&mut updates).await, Update::Replaced { revision: 6, objects, .. } if objects.len() == 1));
-    assert_eq!(fake.asked().len(), 3);
+    assert_eq!(fake.asked_else().len(), 3);
 }
 
 #[tokio::test]
@@ -159,11 +164,47 @@ async fn a_step_back_is_not_applied() {
     };
     let list =
         |revision: u64| Reply::json(200, &json!({"metadata": {"resourceVersion": revision.to_string()}, "items": []}));
-    let fake = Fake::scripted(vec![list(50), Reply::Chunks(vec![event(3)]), list(4)]).await;
+    let fake = Fake::scripted(vec![list(50), Reply::Chunks(vec![event(3)]), list(4), list(4)]).await;
     let mut updates = start(&fake);
     assert!(matches!(next(&mut updates).await, Update::Replaced { revision: 50, .. }));
-    // A server that was restored to an older state: a list says what is true now.
-    assert!(matches!(next(&mut updates).await, Update::Replaced { revision: 4, .. }));
+    // A server that was restored to an older state: a list says what is true now, in another epoch.
+    let news = news(&mut updates).await;
+    assert!(matches!(news, News { epoch: 1, update: Update::Replaced { revision: 4, .. } }), "{news:?}");
+}
+
+#[tokio::test]
+async fn a_watch_of_another_database_is_left_and_everything_listed() {
+    let shared = World::new(7);
+    let kept = shared.lock().unwrap().set(SERVICES, "default/kept", json!({}));
+    let fake = world::serve(&shared).await;
+    let mut updates = start(&fake);
+    assert!(matches!(news(&mut updates).await, News { epoch: 0, update: Update::Replaced { .. } }));
+    // It comes back with other objects, and is further on: a watch from `kept` would bring nothing but the last one.
+    {
+        let mut world = shared.lock().unwrap();
+        world.become_another("b");
+        world.set(SERVICES, "default/new", json!({}));
+        world.revision += 100;
+        world.set(SERVICES, "default/newer", json!({}));
+        world.hang_up();
+    }
+    let News { epoch, update: Update::Replaced { revision, objects, .. } } = news(&mut updates).await else { panic!() };
+    assert_eq!((epoch, objects.len()), (1, 2));
+    assert!(revision > kept + 100);
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_epoch() {
+    let shared = World::new(7);
+    shared.lock().unwrap().set(SERVICES, "default/a", json!({}));
+    let fake = world::serve(&shared).await;
+    let (sender, mut updates) = mpsc::channel(16);
+    let lineage = Lineage::default();
+    let client = Client::new(&fake.url(), None, None).unwrap();
+    tokio::spawn(follow(client, lineage.clone(), Resource::Services, sender, || 0));
+    assert_eq!(news(&mut updates).await.epoch, 0);
+    lineage.end(0, "somebody else has noticed");
+    assert!(matches!(news(&mut updates).await, News { epoch: 1, update: Update::Replaced { .. } }));
 }
 
 #[tokio::test]
@@ -173,7 +214,7 @@ async fn it_ends_with_the_core() {
     let (sender, receiver) = mpsc::channel(1);
     drop(receiver);
     let client = Client::new(&fake.url(), None, None).unwrap();
-    let follower = follow(client, Resource::Services, sender, || 0);
+    let follower = follow(client, Lineage::default(), Resource::Services, sender, || 0);
     tokio::time::timeout(Duration::from_secs(10), follower).await.expect("it goes on for nobody");
 }
 

@@ -219,3 +219,21 @@ fn the_snapshots_revision_never_goes_back() {
     assert_eq!(state.snapshot().revision, 13);
     assert_eq!(work.revisions[0], Some(3), "what the stream says is what the stream says");
 }
+
+#[test]
+fn another_database_counts_when_all_of_it_is_known() {
+    let mut state = settled();
+    assert!(state.enter(0));
+    assert!(state.enter(1));
+    assert!(!state.enter(0), "what is still on its way from the old one is not applied");
+    assert_eq!(state.snapshot().revision, 0);
+    state.apply(replaced(Resource::Services, 3, vec![service("web", "10.96.0.1", 2), service("db", "10.96.0.2", 3)]));
+    assert!(state.take().is_none() && state.snapshot().services.len() == 2);
+    state.apply(replaced(Resource::EndpointSlices, 3, vec![slice("web-a", "web", "10.244.1.1", 2)]));
+    state.apply(replaced(Resource::Nodes, 3, vec![node("node-1", "172.31.255.11", 1)]));
+    assert!(state.enter(1) && state.take().is_none());
+    state.apply(replaced(Resource::ServiceCidrs, 3, vec![cidr("kubernetes", "10.96.0.0/16", 1)]));
+    let work = state.take().unwrap();
+    assert_eq!((work.dirty, work.revisions), (services(&["db"]), [Some(3); 4]), "only what is different");
+    assert_eq!(state.snapshot().revision, 3);
+}

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{Asked, Fake, Reply};
+use crate::lineage::IDENTITY;
 
 /// How many kinds of fault there are.
 pub const FAULTS: usize = 14;
@@ -28,6 +29,14 @@ pub struct World {
     lines: u64,
     chance: u64,
     pub faults: BTreeMap<&'static str, u32>,
+    /// Of the Namespace kube-system.
+    uid: String,
+}
+
+/// What a server had at some time.
+pub struct Backup {
+    revision: u64,
+    collections: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 struct Logged {
@@ -52,7 +61,25 @@ pub async fn serve(world: &Shared) -> Fake {
 
 impl World {
     pub fn new(seed: u64) -> Shared {
-        Arc::new(Mutex::new(Self { chance: seed | 1, ..Self::default() }))
+        Arc::new(Mutex::new(Self { chance: seed | 1, uid: "a".into(), ..Self::default() }))
+    }
+
+    /// As a server that comes back with another database: no objects, another uid, no history. Collections stay.
+    pub fn become_another(&mut self, uid: &str) {
+        uid.clone_into(&mut self.uid);
+        self.collections.values_mut().for_each(BTreeMap::clear);
+        self.log.clear();
+    }
+
+    /// As a server that comes back with what it had at some time before.
+    pub fn restore(&mut self, backup: &Backup) {
+        self.collections.clone_from(&backup.collections);
+        self.revision = backup.revision;
+        self.log.retain(|logged| logged.revision <= backup.revision);
+    }
+
+    pub fn backup(&self) -> Backup {
+        Backup { revision: self.revision, collections: self.collections.clone() }
     }
 
     pub fn set(&mut self, collection: &str, key: &str, mut object: Value) -> u64 {
@@ -131,6 +158,7 @@ impl World {
     fn answer(&mut self, asked: &Asked) -> Reply {
         let path = asked.target.split('?').next().unwrap().to_owned();
         match (asked.method.as_str(), asked.is_watch()) {
+            ("GET", false) if path == IDENTITY => Reply::json(200, &json!({"metadata": {"uid": self.uid}})),
             ("GET", true) => self.watch(asked, path),
             ("GET", false) if self.collections.contains_key(&path) => self.list(&path),
             ("GET", false) => {
@@ -168,6 +196,9 @@ impl World {
     fn watch(&mut self, asked: &Asked, collection: String) -> Reply {
         let from: u64 = asked.query("resourceVersion").unwrap().parse().unwrap();
         assert_eq!(asked.query("allowWatchBookmarks"), Some("true"));
+        if from > self.revision {
+            return Reply::status(504, "Timeout", "Too large resource version");
+        }
         if from < self.compacted {
             return Reply::status(410, "Expired", "too old resource version");
         }

@@ -299,6 +299,8 @@ fn older_plans_never_win() {
     bench.program(&[]).unwrap();
     let error = bench.programmer.program(&old, &Dirty::All).unwrap_err();
     assert!(matches!(error, ProgramError::Stale { .. }));
+    bench.programmer.begin_epoch();
+    assert_eq!(bench.programmer.program(&old, &Dirty::All).unwrap().bytes, 0, "another database with the same in it");
 }
 
 proptest! {
