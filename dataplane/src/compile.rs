@@ -25,7 +25,7 @@ use crate::plan::{
     ServicePlan, Serving,
 };
 
-mod endpoints;
+pub(crate) mod endpoints;
 mod ranges;
 pub(crate) use ranges::disjoint;
 mod shares;

@@ -9,6 +9,7 @@
 
 pub mod compile;
 pub mod conntrack;
+pub mod explain;
 pub mod nftables;
 pub mod plan;
 pub mod route;

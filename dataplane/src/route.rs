@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use model::Key;
 use model::types::Protocol;
 
 use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, ServicePlan};
@@ -75,7 +76,7 @@ pub fn route(plan: &Plan, packet: &Packet) -> Verdict {
     if Family::of(packet.client) != Family::of(packet.destination) {
         return Verdict::NotOurs;
     }
-    if let Some((service, frontend)) = find(plan, packet) {
+    if let Some(Found { service, frontend, .. }) = frontend(plan, packet) {
         if frontend.sources.as_ref().is_some_and(|s| !s.iter().any(|range| range.contains(&packet.client))) {
             return Verdict::Drop;
         }
@@ -100,12 +101,20 @@ pub fn route(plan: &Plan, packet: &Packet) -> Verdict {
     Verdict::NotOurs
 }
 
+/// The frontend that takes a packet, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub key: &'a Key,
+    pub service: &'a ServicePlan,
+    pub frontend: &'a Frontend,
+}
+
 /// The frontend that takes the packet: by address before by node port.
-fn find<'a>(plan: &'a Plan, packet: &Packet) -> Option<(&'a ServicePlan, &'a Frontend)> {
+pub fn frontend<'a>(plan: &'a Plan, packet: &Packet) -> Option<Found<'a>> {
     let look = |at: At| {
-        plan.services.values().find_map(|service| {
+        plan.services.iter().find_map(|(key, service)| {
             let fits = |f: &&Frontend| f.at == at && f.protocol == packet.protocol && f.port == packet.port;
-            Some((&**service, service.frontends.iter().find(fits)?))
+            Some(Found { key, service, frontend: service.frontends.iter().find(fits)? })
         })
     };
     look(At::Address(packet.destination)).or_else(|| {
@@ -114,7 +123,8 @@ fn find<'a>(plan: &'a Plan, packet: &Packet) -> Option<(&'a ServicePlan, &'a Fro
     })
 }
 
-fn node_ports_at(node: &NodePlan, packet: &Packet) -> bool {
+/// Whether node ports answer at the packet's destination.
+pub(crate) fn node_ports_at(node: &NodePlan, packet: &Packet) -> bool {
     if packet.destination.is_loopback() {
         // A loopback address is nobody else's: such a packet over the wire is a trick. Nothing leaves from ::1.
         return node.localhost_node_ports && packet.origin == Origin::ThisNode && packet.destination.is_ipv4();

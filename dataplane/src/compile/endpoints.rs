@@ -27,17 +27,17 @@ pub(super) struct Chosen {
 }
 
 /// One address and port as the slices have it.
-struct Listed<'a> {
-    address: IpAddr,
-    port: u16,
+pub(crate) struct Listed<'a> {
+    pub address: IpAddr,
+    pub port: u16,
     /// On this node.
-    local: bool,
+    pub local: bool,
     /// 0 to 100.
-    weight: u8,
-    ready: bool,
+    pub weight: u8,
+    pub ready: bool,
     /// Serving while it terminates.
-    leaving: bool,
-    hints: Option<&'a types::EndpointHints>,
+    pub leaving: bool,
+    pub hints: Option<&'a types::EndpointHints>,
 }
 
 /// Reads the slices of the Service `key` for one of its ports.
@@ -70,7 +70,7 @@ pub(super) fn choose(
 
 /// Every address and port of the family once. An endpoint that moves between slices stands in both for a while,
 /// perhaps with other conditions: it counts as ready if either says so.
-fn list<'a>(
+pub(crate) fn list<'a>(
     snapshot: &'a Snapshot,
     node: &str,
     key: &Key,
