@@ -25,7 +25,8 @@ schemathesis: ## ten minutes of what /openapi.json allows, against a server of i
 
 bench: ## measures and prints ratios; see README
 	@scripts/install-deps test
-	cargo bench --locked -p portolan --bench first_light --bench api_load
+	cargo bench --locked -p portolan --bench first_light --bench api_load --bench agent_scale
+	cargo bench --locked -p dataplane --bench programming
 
 fmt:
 	cargo fmt --all --check

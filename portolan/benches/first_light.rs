@@ -11,17 +11,13 @@
 
 mod support;
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_NETFILTER};
 use proxy_agent::client::{Client, MERGE_PATCH};
 use serde_json::{Value, json};
-use support::{CLIENTS, Server, fdatasync_rate, machine, median, memory, rate, service};
+use support::kernel::Notifications;
+use support::{Agent, CLIENTS, Server, fdatasync_rate, inside, machine, median, memory, rate, service};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -37,16 +33,7 @@ struct Sizes {
 }
 
 fn main() {
-    if std::env::var_os("PORTOLAN_BENCH_INSIDE").is_none() {
-        // Namespaces belong to a whole process, and this one may have threads already: start anew inside.
-        let me = std::env::current_exe().unwrap();
-        let error = Command::new("unshare")
-            .args(["--map-root-user", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$0\""])
-            .arg(me)
-            .env("PORTOLAN_BENCH_INSIDE", "1")
-            .exec();
-        panic!("cannot run unshare: {error}");
-    }
+    inside();
     let small = std::env::var_os("PORTOLAN_BENCH_SMALL").is_some();
     let sizes = if small {
         Sizes { rounds: 1, creates: 200, updates: 200, services: 20, endpoints: 3, changes: 20 }
@@ -145,24 +132,7 @@ async fn programming(sizes: &Sizes) -> Value {
     .await;
 
     let start = Instant::now();
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_portolan"))
-        .args(["agent", "--node-name", "node-1", "--kubeconfig"])
-        .arg(server.kubeconfig())
-        .stderr(File::create(server.dir.path().join("agent.log")).unwrap())
-        .spawn()
-        .unwrap();
-    let metrics = Client::new("http://127.0.0.1:10249", None, None).unwrap();
-    let programmed = |text: &str| {
-        text.lines()
-            .any(|l| l.starts_with("portolan_agent_programmed_revision{resource=\"services\"}") && !l.ends_with(" 0"))
-    };
-    loop {
-        assert!(start.elapsed() < Duration::from_secs(60), "the agent has programmed nothing");
-        if metrics.get_text("/metrics").await.is_ok_and(|text| programmed(&text)) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let agent = Agent::start(&server, start).await;
     let first = start.elapsed();
     tokio::time::sleep(Duration::from_secs(2)).await;
 
@@ -182,38 +152,8 @@ async fn programming(sizes: &Sizes) -> Value {
     let at = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize];
     let result = json!({"services": services, "endpointsEach": per, "agentStartToProgrammedMs": first.as_secs_f64() * 1000.0,
         "podWriteToKernelMs": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0)},
-        "server": memory(server.child.id()), "agent": memory(agent.id())});
-    agent.kill().unwrap();
-    agent.wait().unwrap();
+        "server": memory(server.child.id()), "agent": memory(agent.child.id())});
     result
-}
-
-/// The kernel's word that a new generation of tables is in force (NFNLGRP_NFTABLES), with the time it came.
-struct Notifications(mpsc::Receiver<Instant>);
-
-impl Notifications {
-    fn open() -> Self {
-        const NFNLGRP_NFTABLES: u32 = 7;
-        let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
-        socket.bind(&NetlinkAddr::new(0, 0)).unwrap();
-        socket.add_membership(NFNLGRP_NFTABLES).unwrap();
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut buffer = vec![0u8; 1 << 16];
-            while socket.recv(&mut &mut buffer[..], 0).is_ok() && sender.send(Instant::now()).is_ok() {}
-        });
-        Self(receiver)
-    }
-
-    /// Forgets what has come so far.
-    fn drain(&self) {
-        while self.0.try_recv().is_ok() {}
-    }
-
-    /// When the next generation was in force.
-    fn next(&self) -> Instant {
-        self.0.recv_timeout(Duration::from_secs(5)).expect("a Pod's change changes the kernel's tables within 5 s")
-    }
 }
 
 fn print_table(report: &Value) {

@@ -2,11 +2,13 @@
 //! machine to hold the others against.
 #![allow(dead_code, reason = "each benchmark uses its own part of this")]
 
+pub mod kernel;
 pub mod wire;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -98,6 +100,56 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A running `portolan agent` for node-1, ended when dropped.
+pub struct Agent {
+    pub child: Child,
+}
+
+impl Agent {
+    /// Returns when it has programmed the kernel.
+    pub async fn start(server: &Server, since: Instant) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_portolan"))
+            .args(["agent", "--node-name", "node-1", "--kubeconfig"])
+            .arg(server.kubeconfig())
+            .stderr(File::create(server.dir.path().join("agent.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let agent = Self { child };
+        let metrics = Client::new("http://127.0.0.1:10249", None, None).unwrap();
+        let programmed = |text: &str| {
+            text.lines().any(|l| {
+                l.starts_with("portolan_agent_programmed_revision{resource=\"services\"}") && !l.ends_with(" 0")
+            })
+        };
+        while !metrics.get_text("/metrics").await.is_ok_and(|text| programmed(&text)) {
+            assert!(since.elapsed() < Duration::from_secs(60), "the agent has programmed nothing");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        agent
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts this benchmark anew in a network namespace of its own, unless it is there already: namespaces belong to a whole
+/// process, and this one may have threads.
+pub fn inside() {
+    if std::env::var_os("PORTOLAN_BENCH_INSIDE").is_some() {
+        return;
+    }
+    let error = Command::new("unshare")
+        .args(["--map-root-user", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$0\""])
+        .arg(std::env::current_exe().unwrap())
+        .env("PORTOLAN_BENCH_INSIDE", "1")
+        .exec();
+    panic!("cannot run unshare: {error}");
 }
 
 /// Durable writes of 4 KiB per second that one file takes: what a store with one commit per write could reach.
