@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use model::Key;
 
-use crate::plan::{Family, Plan};
+use crate::plan::Plan;
 use programmer::Programmer;
 
 pub mod balancer;
@@ -155,24 +155,6 @@ impl Table {
             return self.program(plan, &Dirty::All);
         }
         Ok(self.programmer.report(Report::default()))
-    }
-
-    /// Whether the tables are still those that this wrote. Where the kernel knows table ownership nobody else can
-    /// change them; where it does not, a `nft flush ruleset` shows here. Cheap: two small questions.
-    ///
-    /// # Errors
-    /// When the kernel does not answer.
-    pub fn intact(&self) -> Result<bool, ProgramError> {
-        if !self.programmer.knows() {
-            return Ok(false);
-        }
-        let kernel = &self.programmer.target;
-        for family in Family::ALL {
-            if kernel.current(family)? != kernel.written(family) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Forgets what was written, so that the next plan replaces both tables.

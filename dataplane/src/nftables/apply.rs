@@ -13,12 +13,11 @@ use super::guard::{self, Guard, Mended};
 use super::layout::TABLE;
 use super::localnet::{self, Localnet};
 use super::message::{
-    CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, TABLE_HANDLE, add_chain, add_changes, add_table, adopt_table,
-    remove_table,
+    CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, add_chain, add_changes, add_table, adopt_table, remove_table,
 };
+use super::netlink::NetlinkError;
 use super::netlink::batch::Batch;
 use super::netlink::socket::Socket;
-use super::netlink::{NetlinkError, attribute};
 use super::programmer::Target;
 use super::read::{self, Entry, Value};
 use super::set::Set;
@@ -79,7 +78,6 @@ pub(super) struct Kernel {
     socket: Socket,
     guard: Guard,
     ownership: Ownership,
-    handles: [Option<u64>; 2],
     repairs: Repairs,
     localnet: Localnet,
     /// An agent, this one or one before it, set it, and it was off before.
@@ -97,7 +95,6 @@ impl Kernel {
             socket,
             guard,
             ownership,
-            handles: [None; 2],
             repairs: Repairs::default(),
             localnet,
             localnet_set: false,
@@ -105,11 +102,8 @@ impl Kernel {
         })
     }
 
-    /// After a load: which tables these are, and what node ports on loopback addresses need.
-    fn settle(&mut self, localhost: bool) -> Result<(), ProgramError> {
-        for family in Family::ALL {
-            self.handles[family as usize] = self.current(family)?;
-        }
+    /// After a load: what node ports on loopback addresses need.
+    fn settle(&mut self, localhost: bool) {
         // Without the right to set it, node ports answer everywhere but on loopback addresses, which is no reason to do
         // without the others.
         if self.localnet_set
@@ -118,7 +112,6 @@ impl Kernel {
             tracing::warn!(%error, "route_localnet cannot be set; node ports do not answer on 127.0.0.1");
         }
         self.localnet_set &= localhost;
-        Ok(())
     }
 
     /// Whether `route_localnet` is an agent's business here: it was off when the first one came, and is wanted on.
@@ -166,16 +159,6 @@ impl Kernel {
         }
         mended
     }
-
-    /// The handle of the table that the kernel has now; handles are never used twice.
-    pub fn current(&self, family: Family) -> Result<Option<u64>, ProgramError> {
-        current(&self.socket, family).map_err(explain)
-    }
-
-    /// The handle of the table that was made from here.
-    pub fn written(&self, family: Family) -> Option<u64> {
-        self.handles[family as usize]
-    }
 }
 
 impl Target for Kernel {
@@ -183,7 +166,7 @@ impl Target for Kernel {
         self.found_in = Some(guard::generation(&self.socket)?);
         let mut sticky = Sticky::new();
         for family in Family::ALL {
-            if current(&self.socket, family)?.is_none() || !verify::same_layout(&self.socket, family)? {
+            if !exists(&self.socket, family)? || !verify::same_layout(&self.socket, family)? {
                 return Ok(None);
             }
             let chain = |entry: &Entry<'_>| match entry.value {
@@ -201,7 +184,7 @@ impl Target for Kernel {
     fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
         let marked = self.localnet_is_set(localhost).map_err(explain)?;
         let sent = self.load(adopt_table, changes, marked && localhost, self.found_in).map_err(explain)?;
-        self.settle(localhost)?;
+        self.settle(localhost);
         Ok(sent)
     }
 
@@ -216,7 +199,7 @@ impl Target for Kernel {
             outcome => outcome,
         }
         .map_err(explain)?;
-        self.settle(localhost)?;
+        self.settle(localhost);
         Ok(sent)
     }
 
@@ -244,11 +227,10 @@ fn remake(batch: &mut Batch, family: Family, ownership: Ownership) {
     add_table(batch, family, ownership);
 }
 
-fn current(socket: &Socket, family: Family) -> Result<Option<u64>, NetlinkError> {
+fn exists(socket: &Socket, family: Family) -> Result<bool, NetlinkError> {
     let what = "looking for the table";
     let table = socket.get(family_number(family), GET_TABLE, what, |w| w.text(NAME, TABLE))?;
-    let handle = table.as_deref().and_then(|t| attribute(t, TABLE_HANDLE)).and_then(|h| h.first_chunk::<8>());
-    Ok(handle.map(|h| u64::from_be_bytes(*h)))
+    Ok(table.is_some())
 }
 
 /// Whether the table says that `route_localnet` was off before an agent set it.
@@ -270,7 +252,7 @@ pub fn cleanup() -> Result<bool, ProgramError> {
     let socket = Socket::open().map_err(open)?;
     let mut batch = Batch::default();
     for family in Family::ALL {
-        if current(&socket, family).map_err(explain)?.is_some() {
+        if exists(&socket, family).map_err(explain)? {
             remove_table(&mut batch, family);
         }
     }

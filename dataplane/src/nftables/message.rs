@@ -29,8 +29,6 @@ const NLM_F_APPEND: u16 = 0x800;
 pub(super) const NAME: u16 = 1;
 /// `NFTA_CHAIN_NAME`.
 pub(super) const CHAIN_NAME: u16 = 3;
-/// `NFTA_TABLE_HANDLE`.
-pub(super) const TABLE_HANDLE: u16 = 4;
 /// A list of elements is one attribute, and an attribute's length has 16 bits.
 const ELEMENTS_BYTES: usize = 56 << 10;
 

@@ -93,11 +93,6 @@ impl<T: Target> Programmer<T> {
         Self { target, shadow: None, good: None, revision: 0, held: BTreeMap::new() }
     }
 
-    /// Whether it is known what the target has.
-    pub fn knows(&self) -> bool {
-        self.shadow.is_some()
-    }
-
     /// What the target has is not known any more.
     pub fn forget(&mut self) {
         if let Some(shadow) = self.shadow.take() {
