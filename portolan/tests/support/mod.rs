@@ -138,9 +138,19 @@ pub struct Lab {
 impl Lab {
     /// Brings a lab up, and returns when every node has programmed its dataplane.
     pub fn up(nodes: u16) -> Lab {
+        Self::up_with(nodes, &[])
+    }
+
+    /// The same, with further arguments for the agents.
+    pub fn up_with(nodes: u16, agent_args: &[&str]) -> Lab {
         let files = tempfile::tempdir().unwrap();
         let lab = Lab { dir: files.path().join("lab"), _files: files };
-        let up = lab.command(&["up", "--detach", "--nodes", &nodes.to_string(), "--listen", &free_port().to_string()]);
+        let (nodes, listen) = (nodes.to_string(), free_port().to_string());
+        let mut up = vec!["up", "--detach", "--nodes", &nodes, "--listen", &listen];
+        for arg in agent_args {
+            up.extend(["--agent-arg", *arg]);
+        }
+        let up = lab.command(&up);
         assert!(up.status.success(), "lab up: {}", String::from_utf8_lossy(&up.stderr));
         let printed = String::from_utf8_lossy(&up.stdout);
         assert!(printed.starts_with("export KUBECONFIG="), "lab up printed {printed:?}");
@@ -173,6 +183,30 @@ impl Lab {
         assert!(output.status.success(), "lab wait: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Runs a command in the namespace of `name`, which must succeed, and returns what it printed.
+    pub fn exec(&self, name: &str, argv: &[&str]) -> String {
+        let mut args = vec!["exec", name, "--"];
+        args.extend_from_slice(argv);
+        let output = self.command(&args);
+        assert!(output.status.success(), "{argv:?} in {name}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts a command of this binary in the namespace of `name`; it ends with what is returned.
+    pub fn start(&self, name: &str, argv: &[&str]) -> Running {
+        let mut command = Command::new(PORTOLAN);
+        command.args(["lab", "exec", "--dir"]).arg(&self.dir).args([name, "--", PORTOLAN]).args(argv);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running { child: Some(child), what: format!("{argv:?} in {name}") }
+    }
+
+    /// Starts `portolan probe` in the namespace of `from`.
+    pub fn start_probe(&self, from: &str, transport: &str, target: &str, more: &[&str]) -> Running {
+        let mut argv = vec!["probe", transport, target, "-o", "json"];
+        argv.extend_from_slice(more);
+        self.start(from, &argv)
+    }
+
     /// Runs `portolan probe` in the namespace of `from`, and returns its report.
     pub fn probe(&self, from: &str, transport: &str, target: &str, more: &[&str]) -> Value {
         let mut args = vec!["exec", from, "--", PORTOLAN, "probe", transport, target, "-o", "json"];
@@ -181,6 +215,31 @@ impl Lab {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
             panic!("probe from {from} to {target} printed no report ({e}): {}", String::from_utf8_lossy(&output.stderr))
         })
+    }
+}
+
+/// A command that runs in a lab.
+pub struct Running {
+    child: Option<Child>,
+    what: String,
+}
+
+impl Running {
+    /// Waits for its end, and reads what it printed as JSON.
+    pub fn report(mut self) -> Value {
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+            panic!("{} printed no report ({e}): {}", self.what, String::from_utf8_lossy(&output.stderr))
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
