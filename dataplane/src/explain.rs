@@ -29,12 +29,14 @@ use crate::plan::{FrontendKind, Plan};
 use crate::route::{Origin, Packet, Source, Verdict, frontend, route};
 
 mod endpoints;
+mod probes;
 mod reasons;
 mod resolve;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use probes::{Oracle, Probe, probes};
 pub use resolve::{Problem, Request, resolve};
 
 /// What is known of a cluster.

@@ -36,6 +36,10 @@ pub enum Command {
     Echo(EchoArgs),
     /// Send requests to an address and count who answered.
     Probe(ProbeArgs),
+    /// Explain where a packet goes, or why it does not, and whether the nodes' kernels agree. Sends nothing.
+    Trace(TraceArgs),
+    /// Compare what the nodes' kernels have with what they should have, for every Service. Sends nothing.
+    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -266,6 +270,49 @@ pub struct ProbeArgs {
     /// The source address to send from.
     #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    #[arg(value_enum)]
+    pub protocol: Transport,
+    /// Where to: a Service (name, name.namespace, ….svc.cluster.local), a node, namespace/pod or an address; then :PORT,
+    /// by number or by the Service's name for it, unless there is only one.
+    #[arg(value_name = "DEST[:PORT]")]
+    pub destination: String,
+    /// Who sends: a node, [namespace/]pod, or an address.
+    #[arg(long, value_name = "NODE|POD|IP")]
+    pub from: String,
+    /// The node at which the packet comes in; default: the sender's own, or the one that has the address.
+    #[arg(long, value_name = "NODE")]
+    pub at: Option<String>,
+    /// Where names without a namespace are looked for.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// How to reach the server; default: ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Only this node; default: all that live.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// How to reach the server; default: ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
 }

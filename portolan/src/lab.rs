@@ -1,14 +1,12 @@
 //! `portolan lab …`, `portolan echo` and `portolan probe`: from the command line to the `lab` crate and back.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::Failure;
-use crate::cli::{Dataplane, EchoArgs, LabArgs, LabCommand, Output, ProbeArgs, ProbeProtocol};
+use crate::cli::{Dataplane, EchoArgs, LabArgs, LabCommand, ProbeArgs, ProbeProtocol};
+use crate::output::print;
 
 /// Runs a lab command. `exec` passes the exit code of its command on.
 pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
@@ -94,19 +92,6 @@ pub fn probe(args: &ProbeArgs) -> Result<ExitCode, Failure> {
     let report = lab::probe::run(&options).map_err(|e| Failure::new("probe", &e))?;
     print(args.output, &report, &report)?;
     Ok(if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Prints a result. A reader that has gone (`portolan lab status | head -1`) has what it wanted.
-fn print(output: Output, table: &dyn std::fmt::Display, data: &impl Serialize) -> Result<(), Failure> {
-    let text = match output {
-        Output::Table => table.to_string(),
-        Output::Json => serde_json::to_string_pretty(data).map_err(|e| Failure::new("writing JSON", &e))? + "\n",
-        Output::Yaml => serde_saphyr::to_string(data).map_err(|e| Failure::new("writing YAML", &e))?,
-    };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new("writing to stdout", &error)),
-        _ => Ok(()),
-    }
 }
 
 /// Quotes a word for a POSIX shell, where it needs it: the line is made to be `eval`ed.

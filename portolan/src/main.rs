@@ -4,10 +4,14 @@
 //! starts the runtime that it needs, and none is started before the command is known.
 
 mod agent;
+mod check;
 mod cli;
 mod lab;
 mod logging;
+mod output;
+mod remote;
 mod server;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -33,6 +37,8 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::run(args),
         Command::Echo(args) => lab::echo(&args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => lab::probe(&args),
+        Command::Trace(args) => trace::run(args),
+        Command::Check(args) => check::run(args),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("portolan: {failure}");

@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,12 @@ use crate::questions::{Answer, refusal};
 pub const MAX_PACKETS: usize = 1000;
 /// Endpoints in one answer, some 90 bytes each; the server takes 1 MiB.
 const MAX_ENDPOINTS: usize = 8000;
+
+/// How far an endpoint's part may be from its share, relatively: the kernel draws again where a draw misses, but not for
+/// ever.
+const TOLERANCE: f64 = 0.01;
+/// Differences of one packet that are told.
+const MAX_DIFFERENCES: usize = 10;
 
 /// `kind` of the question.
 pub const ROUTE: &str = "Route";
@@ -226,6 +233,75 @@ impl From<Result<Way, WalkError<InspectError>>> for Routed {
         };
         let endpoints = candidates.into_iter().zip(way.probabilities).map(chance).collect();
         Self { verdict, endpoints, affinity_seconds, remembered: way.remembered, chains: way.chains, error: None }
+    }
+}
+
+impl Routed {
+    /// Where the kernel differs from what is `expected` of it, in words.
+    pub fn differences(&self, expected: &Verdict) -> Vec<String> {
+        if let Some(error) = &self.error {
+            return vec![error.clone()];
+        }
+        let (outcome, candidates, seconds) = match expected {
+            Verdict::Endpoints { candidates, affinity_seconds } => {
+                (Outcome::Endpoints, &**candidates, *affinity_seconds)
+            }
+            Verdict::Reject => (Outcome::Reject, &[][..], None),
+            Verdict::Drop => (Outcome::Drop, &[][..], None),
+            Verdict::NotOurs => (Outcome::NotOurs, &[][..], None),
+        };
+        if self.verdict != outcome {
+            return vec![format!("{}; expected: {}", self.verdict.words(), outcome.words())];
+        }
+        let total: f64 = candidates.iter().map(|c| f64::from(c.share)).sum();
+        let expected: BTreeMap<SocketAddr, (bool, f64)> = candidates
+            .iter()
+            .map(|c| (c.endpoint, (c.source == Source::Masqueraded, f64::from(c.share) / total)))
+            .collect();
+        let found: BTreeMap<SocketAddr, &Chance> = self.endpoints.iter().map(|c| (c.endpoint, c)).collect();
+        let mut differences = Vec::new();
+        if self.affinity_seconds != seconds {
+            let words = |seconds: Option<u32>| seconds.map_or("not".to_owned(), |s| format!("for {s} s"));
+            let (is, should) = (words(self.affinity_seconds), words(seconds));
+            differences.push(format!("remembers the client {is} instead of {should}"));
+        }
+        // A client that is remembered goes to one endpoint alone.
+        if !self.remembered {
+            let lacking = expected.keys().filter(|endpoint| !found.contains_key(endpoint));
+            differences.extend(lacking.map(|endpoint| format!("lacks endpoint {endpoint}")));
+        }
+        for (endpoint, chance) in found {
+            let Some((masqueraded, probability)) = expected.get(&endpoint) else {
+                differences.push(format!("has endpoint {endpoint}, which is none"));
+                continue;
+            };
+            if chance.masqueraded != *masqueraded {
+                let verb = if chance.masqueraded { "hides the client from" } else { "shows the client to" };
+                differences.push(format!("{verb} {endpoint}"));
+            }
+            if !self.remembered && (chance.probability - probability).abs() > TOLERANCE * probability {
+                let (is, should) = (chance.probability * 100.0, probability * 100.0);
+                differences.push(format!("gives {endpoint} {is:.2} % instead of {should:.2} %"));
+            }
+        }
+        if differences.len() > MAX_DIFFERENCES {
+            let more = differences.len() - MAX_DIFFERENCES;
+            differences.truncate(MAX_DIFFERENCES);
+            differences.push(format!("and {more} more"));
+        }
+        differences
+    }
+}
+
+impl Outcome {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Endpoints => "it is forwarded",
+            Self::Reject => "it is rejected",
+            Self::Drop => "it is dropped",
+            Self::NotOurs => "it is left alone",
+            Self::Unknown => "nobody knows",
+        }
     }
 }
 

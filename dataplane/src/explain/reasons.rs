@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use model::types::Service;
 
-use super::resolve::{addresses, node_with, pod_with, ports};
+use super::resolve::{node_with, own_addresses, pod_with, ports};
 use super::{Scene, few, list, path};
 use crate::plan::{At, Family, FrontendKind};
 use crate::route::{Origin, Verdict};
@@ -193,7 +193,7 @@ impl Scene<'_> {
         if let Some((key, _)) = pod_with(self.cluster, to) {
             return format!("{to} is the address of Pod {}, where the packet goes as it is", path(key));
         }
-        let here = to.is_loopback() || snapshot.nodes.get(self.node).is_some_and(|n| addresses(n).any(|a| a == to));
+        let here = to.is_loopback() || snapshot.nodes.get(self.node).is_some_and(|n| own_addresses(n).any(|a| a == to));
         if here {
             return self.no_node_port();
         }

@@ -108,7 +108,7 @@ pub fn resolve(cluster: &Cluster, request: &Request) -> Result<(Head, Option<Ste
         }
         _ => Origin::Outside,
     };
-    let here = destination.is_loopback() || object.is_some_and(|n| addresses(n).any(|a| a == destination));
+    let here = destination.is_loopback() || object.is_some_and(|n| own_addresses(n).any(|a| a == destination));
     let packet = Packet { client: address, origin, destination, protocol: request.protocol, port, here };
     Ok((head, Some(Step { node: node.to_owned(), packet })))
 }
@@ -288,11 +288,15 @@ fn split(to: &str) -> Result<(&str, Option<&str>), Problem> {
     Ok(to.split_once(':').map_or((to, None), |(host, port)| (host, Some(port))))
 }
 
-/// Every address that the Node says it has.
+/// Every address that the Node says it has; first those of the machine itself.
 pub(super) fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
-    // Those that the cluster uses first.
-    let of = |internal: bool| node.status.addresses.iter().filter(move |a| (a.type_ == "InternalIP") == internal);
-    of(true).chain(of(false)).filter_map(|a| a.address.parse().ok())
+    let others = node.status.addresses.iter().filter(|a| a.type_ != "InternalIP");
+    own_addresses(node).chain(others.filter_map(|a| a.address.parse().ok()))
+}
+
+/// The addresses of the machine: its InternalIPs. An ExternalIP may be somebody's who translates.
+pub(super) fn own_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
+    node.status.addresses.iter().filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok())
 }
 
 fn pod_ranges(node: &Node) -> impl Iterator<Item = IpNet> + '_ {

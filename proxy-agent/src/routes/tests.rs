@@ -80,3 +80,44 @@ fn answers_have_a_bound_and_at_least_one_verdict() {
     assert_eq!(up_to(verdicts(&[30, 1]), 10).len(), 1);
     assert_eq!(up_to(verdicts(&[]), 10).len(), 0);
 }
+
+#[test]
+fn differences_in_words() {
+    let candidate = |n: u8, source: Source, share: u16| Candidate {
+        endpoint: SocketAddr::new([10, 244, 1, n].into(), 8080),
+        source,
+        share,
+    };
+    let expected = |candidates: Vec<Candidate>| Verdict::Endpoints { candidates, affinity_seconds: Some(60) };
+    let both = expected(vec![candidate(1, Source::Kept, 1), candidate(2, Source::Masqueraded, 1)]);
+    let routed = Routed::from(Ok(way(2)));
+    assert_eq!(routed.differences(&both), [""; 0]);
+    let one = Routed { remembered: true, endpoints: vec![routed.endpoints[0]], ..routed.clone() };
+    assert_eq!(one.differences(&both), [""; 0], "a client that was here goes where it went");
+    for (expected, differences) in [
+        (Verdict::Drop, &["it is forwarded; expected: it is dropped"][..]),
+        (
+            expected(vec![candidate(1, Source::Kept, 3), candidate(2, Source::Masqueraded, 1)]),
+            &["gives 10.244.1.1:8080 50.00 % instead of 75.00 %", "gives 10.244.1.2:8080 50.00 % instead of 25.00 %"],
+        ),
+        (
+            expected(vec![candidate(1, Source::Masqueraded, 1), candidate(3, Source::Kept, 1)]),
+            &[
+                "lacks endpoint 10.244.1.3:8080",
+                "shows the client to 10.244.1.1:8080",
+                "has endpoint 10.244.1.2:8080, which is none",
+            ],
+        ),
+        (
+            Verdict::Endpoints {
+                candidates: vec![candidate(1, Source::Kept, 1), candidate(2, Source::Masqueraded, 1)],
+                affinity_seconds: None,
+            },
+            &["remembers the client for 60 s instead of not"],
+        ),
+    ] {
+        assert_eq!(routed.differences(&expected), differences);
+    }
+    let unknown = Routed { error: Some("no".to_owned()), ..Routed::default() };
+    assert_eq!(unknown.differences(&both), ["no"]);
+}
