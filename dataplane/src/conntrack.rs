@@ -103,7 +103,8 @@ impl Index {
         let node_port = || {
             let port = self.node_ports.get(&(Family::of(destination.ip()), destination.port()))?;
             let answers = if destination.ip().is_loopback() {
-                self.localhost_node_ports
+                // On ::1 there are no node ports: whoever asks there asks somebody else.
+                self.localhost_node_ports && destination.is_ipv4()
             } else {
                 self.node_port_ranges.iter().any(|r| r.contains(&destination.ip())) && is_here(destination.ip())
             };

@@ -87,6 +87,11 @@ fn which_flows_are_stale() {
     ] {
         assert_eq!(stale(&index, &flow(destination, reply_source), is_here), expected, "{destination}: {why}");
     }
+    let mut dual = dns(&ENDPOINTS);
+    dual.serving.push(Serving { family: Family::V6, ..dual.serving[0].clone() });
+    dual.frontends.push(frontend(At::NodePort(Family::V6), Protocol::Udp, 30053, FrontendKind::NodePort));
+    let local = flow("[::1]:30053", "[::1]:30053");
+    assert!(!stale(&self::index(&[dual]), &local, is_here), "there are no node ports on ::1");
     let zoned = Flow { zone: 7, ..flow("10.96.0.10:53", "10.96.0.10:53") };
     assert!(!stale(&index, &zoned, is_here), "who uses zones tracks for himself");
     assert!(Index::default().is_empty() && !index.is_empty());

@@ -216,6 +216,7 @@ impl Scene<'_> {
         }
         if to.is_loopback() {
             return match packet.origin {
+                Origin::ThisNode if to.is_ipv6() => "node ports answer on 127.0.0.1, but not on ::1".to_owned(),
                 Origin::ThisNode => format!("the agent of {} runs with --localhost-nodeports false", self.node),
                 Origin::Pod | Origin::Outside => {
                     format!("{to} is an address of every machine, and asked for from outside")
