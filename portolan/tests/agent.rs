@@ -205,6 +205,64 @@ fn load_balancers_scrapers_and_those_who_clean_up() {
     });
 }
 
+fn has(address: &str) -> bool {
+    let element = format!("get element ip portolan services {{ {address} . tcp . 80 }}");
+    Command::new("nft").arg(element).output().unwrap().status.success()
+}
+
+fn web(name: &str, address: &str) -> Value {
+    service(name, json!({"clusterIP": address, "ports": [{"port": 80}]}))
+}
+
+fn database(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = std::fs::read_dir(dir.join("data")).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("portolan.db"));
+    files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+fn remove_database(dir: &Path) {
+    database(dir).iter().for_each(|(path, _)| std::fs::remove_file(path).unwrap());
+}
+
+#[test]
+fn a_server_comes_back_with_another_database() {
+    alone("a_server_comes_back_with_another_database", |dir| {
+        let mut server = Server::start(dir);
+        let address = server.address;
+        let agent = Agent::start(&server, &[]);
+        create(&server, &web("a", "10.96.0.7"));
+        eventually("the first Service", || has("10.96.0.7"));
+
+        // Away: nothing changes. Back with what it had: what comes then is followed.
+        server.kill();
+        let backup = database(dir);
+        assert!(has("10.96.0.7"));
+        let mut server = Server::start_on(dir, address, &[]);
+        create(&server, &web("b", "10.96.0.8"));
+        eventually("the second Service", || has("10.96.0.8"));
+
+        // Back with an older copy, which has gone on meanwhile to where the agent was and further.
+        server.kill();
+        remove_database(dir);
+        backup.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+        let mut server = Server::start_on(dir, address, &[]);
+        create(&server, &web("c", "10.96.0.9"));
+        eventually("the state of the copy", || has("10.96.0.9") && !has("10.96.0.8"));
+        assert!(has("10.96.0.7"));
+
+        // Another database under the same keys: it does not even know the node.
+        server.kill();
+        remove_database(dir);
+        let server = Server::start_on(dir, address, &[]);
+        create(&server, &web("d", "10.96.0.10"));
+        eventually("the other database", || has("10.96.0.10") && !has("10.96.0.7") && !has("10.96.0.9"));
+        let client = server.client();
+        eventually("the node in it", || runtime().block_on(client.get("/api/v1/nodes/node-1")).is_ok());
+        assert!(get(HEALTH, "/healthz").starts_with("HTTP/1.1 200 "));
+        drop(agent);
+    });
+}
+
 /// Every name of research F.3 that has a meaning with nftables, as it is scraped.
 fn metrics() {
     let text = get(METRICS, "/metrics");

@@ -7,14 +7,12 @@
 //! - the Namespace `kube-system`, which each database makes once, has another uid: asked after every list and after
 //!   every watch that was opened, before anything of it counts;
 //! - a list shows an older revision than was seen before it was asked for;
-//! - the node's own Lease, which the server confirmed, is there in an older version: the agent writes it every ten seconds,
-//!   so it finds a copy that is older than that even when the server's revisions have caught up since.
+//! - something that the server has confirmed or shown is there in an older version: this node's own Lease, or the newest
+//!   object of a watch. Nor does a watch go on from a place that is not proven to lie in the server's past
+//!   ([`ground`](crate::reflector::ground)), so that a copy is found out whose revisions have caught up since.
 //!
 //! In a new epoch every resource is listed anew; until all are, nothing is programmed, and then only what is different.
 //! "An older revision never wins" holds within an epoch.
-//!
-//! What this does not find: a copy from the last ten seconds before the fault, whose revisions have overtaken a
-//! bookmark of the agent before it is back.
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Revision;
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -48,6 +47,16 @@ struct Now {
     /// Empty: not known yet.
     uid: String,
     newest: Revision,
+    confirmed: Option<Confirmed>,
+}
+
+/// A write of this agent's that is in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Where the object is read.
+    pub path: String,
+    pub uid: String,
+    pub revision: Revision,
 }
 
 /// The database is another one than that of this epoch.
@@ -93,6 +102,39 @@ impl Lineage {
             return Err(Another);
         }
         self.saw(epoch, revision);
+        Ok(())
+    }
+
+    /// The server has answered a write of ours with this.
+    pub fn confirm(&self, epoch: Epoch, write: Confirmed) {
+        self.now.send_if_modified(|now| {
+            if now.epoch == epoch {
+                now.confirmed = Some(write);
+            }
+            false
+        });
+    }
+
+    /// The newest write of ours that was confirmed in this epoch.
+    pub fn confirmed(&self, epoch: Epoch) -> Option<Confirmed> {
+        let now = self.now.borrow();
+        if now.epoch == epoch { now.confirmed.clone() } else { None }
+    }
+
+    /// `found` is what the server has where `write` was confirmed. An older version ends the epoch.
+    ///
+    /// # Errors
+    /// When it does not prove that this is the database of the epoch.
+    pub fn has(&self, epoch: Epoch, write: &Confirmed, found: &Value) -> Result<(), Another> {
+        let Some((uid, revision)) = version(found) else { return Err(Another) };
+        if uid != write.uid {
+            return Err(Another);
+        }
+        if revision < write.revision {
+            let (path, confirmed) = (&write.path, write.revision);
+            self.end(epoch, &format!("{path} is at revision {revision}, and {confirmed} was confirmed"));
+            return Err(Another);
+        }
         Ok(())
     }
 
@@ -147,4 +189,10 @@ impl Lineage {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Uid and revision of an object, if it has both.
+pub fn version(object: &Value) -> Option<(String, Revision)> {
+    let revision = object["metadata"]["resourceVersion"].as_str()?.parse().ok()?;
+    Some((object["metadata"]["uid"].as_str()?.to_owned(), revision))
 }

@@ -12,14 +12,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::Revision;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::chain;
 use crate::client::{Client, ClientError, MERGE_PATCH};
-use crate::lineage::{Epoch, Lineage};
+use crate::lineage::{Confirmed, Epoch, Lineage, version};
 use resources::Resources;
 
 /// How often a kubelet renews its Lease, and for how long it holds.
@@ -31,8 +30,7 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 /// Keeps the Node object and its Lease for as long as it is polled.
 pub async fn keep(client: Client, lineage: Lineage, name: String, ips: Vec<IpAddr>) {
     let epoch = lineage.epoch();
-    let mut keeper =
-        Keeper { client, lineage, epoch, name, ips, uid: None, lease: None, confirmed: None, troubled: false };
+    let mut keeper = Keeper { client, lineage, epoch, name, ips, uid: None, lease: None, troubled: false };
     let mut ticks = tokio::time::interval(RENEW_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -63,8 +61,6 @@ struct Keeper {
     uid: Option<String>,
     /// As the server last answered it.
     lease: Option<Value>,
-    /// The Lease's uid and revision of the last renewal that the server has confirmed.
-    confirmed: Option<(String, Revision)>,
     troubled: bool,
 }
 
@@ -73,7 +69,7 @@ impl Keeper {
         if self.lineage.epoch() != self.epoch {
             // Of another database nothing is known, not even that this node is in it.
             self.epoch = self.lineage.epoch();
-            (self.uid, self.lease, self.confirmed) = (None, None, None);
+            (self.uid, self.lease) = (None, None);
         }
         let uid = match &self.uid {
             Some(uid) => uid.clone(),
@@ -130,7 +126,10 @@ impl Keeper {
             Some(lease) => Some(lease),
             None => match self.client.get(&path).await {
                 Ok(lease) => {
-                    self.compare(&lease);
+                    if let Some(confirmed) = self.lineage.confirmed(self.epoch) {
+                        // If it has gone back in time the reflectors are told; this node is registered anew at the next beat.
+                        let _ = self.lineage.has(self.epoch, &confirmed, &lease);
+                    }
                     Some(lease)
                 }
                 Err(error) if error.is_not_found() => None,
@@ -143,31 +142,13 @@ impl Keeper {
             None => self.client.post(LEASES, &new_lease(&self.name, node_uid, now)).await?,
         };
         if let Some((uid, revision)) = version(&answer) {
-            // A write is the newest revision there is. If it is not, the reflectors are told; this node is registered anew
-            // at the next beat.
+            // A write is the newest revision there is.
             let _ = self.lineage.stands_at(self.epoch, newest, revision);
-            self.confirmed = Some((uid, revision));
+            self.lineage.confirm(self.epoch, Confirmed { path, uid, revision });
         }
         self.lease = Some(answer);
         Ok(())
     }
-
-    /// Whether the Lease is at least as new as the server has said: if not, it has gone back in time.
-    fn compare(&self, lease: &Value) {
-        if let (Some((uid, confirmed)), Some((found, revision))) = (&self.confirmed, version(lease))
-            && *uid == found
-            && revision < *confirmed
-        {
-            let why = format!("this node's Lease is at revision {revision}, and {confirmed} was confirmed");
-            self.lineage.end(self.epoch, &why);
-        }
-    }
-}
-
-/// Uid and revision of an object, if it has both.
-fn version(object: &Value) -> Option<(String, Revision)> {
-    let revision = object["metadata"]["resourceVersion"].as_str()?.parse().ok()?;
-    Some((object["metadata"]["uid"].as_str()?.to_owned(), revision))
 }
 
 fn uid(object: &Value) -> String {

@@ -11,6 +11,7 @@
 //! The channel is bounded. When the core falls behind, the reflector stops reading, and the server cuts the watch
 //! off in the end: then the reflector goes on from its last event, or lists.
 
+pub mod ground;
 pub mod machine;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::chain;
 use crate::client::{Client, ClientError, StatusError, WatchEvent, WatchStream};
 use crate::lineage::{Another, Epoch, Lineage};
 use crate::objects::{Decoded, decode, identify};
+use ground::{Ground, Newest, Proof};
 use machine::{Action, End, Machine, Verdict};
 
 /// A watch asks the server to end it after a random time in this range, as client-go does.
@@ -75,7 +77,7 @@ pub async fn follow(
 ) {
     let epoch = lineage.epoch();
     let mut reflector =
-        Reflector { client, lineage, epoch, resource, updates, machine: Machine::new(), troubled: false };
+        Reflector { client, lineage, epoch, resource, updates, machine: Machine::new(), newest: None, troubled: false };
     loop {
         let chance = chance();
         let step = reflector.machine.next(chance);
@@ -99,6 +101,8 @@ struct Reflector {
     resource: Resource,
     updates: mpsc::Sender<News>,
     machine: Machine,
+    /// `None` straight after a list, and before the first.
+    newest: Option<Newest>,
     /// A fault was reported and has not been reported as over: one line each, however long it lasts.
     troubled: bool,
 }
@@ -121,6 +125,7 @@ impl Reflector {
                 }
                 self.well();
                 debug!(resource = %self.resource, revision, objects = objects.len(), "listed");
+                self.newest = None;
                 self.send(update).await?;
                 Ok(End::Listed(revision))
             }
@@ -155,7 +160,14 @@ impl Reflector {
         Ok(Update::Replaced { resource: self.resource, revision, objects, unreadable })
     }
 
-    async fn watch(&mut self, from: Revision, chance: u64) -> Result<End, Gone> {
+    async fn watch(&mut self, position: Revision, chance: u64) -> Result<End, Gone> {
+        let confirmed = self.lineage.confirmed(self.epoch);
+        let (from, proof) = match ground::choose(self.resource, position, self.newest.as_ref(), confirmed) {
+            Ground::Watch { from, proof } => (from, proof),
+            Ground::List => return Ok(End::Expired),
+        };
+        // The list is behind this watch alone, even if it cannot be opened.
+        self.newest.get_or_insert(Newest { revision: position, object: None });
         let seconds = WATCH_SECONDS.start + chance % (WATCH_SECONDS.end - WATCH_SECONDS.start);
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={seconds}",
@@ -172,7 +184,7 @@ impl Reflector {
             }
         };
         // Not before: what a watch brings counts only if it comes from the database that the position is from.
-        match self.lineage.check(&self.client, self.epoch).await {
+        match self.prove(&proof).await {
             Ok(Ok(())) => {}
             Ok(Err(Another)) => return Ok(End::Expired),
             Err(error) => {
@@ -180,6 +192,7 @@ impl Reflector {
                 return Ok(End::Broken { lived: Duration::ZERO });
             }
         }
+        self.machine.rewind(from);
         debug!(resource = %self.resource, from, seconds, "watching");
         self.well();
         loop {
@@ -205,6 +218,13 @@ impl Reflector {
                     return Ok(End::Broken { lived: begin.elapsed() });
                 }
             }
+        }
+    }
+
+    async fn prove(&self, proof: &Proof) -> Result<Result<(), Another>, ClientError> {
+        match self.lineage.check(&self.client, self.epoch).await? {
+            Ok(()) => ground::prove(&self.client, &self.lineage, self.epoch, proof).await,
+            Err(Another) => Ok(Err(Another)),
         }
     }
 
@@ -260,6 +280,13 @@ impl Reflector {
         match self.machine.event(revision) {
             Verdict::Apply => {
                 self.lineage.saw(self.epoch, revision);
+                if event.kind != "BOOKMARK" {
+                    let key = match &update {
+                        Update::Set { object, .. } => Some(object.key.clone()),
+                        _ => None,
+                    };
+                    self.newest = Some(Newest { revision, object: key.map(|key| (key, event.object)) });
+                }
                 self.send(update).await?;
                 Ok(None)
             }

@@ -202,7 +202,6 @@ async fn a_server_that_was_restored_to_an_older_state_is_followed_with_the_least
     eventually("the last change", || running.kernel.plan().revision == newest).await;
     let before = running.programmed();
     running.shared.lock().unwrap().restore(&backup);
-    running.shared.lock().unwrap().hang_up();
     eventually("the state of the backup", || running.kernel.endpoints() == ["10.244.1.2:8080"]).await;
     eventually("all of it", || running.kernel.plan().services.len() == 1).await;
     assert!(running.kernel.plan().revision < newest);
@@ -242,7 +241,6 @@ async fn another_database_is_taken_over_whole_and_what_is_the_same_is_not_touche
         world.set(SERVICES, "default/new", json!({"spec": spec}));
         // Something that the agent's watches would have seen, had they gone on from where they were.
         world.set(SERVICES, "default/web-2", json!({"spec": {"type": "ExternalName"}}));
-        world.hang_up();
     }
     eventually("the other database", || running.kernel.plan().services.len() == 2).await;
     for dirty in running.dirty_since(before) {
@@ -250,4 +248,28 @@ async fn another_database_is_taken_over_whole_and_what_is_the_same_is_not_touche
         assert!(keys.iter().all(|key| &*key.name != "web"), "{keys:?}");
     }
     eventually("its acknowledgement", || running.acknowledged().is_some_and(|revision| revision > 500)).await;
+}
+
+#[tokio::test]
+async fn an_older_state_that_has_caught_up_is_told_from_the_one_that_was() {
+    let running = Running::new().await;
+    let web = |n: u8| {
+        let ip = format!("10.96.1.{n}");
+        json!({"spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 80, "protocol": "TCP"}]}})
+    };
+    let backup = running.shared.lock().unwrap().backup();
+    running.shared.lock().unwrap().set(SERVICES, "default/lost", web(1));
+    endpoint(&mut running.shared.lock().unwrap(), "10.244.1.3");
+    eventually("what will be lost", || running.kernel.endpoints() == ["10.244.1.3:8080"]).await;
+    {
+        let mut world = running.shared.lock().unwrap();
+        world.restore(&backup);
+        // The very revisions that the agent has seen, with other things in them, and some more.
+        world.set(SERVICES, "default/found", web(2));
+        world.set(SERVICES, "default/found", web(3));
+        world.set(SERVICES, "default/more", web(4));
+    }
+    let names = || running.kernel.plan().services.keys().map(|key| key.name.to_string()).collect::<Vec<_>>();
+    eventually("the Services", || names() == ["found", "more", "web"]).await;
+    eventually("the endpoint", || running.kernel.endpoints() == ["10.244.1.2:8080"]).await;
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
@@ -20,6 +21,9 @@ const GET_GENERATION: u8 = 16;
 const GENERATION: u16 = 1;
 /// How often a batch is made anew because somebody else was faster.
 const MAX_OVERTAKEN: usize = 16;
+
+/// Repairs are told this often at most: somebody may destroy the tables again and again.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What was done about others' changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub struct Guard {
     damage: Damage,
     /// `None` where nobody else can change the tables, and before they are written.
     generation: Option<u32>,
+    told: Option<Instant>,
 }
 
 impl Guard {
@@ -45,7 +50,7 @@ impl Guard {
     /// # Errors
     /// When the kernel has no netfilter netlink.
     pub fn open(socket: &Socket) -> io::Result<Self> {
-        Ok(Self { watch: Watch::open(socket.port()?)?, damage: Damage::default(), generation: None })
+        Ok(Self { watch: Watch::open(socket.port()?)?, damage: Damage::default(), generation: None, told: None })
     }
 
     /// There is nothing to guard: the tables are owned.
@@ -139,11 +144,7 @@ impl Guard {
             let (mut firm, mut volatile) = self.damage.undo();
             match self.commit(socket, &mut firm) {
                 Ok(Some(_)) => {
-                    tracing::warn!(
-                        process = self.damage.by.as_deref().unwrap_or("unknown"),
-                        elements = self.damage.elements(),
-                        "another process changed elements of Portolan's tables; they are as they were"
-                    );
+                    self.tell("another process changed elements of Portolan's tables; they are as they were");
                     mended = Mended::Elements;
                     self.damage.clear();
                     // A refusal costs some clients their endpoint's memory, no more.
@@ -160,12 +161,20 @@ impl Guard {
     }
 
     fn lose(&mut self) -> Mended {
-        tracing::warn!(
-            process = self.damage.by.as_deref().unwrap_or("unknown"),
-            "another process changed Portolan's tables; they are written anew"
-        );
+        self.tell("another process changed Portolan's tables; they are written anew");
         self.rest();
         Mended::Lost
+    }
+
+    fn tell(&mut self, what: &str) {
+        let now = Instant::now();
+        let process = self.damage.by.as_deref().unwrap_or("unknown");
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY) {
+            tracing::debug!(process, elements = self.damage.elements(), "{what}");
+            return;
+        }
+        tracing::warn!(process, elements = self.damage.elements(), "{what}");
+        self.told = Some(now);
     }
 }
 

@@ -103,7 +103,6 @@ async fn world() -> (Arc<Mutex<Objects>>, Fake, Keeper) {
         ips,
         uid: None,
         lease: None,
-        confirmed: None,
         troubled: false,
     };
     (objects, fake, keeper)

@@ -114,6 +114,11 @@ impl Machine {
         }
     }
 
+    /// A watch goes on from here, which is no further than the position.
+    pub fn rewind(&mut self, position: Revision) {
+        self.position = Some(position);
+    }
+
     /// The action of the last step is over.
     pub fn end(&mut self, end: End) {
         match end {

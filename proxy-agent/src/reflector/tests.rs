@@ -107,6 +107,8 @@ async fn a_watch_goes_on_from_the_last_whole_event() {
         Reply::json(200, &json!({"metadata": {"resourceVersion": "5"}, "items": []})),
         Reply::Cut(vec![event("ADDED", "a", 7), event("BOOKMARK", "", 9), cut[..30].to_vec()]),
         Reply::Chunks(vec![event("DELETED", "a", 11)]),
+        // What was seen last is there.
+        Reply::json(200, &json!({"metadata": {"name": "a", "namespace": "default", "resourceVersion": "7"}})),
     ])
     .await;
     let mut updates = start(&fake);
@@ -116,7 +118,9 @@ async fn a_watch_goes_on_from_the_last_whole_event() {
     assert!(matches!(next(&mut updates).await, Update::Removed { revision: 11, .. }));
     let from: Vec<_> =
         fake.asked_else().iter().map(|asked| asked.query("resourceVersion").map(str::to_owned)).collect();
-    assert_eq!(from[..3], [None, Some("5".to_owned()), Some("9".to_owned())]);
+    // What is proven lies before the bookmark.
+    assert_eq!(from[..3], [None, Some("5".to_owned()), Some("7".to_owned())]);
+    assert_eq!(fake.asked_else()[3].target, "/api/v1/namespaces/default/services/a");
     let seconds: u64 = fake.asked_else()[1].query("timeoutSeconds").unwrap().parse().unwrap();
     assert!(WATCH_SECONDS.contains(&seconds));
 }
@@ -186,7 +190,6 @@ async fn a_watch_of_another_database_is_left_and_everything_listed() {
         world.set(SERVICES, "default/new", json!({}));
         world.revision += 100;
         world.set(SERVICES, "default/newer", json!({}));
-        world.hang_up();
     }
     let News { epoch, update: Update::Replaced { revision, objects, .. } } = news(&mut updates).await else { panic!() };
     assert_eq!((epoch, objects.len()), (1, 2));

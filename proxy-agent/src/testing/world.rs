@@ -66,6 +66,7 @@ impl World {
 
     /// As a server that comes back with another database: no objects, another uid, no history. Collections stay.
     pub fn become_another(&mut self, uid: &str) {
+        self.hang_up();
         uid.clone_into(&mut self.uid);
         self.collections.values_mut().for_each(BTreeMap::clear);
         self.log.clear();
@@ -73,6 +74,7 @@ impl World {
 
     /// As a server that comes back with what it had at some time before.
     pub fn restore(&mut self, backup: &Backup) {
+        self.hang_up();
         self.collections.clone_from(&backup.collections);
         self.revision = backup.revision;
         self.log.retain(|logged| logged.revision <= backup.revision);
@@ -161,15 +163,23 @@ impl World {
             ("GET", false) if path == IDENTITY => Reply::json(200, &json!({"metadata": {"uid": self.uid}})),
             ("GET", true) => self.watch(asked, path),
             ("GET", false) if self.collections.contains_key(&path) => self.list(&path),
-            ("GET", false) => {
-                let (collection, name) = path.rsplit_once('/').unwrap();
-                match self.collections.get(collection).and_then(|objects| objects.get(name)) {
-                    Some(object) => Reply::json(200, object),
-                    None => Reply::status(404, "NotFound", "not found"),
-                }
-            }
+            ("GET", false) => match self.object(&path) {
+                Some(object) => Reply::json(200, object),
+                None => Reply::status(404, "NotFound", "not found"),
+            },
             // Leases: nobody reads them here.
             _ => Reply::json(201, &asked.json()),
+        }
+    }
+
+    fn object(&self, path: &str) -> Option<&Value> {
+        let (collection, name) = path.rsplit_once('/')?;
+        match collection.split_once("/namespaces/") {
+            Some((root, rest)) => {
+                let (namespace, plural) = rest.split_once('/')?;
+                self.collections.get(&format!("{root}/{plural}"))?.get(&format!("{namespace}/{name}"))
+            }
+            None => self.collections.get(collection)?.get(name),
         }
     }
 
