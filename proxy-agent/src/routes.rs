@@ -5,7 +5,8 @@
 //! own sets, element by element, on a thread of its own; the agent's memory of what it wrote has no part in them. Only
 //! what the agent was told on its command line comes from there (`node`), since nobody else knows that.
 //!
-//! An answer lists a bounded number of endpoints, so there may be fewer verdicts than packets: ask again for the rest.
+//! An answer lists a bounded number of endpoints and is made in bounded time, so there may be fewer verdicts than packets:
+//! ask again for the rest.
 
 #[cfg(test)]
 mod tests;
@@ -13,9 +14,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use dataplane::nftables::inspect::{InspectError, Inspector};
-use dataplane::nftables::walk::{WalkError, Way};
+use dataplane::nftables::inspect::{self, Inspector};
 use dataplane::{Candidate, NodePlan, Origin, Packet, Plan, Source, Verdict};
 use ipnet::IpNet;
 use model::types::Protocol;
@@ -29,6 +30,8 @@ use crate::questions::{Answer, refusal};
 pub const MAX_PACKETS: usize = 1000;
 /// Endpoints in one answer, some 90 bytes each; the server takes 1 MiB.
 const MAX_ENDPOINTS: usize = 8000;
+/// After which an answer goes out with what it has: whoever asked waits for 10 s.
+const MAX_TIME: Duration = Duration::from_secs(3);
 
 /// How far an endpoint's part may be from its share, relatively: the kernel draws again where a draw misses, but not for
 /// ever.
@@ -158,7 +161,9 @@ impl Desk {
         Answer::Later(Box::new(move || {
             let inspector = inspector.lock().unwrap_or_else(PoisonError::into_inner);
             let tampered = inspector.difference().unwrap_or_else(|error| Some(chain(&error)));
-            let verdicts = up_to(inspector.walk(&packets).into_iter().map(Routed::from), MAX_ENDPOINTS);
+            let begun = Instant::now();
+            let verdicts = inspector.ways(&packets).map(Routed::from);
+            let verdicts = up_to(verdicts, MAX_ENDPOINTS, || begun.elapsed() < MAX_TIME);
             json!(Routes { kind: ROUTES.to_owned(), revision, node, tampered, verdicts })
         }))
     }
@@ -172,13 +177,13 @@ fn packets(question: &Value) -> Result<Vec<Packet>, String> {
     Ok(question.packets.into_iter().map(Packet::from).collect())
 }
 
-/// As many verdicts as have so many endpoints together, but at least one.
-fn up_to(verdicts: impl Iterator<Item = Routed>, most: usize) -> Vec<Routed> {
+/// As many verdicts as have so many endpoints together and are made in time, but at least one.
+fn up_to(verdicts: impl Iterator<Item = Routed>, most: usize, mut in_time: impl FnMut() -> bool) -> Vec<Routed> {
     let mut endpoints = 0;
     let mut first = true;
     let fits = |verdict: &Routed| {
         endpoints += verdict.endpoints.len();
-        std::mem::take(&mut first) || endpoints <= most
+        std::mem::take(&mut first) || (endpoints <= most && in_time())
     };
     verdicts.take_while(fits).collect()
 }
@@ -214,8 +219,8 @@ impl Told {
     }
 }
 
-impl From<Result<Way, WalkError<InspectError>>> for Routed {
-    fn from(way: Result<Way, WalkError<InspectError>>) -> Self {
+impl From<inspect::Outcome> for Routed {
+    fn from(way: inspect::Outcome) -> Self {
         let way = match way {
             Ok(way) => way,
             Err(error) => return Self { error: Some(chain(&error)), ..Self::default() },

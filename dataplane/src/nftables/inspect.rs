@@ -6,7 +6,6 @@
 //! a few times.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -24,8 +23,8 @@ use crate::route::Packet;
 
 /// How often a packet's way is looked up when the rule set does not rest; the last one counts then.
 const ATTEMPTS: usize = 4;
-/// Elements that one call of [`Inspector::walk`] may look up: some seconds' worth.
-const MAX_ELEMENTS: usize = 1_000_000;
+/// The way of a packet. An error says that the table is not one that this program has made, or could not be read.
+pub type Outcome = Result<Way, WalkError<NetlinkError>>;
 
 /// The tables of the network namespace in which this was opened.
 pub struct Inspector {
@@ -33,17 +32,6 @@ pub struct Inspector {
     routes: Routes,
     /// Those of the layout, per family.
     chains: [HashMap<Cow<'static, str>, Chain>; 2],
-    /// What may still be looked up.
-    left: Cell<usize>,
-}
-
-/// Why elements were not read.
-#[derive(Debug, thiserror::Error)]
-pub enum InspectError {
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    #[error("more than {MAX_ELEMENTS} elements would have to be looked up; ask for fewer packets")]
-    TooMuch,
 }
 
 impl Inspector {
@@ -54,12 +42,11 @@ impl Inspector {
             socket: Socket::open()?,
             routes: Routes::open()?,
             chains: Family::ALL.map(|family| chains(family).into_iter().map(|c| (c.name.clone(), c)).collect()),
-            left: Cell::new(0),
         })
     }
 
     /// What the kernel's tables have that is not of the layout, or lack of it, e.g. `ip: the rules of chain outside`.
-    /// `None`: they are what [`Self::walk`] takes them for.
+    /// `None`: they are what [`Self::ways`] takes them for.
     ///
     /// # Errors
     /// When the kernel does not answer.
@@ -72,18 +59,18 @@ impl Inspector {
         Ok(None)
     }
 
-    /// What the kernel does with each of these packets. Whether a destination is [here](Packet::here) is asked of the
-    /// kernel too.
+    /// What the kernel does with each of these packets, looked up as it is asked for. Whether a destination is
+    /// [here](Packet::here) is asked of the kernel too.
     ///
-    /// # Errors
-    /// Per packet: the table is not one that this program has made, or could not be read.
-    pub fn walk(&self, packets: &[Packet]) -> Vec<Result<Way, WalkError<InspectError>>> {
-        self.left.set(MAX_ELEMENTS);
+    /// Takes some microseconds for each endpoint that a packet may go to.
+    pub fn ways<'a>(
+        &'a self,
+        packets: impl IntoIterator<Item = &'a Packet> + 'a,
+    ) -> impl Iterator<Item = Outcome> + 'a {
         let mut walker = Walker::new(self);
         let mut here: HashMap<IpAddr, bool> = HashMap::new();
         let mut generation = self.generation();
-        let mut ways = Vec::with_capacity(packets.len());
-        for packet in packets {
+        packets.into_iter().map(move |packet| {
             let local = || self.routes.is_local(packet.destination).unwrap_or(false);
             let packet = Packet { here: *here.entry(packet.destination).or_insert_with(local), ..*packet };
             let mut way = walker.walk(&packet);
@@ -96,9 +83,8 @@ impl Inspector {
                 walker.forget();
                 way = walker.walk(&packet);
             }
-            ways.push(way);
-        }
-        ways
+            way
+        })
     }
 
     fn generation(&self) -> Option<u32> {
@@ -107,7 +93,7 @@ impl Inspector {
 }
 
 impl Tables for Inspector {
-    type Error = InspectError;
+    type Error = NetlinkError;
 
     fn chain(&self, family: Family, name: &str) -> Option<Cow<'_, Chain>> {
         let known = self.chains[family as usize].get(name).map(Cow::Borrowed);
@@ -115,14 +101,11 @@ impl Tables for Inspector {
         known.or_else(|| made().into_iter().flatten().find(|chain| chain.name == name).map(Cow::Owned))
     }
 
-    fn look_up(&self, family: Family, set: Set, keys: &[Vec<u8>]) -> Result<Vec<Option<Found>>, InspectError> {
-        let left = self.left.get().checked_sub(keys.len()).ok_or(InspectError::TooMuch)?;
-        self.left.set(left);
-        let found = read::get(&self.socket, family, set, keys, |entry| match entry.value {
+    fn look_up(&self, family: Family, set: Set, keys: &[Vec<u8>]) -> Result<Vec<Option<Found>>, NetlinkError> {
+        read::get(&self.socket, family, set, keys, |entry| match entry.value {
             Value::None => Found::Member,
             Value::Data(bytes) => Found::Data(bytes.to_vec()),
             Value::Goto(chain) => Found::Chain(chain.to_owned()),
-        })?;
-        Ok(found)
+        })
     }
 }

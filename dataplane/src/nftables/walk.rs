@@ -23,7 +23,7 @@ use super::set::Set;
 mod registers;
 mod rule;
 
-use rule::{Step, Steps};
+use rule::Step;
 
 /// Where chains and elements are.
 pub trait Tables {
@@ -120,6 +120,8 @@ struct Context<'a> {
     destination: SocketAddr,
     translated: bool,
     chains: RefCell<Vec<String>>,
+    /// Where chains end that were entered with a priority: a chain that draws is entered several times.
+    ends: RefCell<HashMap<(String, u32), Ends>>,
 }
 
 /// `NFT_JUMP_STACK_SIZE`: the kernel refuses deeper tables.
@@ -147,6 +149,7 @@ impl<'a, T: Tables> Walker<'a, T> {
             destination: SocketAddr::new(packet.destination, packet.port),
             translated: false,
             chains: RefCell::default(),
+            ends: RefCell::default(),
         };
         let mut way =
             Way { verdict: Routed::NotOurs, probabilities: Vec::new(), remembered: false, chains: Vec::new() };
@@ -170,6 +173,7 @@ impl<'a, T: Tables> Walker<'a, T> {
             };
             context.destination = endpoint;
             context.translated = true;
+            context.ends.get_mut().clear();
             let after = self.run_chain(&context, "postrouting", 0, 0)?;
             let source = match after.keys().next() {
                 Some(End::Pass(_)) if after.len() == 1 => Source::Kept,
@@ -192,6 +196,10 @@ impl<'a, T: Tables> Walker<'a, T> {
         priority: u32,
         depth: usize,
     ) -> Result<Ends, WalkError<T::Error>> {
+        let entry = (name.to_owned(), priority);
+        if let Some(ends) = context.ends.borrow().get(&entry) {
+            return Ok(ends.clone());
+        }
         let chain = self.tables.chain(context.family, name).filter(|_| depth < MAX_DEPTH);
         let chain = chain.ok_or_else(|| WalkError::Astray(format!("it goes to chain {name}")))?;
         {
@@ -200,10 +208,12 @@ impl<'a, T: Tables> Walker<'a, T> {
                 chains.push(name.to_owned());
             }
         }
-        self.run_rules(context, &chain, 0, priority, depth, None)
+        let ends = self.run_rules(context, &chain, 0, priority, depth)?;
+        context.ends.borrow_mut().insert(entry, ends.clone());
+        Ok(ends)
     }
 
-    /// The rules of a chain from one on. `same`: how this one ends, if that is known from the one before.
+    /// The rules of a chain from one on.
     fn run_rules(
         &self,
         context: &Context<'_>,
@@ -211,36 +221,28 @@ impl<'a, T: Tables> Walker<'a, T> {
         index: usize,
         priority: u32,
         depth: usize,
-        same: Option<&Steps>,
     ) -> Result<Ends, WalkError<T::Error>> {
         let Some(rule) = chain.rules.get(index) else { return Ok([(End::Pass(priority), 1.0)].into()) };
         let mut ends = Ends::new();
         let mut add = |end: End, probability: f64| *ends.entry(end).or_insert(0.0) += probability;
-        let steps = match same {
-            Some(steps) => Cow::Borrowed(steps),
-            None => Cow::Owned(self.run_rule(context, chain, &rule.exprs, priority)?),
-        };
-        for (step, part) in &*steps {
+        for (step, part) in self.run_rule(context, chain, &rule.exprs, priority)? {
             match step {
-                Step::End(end) => add(end.clone(), *part),
+                Step::End(end) => add(end, part),
                 Step::Break => {
-                    // A chain that draws does so several times with the same rule.
-                    let again = chain.rules.get(index + 1).is_some_and(|next| next.exprs == rule.exprs);
-                    let same = again.then_some(&*steps);
-                    let rest = self.run_rules(context, chain, index + 1, priority, depth, same)?;
+                    let rest = self.run_rules(context, chain, index + 1, priority, depth)?;
                     rest.into_iter().for_each(|(end, p)| add(end, part * p));
                 }
                 Step::Goto(target, priority) => {
-                    let there = self.run_chain(context, target, *priority, depth + 1)?;
+                    let there = self.run_chain(context, &target, priority, depth + 1)?;
                     there.into_iter().for_each(|(end, p)| add(end, part * p));
                 }
                 Step::Jump(target, priority) => {
-                    for (end, p) in self.run_chain(context, target, *priority, depth + 1)? {
+                    for (end, p) in self.run_chain(context, &target, priority, depth + 1)? {
                         let End::Pass(priority) = end else {
                             add(end, part * p);
                             continue;
                         };
-                        let back = self.run_rules(context, chain, index + 1, priority, depth, None)?;
+                        let back = self.run_rules(context, chain, index + 1, priority, depth)?;
                         back.into_iter().for_each(|(end, q)| add(end, part * p * q));
                     }
                 }

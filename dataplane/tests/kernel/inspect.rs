@@ -44,7 +44,7 @@ fn every_cell() {
             assert_eq!(inspector.difference().unwrap(), None);
             let packets: Vec<_> = flow_table::all().iter().map(|cell| cell.packet()).collect();
             let blind: Vec<_> = packets.iter().map(|p| Packet { here: false, ..*p }).collect();
-            let ways = inspector.walk(&blind);
+            let ways = inspector.ways(&blind);
             let differences: Vec<_> =
                 packets.iter().zip(ways).filter_map(|(packet, way)| difference(&plan, packet, &way.unwrap())).collect();
             assert!(differences.is_empty(), "{} of {}:\n{}", differences.len(), packets.len(), differences.join("\n"));
@@ -66,8 +66,8 @@ fn large_pools_and_clients_that_were_here() {
             let plan = plan(1, &services);
             let inspector = Inspector::open().unwrap();
             let outside = |destination| packet(Origin::Outside, "172.31.255.100", destination, 80);
-            let mut ways = inspector.walk(&[outside("10.96.0.1"), outside("10.96.0.2")]).into_iter();
-            let (large, known) = (ways.next().unwrap().unwrap(), ways.next().unwrap().unwrap());
+            let walk = |packet: &Packet| inspector.ways([packet]).next().unwrap().unwrap();
+            let (large, known) = (walk(&outside("10.96.0.1")), walk(&outside("10.96.0.2")));
             assert_eq!(difference(&plan, &outside("10.96.0.1"), &large), None);
             assert_eq!(large.chains[..4], ["prerouting", "outside", "balance", "pick-256"].map(str::to_owned));
             assert!(!large.remembered);
@@ -78,7 +78,7 @@ fn large_pools_and_clients_that_were_here() {
             let host = candidates[0].endpoint.ip().to_string();
             assert!(host.ends_with(seen.pod.split_once('-').unwrap().1), "{host} is not {}", seen.pod);
             let stranger = packet(Origin::Outside, "172.31.255.101", "10.96.0.2", 80);
-            let way = inspector.walk(&[stranger]).remove(0).unwrap();
+            let way = walk(&stranger);
             assert_eq!(difference(&plan, &stranger, &way), None);
         });
     });
@@ -94,7 +94,7 @@ fn what_others_do_shows() {
             table.program(&plan, &Dirty::All).unwrap();
             let inspector = Inspector::open().unwrap();
             let ask = packet(Origin::Outside, "172.31.255.100", "10.96.0.1", 80);
-            let walk = || inspector.walk(&[ask]).remove(0).unwrap();
+            let walk = || inspector.ways([&ask]).next().unwrap().unwrap();
             assert_eq!(difference(&plan, &ask, &walk()), None);
             let nft = |line: &str| {
                 assert!(std::process::Command::new("nft").args(line.split(' ')).status().unwrap().success());

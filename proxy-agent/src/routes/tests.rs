@@ -1,3 +1,5 @@
+use dataplane::nftables::walk::{WalkError, Way};
+
 use super::*;
 
 #[test]
@@ -76,9 +78,11 @@ fn an_answer_as_it_stands_on_the_wire() {
 #[test]
 fn answers_have_a_bound_and_at_least_one_verdict() {
     let verdicts = |sizes: &[usize]| sizes.iter().map(|n| Routed::from(Ok(way(*n)))).collect::<Vec<_>>().into_iter();
-    assert_eq!(up_to(verdicts(&[3, 4, 3, 1]), 10).len(), 3);
-    assert_eq!(up_to(verdicts(&[30, 1]), 10).len(), 1);
-    assert_eq!(up_to(verdicts(&[]), 10).len(), 0);
+    let up_to = |sizes: &[usize], in_time| up_to(verdicts(sizes), 10, || in_time).len();
+    assert_eq!(up_to(&[3, 4, 3, 1], true), 3);
+    assert_eq!(up_to(&[30, 1], true), 1);
+    assert_eq!(up_to(&[], true), 0);
+    assert_eq!(up_to(&[1, 1], false), 1);
 }
 
 #[test]
