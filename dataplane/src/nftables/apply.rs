@@ -13,7 +13,8 @@ use super::guard::{self, Guard, Mended};
 use super::layout::TABLE;
 use super::localnet::{self, Localnet};
 use super::message::{
-    CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, add_chain, add_changes, add_table, adopt_table, remove_table,
+    CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, add_chain, add_changes, add_table, adopt_table, probe_ownership,
+    remove_table,
 };
 use super::netlink::NetlinkError;
 use super::netlink::batch::Batch;
@@ -183,7 +184,15 @@ impl Target for Kernel {
 
     fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
         let marked = self.localnet_is_set(localhost).map_err(explain)?;
-        let sent = self.load(adopt_table, changes, marked && localhost, self.found_in).map_err(explain)?;
+        let sent = match self.load(adopt_table, changes, marked && localhost, self.found_in) {
+            // A kernel before 6.9; or the table is one that nobody was to own, and is replaced by one that is owned.
+            Err(error) if self.ownership == Ownership::Owned && not_known(&error) && !knows_ownership(&self.socket) => {
+                self.ownership = Ownership::Open;
+                self.load(adopt_table, changes, marked && localhost, self.found_in)
+            }
+            outcome => outcome,
+        }
+        .map_err(explain)?;
         self.settle(localhost);
         Ok(sent)
     }
@@ -267,10 +276,18 @@ pub fn cleanup() -> Result<bool, ProgramError> {
     Ok(true)
 }
 
-/// Whether the kernel does not know the flags of an owned table.
+/// Whether the kernel knows owned tables: it makes one and removes it in the same batch, so that nobody ever sees it.
+fn knows_ownership(socket: &Socket) -> bool {
+    let mut batch = Batch::default();
+    probe_ownership(&mut batch);
+    socket.commit(&batch).is_ok()
+}
+
+/// Whether the kernel refuses the flags of an owned table.
 fn not_known(error: &NetlinkError) -> bool {
     let NetlinkError::Refused { what, source, .. } = error else { return false };
-    what.starts_with("adding table") && matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL))
+    (what.starts_with("adding table") || what.starts_with("adopting table"))
+        && matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL))
 }
 
 impl AsFd for Kernel {

@@ -80,6 +80,17 @@ pub(super) fn adopt_table(batch: &mut Batch, family: Family, ownership: Ownershi
     }
 }
 
+/// Makes an owned table and removes it again: an old kernel refuses it.
+pub(super) fn probe_ownership(batch: &mut Batch) {
+    const PROBE: &str = "portolan-probe";
+    let number = family_number(Family::V4);
+    batch.message(number, NEW_TABLE, NLM_F_CREATE | NLM_F_EXCL, format!("adding table {PROBE}"), |w| {
+        w.text(NAME, PROBE);
+        w.u32(2, Ownership::Owned.flags());
+    });
+    batch.message(number, DELETE_TABLE, 0, format!("removing table {PROBE}"), |w| w.text(NAME, PROBE));
+}
+
 /// Makes the table with its layout. Chains come before the rules and elements that name them.
 pub(super) fn add_table(batch: &mut Batch, family: Family, ownership: Ownership) {
     let what = format!("adding table {} {TABLE}", family_name(family));
