@@ -23,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use model::Key;
 use model::snapshot::Snapshot;
 use model::types::{Pod, Protocol};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::plan::{FrontendKind, Plan};
 use crate::route::{Origin, Packet, Source, Verdict, frontend, route};
@@ -77,7 +77,9 @@ pub struct Step {
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
     pub node: String,
-    pub origin: &'static str,
+    /// `Pod`, `ThisNode` or `Outside`.
+    #[serde(serialize_with = "origin")]
+    pub origin: Origin,
     /// What takes the packet, e.g. `ClusterIP of Service default/web, port http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frontend: Option<String>,
@@ -168,11 +170,7 @@ impl Hop {
         let scene = Scene { cluster, plan, node: &step.node, packet, found };
         let mut hop = Self {
             node: step.node.clone(),
-            origin: match packet.origin {
-                Origin::Pod => "a pod of this node",
-                Origin::ThisNode => "this node",
-                Origin::Outside => "outside",
-            },
+            origin: packet.origin,
             frontend: scene.frontend(),
             outcome: match verdict {
                 Verdict::Endpoints { .. } => Outcome::Forwarded,
@@ -250,6 +248,14 @@ impl Scene<'_> {
             number(port) == i32::from(frontend.port) && Protocol::parse(&port.protocol) == Some(frontend.protocol)
         })
     }
+}
+
+fn origin<S: Serializer>(origin: &Origin, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match origin {
+        Origin::Pod => "Pod",
+        Origin::ThisNode => "ThisNode",
+        Origin::Outside => "Outside",
+    })
 }
 
 /// `namespace/name`.

@@ -586,3 +586,96 @@ fn questions_that_cannot_be_asked() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_kernel_says() {
+    let same = Kernel {
+        agrees: true,
+        differences: Vec::new(),
+        revision: Some("41".to_owned()),
+        chains: vec!["output".to_owned(), "inside".to_owned()],
+        remembered: Some("10.244.1.2:8080".parse().unwrap()),
+    };
+    let differs = Kernel {
+        agrees: false,
+        differences: vec!["lacks endpoint 10.244.2.2:8080".to_owned()],
+        remembered: None,
+        ..same.clone()
+    };
+    let silent = Kernel {
+        differences: vec!["not asked: no agent of node node-1 listens for questions".to_owned()],
+        revision: None,
+        chains: Vec::new(),
+        ..differs.clone()
+    };
+    check(
+        &format!("{same}{differs}{silent}"),
+        expect![[r#"
+          kernel      does the same (revision 41)
+                      the client was here before and goes to 10.244.1.2:8080
+                      chains: output, inside
+          kernel      DIFFERS (revision 41):
+                      lacks endpoint 10.244.2.2:8080
+                      chains: output, inside
+          kernel      not asked: no agent of node node-1 listens for questions
+    "#]],
+    );
+}
+
+/// What programs read.
+#[test]
+fn as_json() {
+    let mut world = World::new();
+    world.web().service("web", node_port("Local"));
+    let request = Request {
+        protocol: Protocol::Tcp,
+        from: "node-3".to_owned(),
+        at: None,
+        to: "web:80".to_owned(),
+        namespace: "default".to_owned(),
+    };
+    let (head, step) = resolve(&world.0, &request).unwrap();
+    let step = step.unwrap();
+    let hop = Hop::of(&world.0, &compile(&world.0.snapshot, &Local::new(&step.node)), &step);
+    let text = serde_json::to_string_pretty(&json!([head, hop])).unwrap();
+    check(
+        &text,
+        expect![[r#"
+        [
+          {
+            "client": "172.31.255.13",
+            "destination": "10.96.0.17:80",
+            "from": "node node-3",
+            "name": [
+              "web is Service default/web, 10.96.0.17 and fd00:10:96::17"
+            ],
+            "protocol": "TCP",
+            "to": "web:80"
+          },
+          {
+            "endpoints": [
+              {
+                "endpoint": "10.244.1.2:8080",
+                "node": "node-1",
+                "pod": "default/web-1",
+                "probability": 0.5,
+                "reply": "ToTheClientHere",
+                "sees": "172.31.255.13"
+              },
+              {
+                "endpoint": "10.244.2.2:8080",
+                "node": "node-2",
+                "pod": "default/web-2",
+                "probability": 0.5,
+                "reply": "ToTheClientHere",
+                "sees": "172.31.255.13"
+              }
+            ],
+            "frontend": "ClusterIP of Service default/web, port http",
+            "node": "node-3",
+            "origin": "ThisNode",
+            "outcome": "Forwarded"
+          }
+        ]"#]],
+    );
+}

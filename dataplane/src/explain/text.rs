@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Head, Hop, Kernel, Outcome, Reply};
+use crate::route::Origin;
 
 /// Endpoints that are listed.
 const SHOWN: usize = 20;
@@ -36,7 +37,12 @@ impl fmt::Display for Head {
 
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "at {}, from {}", self.node, self.origin)?;
+        let origin = match self.origin {
+            Origin::Pod => "a pod of this node",
+            Origin::ThisNode => "this node",
+            Origin::Outside => "outside",
+        };
+        writeln!(f, "at {}, from {origin}", self.node)?;
         if let Some(frontend) = &self.frontend {
             line(f, "asks", frontend)?;
         }
