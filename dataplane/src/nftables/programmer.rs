@@ -19,13 +19,18 @@ use model::{Key, Revision};
 use super::apply::ProgramError;
 use super::changes::Changes;
 use super::netlink::NetlinkError;
-use super::shadow::{Shadow, Sticky};
+use super::shadow::Shadow;
 use super::split::split;
-use super::{Dirty, Refused, Repairs, Report};
+use super::{Dirty, Refused, Report};
 use crate::plan::{Plan, ServicePlan};
 
+mod before;
+mod target;
 #[cfg(test)]
 mod tests;
+
+use before::{Before, plans};
+pub use target::Target;
 
 /// Attempts to find culprits cost a copy of the shadow each: the larger it is, the fewer there are. 400 with 50,000
 /// Services find a dozen of them in less than the time that a node's lease lasts.
@@ -34,36 +39,6 @@ const MAX_COPIED: usize = 20_000_000;
 const MAX_ADOPTIONS: usize = 3;
 /// The part of an attempt that does not depend on the number of Services, in Services.
 const ATTEMPT: usize = 100;
-
-/// What holds the two tables.
-pub trait Target {
-    /// The chains for session affinity of tables that are there and may be filled; `None` when there are none.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    fn adoptable(&mut self) -> Result<Option<Sticky>, NetlinkError>;
-
-    /// Gives tables that are adoptable these elements and no others. Returns the bytes sent.
-    ///
-    /// # Errors
-    /// Nothing was changed.
-    fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError>;
-
-    /// Makes new tables with these elements. Returns the bytes sent.
-    ///
-    /// # Errors
-    /// Nothing was changed.
-    fn replace(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError>;
-
-    /// Changes elements. Returns the bytes sent; `None` when nobody knows what the tables hold.
-    ///
-    /// # Errors
-    /// Nothing was changed, but for a batch that was torn.
-    fn change(&mut self, changes: &Changes) -> Result<Option<usize>, ProgramError>;
-
-    /// What of others' doing was undone since the last call.
-    fn take_repairs(&mut self) -> Repairs;
-}
 
 /// A target, and what is known of it.
 pub struct Programmer<T> {
@@ -333,37 +308,6 @@ impl<T: Target> Programmer<T> {
 /// How often it is tried to find culprits.
 fn attempts(plan: &Plan) -> usize {
     MAX_COPIED / (ATTEMPT + plan.services.len())
-}
-
-/// The plans of the Services that an update looks at, before it.
-struct Before(Vec<(Arc<Key>, Arc<ServicePlan>)>);
-
-impl Before {
-    fn of(shadow: &Shadow, dirty: &Dirty) -> Self {
-        let shared = |(key, plan): (&Arc<Key>, &Arc<ServicePlan>)| (Arc::clone(key), Arc::clone(plan));
-        Self(match dirty {
-            Dirty::All => shadow.services().map(shared).collect(),
-            Dirty::Services(keys) => keys.iter().filter_map(|key| shadow.service(key)).map(shared).collect(),
-        })
-    }
-
-    /// What the shadow had before the update.
-    fn restore(self, shadow: &Shadow, dirty: &Dirty) -> Services {
-        let mut services = match dirty {
-            Dirty::All => Services::new(),
-            Dirty::Services(keys) => {
-                let mut services = plans(shadow);
-                services.retain(|key, _| !keys.contains(key));
-                services
-            }
-        };
-        services.extend(self.0.into_iter().map(|(key, plan)| (Key::clone(&key), plan)));
-        services
-    }
-}
-
-fn plans(shadow: &Shadow) -> Services {
-    shadow.services().map(|(key, plan)| (Key::clone(key), Arc::clone(plan))).collect()
 }
 
 /// What the kernel said, in one line. That it was nftables is known.

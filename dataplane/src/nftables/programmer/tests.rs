@@ -8,7 +8,9 @@ use nix::libc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::nftables::Repairs;
 use crate::nftables::render::render_changes;
+use crate::nftables::shadow::Sticky;
 use crate::nftables::trace;
 use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Pool, PoolKey};
 
