@@ -147,7 +147,7 @@ fn endpoint(address: &Address, ip: IpAddr, ready: bool) -> Endpoint {
         conditions: EndpointConditions { ready: Some(ready), ..EndpointConditions::default() },
         hostname: address.hostname.clone().filter(|name| !name.is_empty()),
         node_name: address.node_name.clone(),
-        target_ref: address.target_ref.clone(),
+        target_ref: address.target_ref.clone().map(Box::new),
         ..Endpoint::default()
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Candidate<'a> {
             hints: hint.build(),
             hostname: self.hostname.map(str::to_owned),
             node_name: self.node_name().map(str::to_owned),
-            target_ref: Some(self.target()),
+            target_ref: Some(Box::new(self.target())),
             zone: self.zone.map(str::to_owned),
             ..Endpoint::default()
         })

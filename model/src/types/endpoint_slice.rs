@@ -40,7 +40,8 @@ pub struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_ref: Option<ObjectReference>,
+    /// In a box: it is larger than all the rest, and an agent, which holds every endpoint, has none.
+    pub target_ref: Option<Box<ObjectReference>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
 }
