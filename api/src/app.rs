@@ -12,13 +12,16 @@ use crate::body;
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
+use crate::programmed::Programming;
+use crate::questions::Questions;
 use crate::version::Version;
 
 /// Bodies that may be on their way at a time, read or waiting for the store, in KiB. Parsed they take several times that.
 /// A request beyond waits, within its time limit, with nothing read.
 const BODIES_KIB: usize = 32 * 1024;
 
-/// The state of the router; everything but the store is constant or counts.
+/// The state of the router; beside the store, what nodes have said, and what is asked of them, everything is constant or
+/// counts.
 pub struct App {
     pub store: Store,
     pub token: Token,
@@ -26,6 +29,8 @@ pub struct App {
     pub discovery: Discovery,
     pub openapi: OpenApi,
     pub metrics: Arc<Metrics>,
+    pub programming: Arc<Programming>,
+    pub questions: Questions,
     /// Room for bodies, in KiB.
     pub bodies: Semaphore,
     /// For the ages in tables.
@@ -49,6 +54,7 @@ impl App {
     }
 
     pub fn new(config: &crate::Config) -> Arc<Self> {
+        let clock = Timestamp::now;
         Arc::new(Self {
             store: config.store.clone(),
             token: Token::new(&config.token),
@@ -56,8 +62,10 @@ impl App {
             discovery: Discovery::new(),
             openapi: OpenApi::new(&config.version),
             metrics: Arc::new(Metrics::new()),
+            programming: Arc::new(Programming::new(config.store.clone(), clock)),
+            questions: Questions::new(),
             bodies: Semaphore::new(BODIES_KIB),
-            clock: Timestamp::now,
+            clock,
         })
     }
 }

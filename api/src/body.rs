@@ -41,12 +41,20 @@ pub struct Document {
 /// 413 when it is longer than [`LIMIT`] (told from `Content-Length` before a byte is read, where there is one), 400
 /// when the client breaks off.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
-    let too_large = || Status::too_large(format!("Request entity too large: limit is {LIMIT}"));
+    read_most(headers, body, LIMIT).await
+}
+
+/// As [`read`], with a limit of its own, in bytes.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_most(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Status> {
+    let too_large = || Status::too_large(format!("Request entity too large: limit is {limit}"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > LIMIT) {
+    if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let Ok(read) = tokio::time::timeout(READ_LONGEST, Limited::new(body, LIMIT).collect()).await else {
+    let Ok(read) = tokio::time::timeout(READ_LONGEST, Limited::new(body, limit).collect()).await else {
         return Err(Status::timeout(format!("the body did not arrive within {READ_LONGEST:?}")));
     };
     match read {

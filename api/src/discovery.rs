@@ -18,7 +18,8 @@ use crate::app::App;
 use crate::encode::{self, Spelling};
 use crate::negotiate::{self, Accepted, Endpoint, Shape};
 use crate::query::Query;
-use crate::routes::{self, Page};
+use crate::routes::own::{self, Subresource};
+use crate::routes::{self, Own, Page};
 use crate::status::Status;
 
 /// A finished document and its hash.
@@ -95,10 +96,14 @@ pub struct GroupVersion {
 }
 
 impl GroupVersion {
+    /// Portolan's own.
+    pub const OWN: GroupVersion = GroupVersion { group: own::GROUP, version: own::VERSION };
+
     /// Every one, core first, the others by name.
     pub fn all() -> Vec<GroupVersion> {
         let mut all: Vec<GroupVersion> =
             Kind::all().map(|kind| GroupVersion { group: kind.group(), version: kind.version() }).collect();
+        all.push(Self::OWN);
         all.sort_by_key(|gv| (gv.group, gv.version));
         all.dedup();
         all
@@ -121,6 +126,11 @@ impl GroupVersion {
     /// Its resources, in the order of the model's table.
     pub fn resources(self) -> impl Iterator<Item = Resource> {
         Resource::ALL.into_iter().filter(move |r| r.info().group == self.group && r.info().version == self.version)
+    }
+
+    /// The subresources of others that it has: Portolan's own group has nothing else.
+    pub fn subresources(self) -> Vec<Subresource> {
+        if self == Self::OWN { Own::subresources() } else { Vec::new() }
     }
 
     /// Its reviews.
@@ -157,6 +167,8 @@ impl Discovery {
 /// What `/` lists.
 fn root_paths() -> Vec<String> {
     let mut paths: Vec<String> = Page::all().into_iter().filter(|page| *page != Page::Paths).map(Page::path).collect();
+    // What names no object is no subresource that the group's own list could show.
+    paths.extend(Own::ALL.into_iter().filter(|own| own.subresource().is_none()).map(Own::path));
     paths.sort();
     paths
 }

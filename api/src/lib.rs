@@ -6,6 +6,9 @@
 //! round all of them and does what every request needs once: authentication, the time limit, panics, metrics and
 //! the spelling of errors. Only [`status`] knows HTTP codes and Kubernetes' reasons.
 //!
+//! Beside the resources stands Portolan's own group ([`own`]): what the nodes have programmed ([`programmed`]), and
+//! questions to them ([`questions`]), both in memory alone.
+//!
 //! What must stay true: nothing here decides what an object may be (that is `model`) or keeps state about objects
 //! (that is `store`); an object that was stored is answered as the bytes that the store keeps, never serialised anew.
 
@@ -24,8 +27,11 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod options;
+mod own;
 mod path;
+mod programmed;
 mod query;
+mod questions;
 mod respond;
 mod reviews;
 mod rim;

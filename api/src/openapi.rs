@@ -32,7 +32,7 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::discovery::{self, Document, GroupVersion};
 use crate::query::Query;
-use crate::routes::Page;
+use crate::routes::{Own, Page};
 use crate::status::Status;
 
 /// Where references to schemas point in OpenAPI 3.
@@ -94,12 +94,12 @@ impl OpenApi {
     }
 }
 
-/// Every operation: resources, reviews, pages.
+/// Every operation: resources, reviews, Portolan's own, pages.
 fn operations() -> Vec<Operation> {
     let resources = Resource::ALL.into_iter().flat_map(describe::resource);
     let reviews = Review::ALL.into_iter().map(describe::review);
     let pages = Page::all().into_iter().map(describe::page);
-    resources.chain(reviews).chain(pages).collect()
+    resources.chain(reviews).chain(Own::ALL.into_iter().map(describe::own)).chain(pages).collect()
 }
 
 /// `x-kubernetes-group-version-kind`.

@@ -61,6 +61,22 @@ pub fn object(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Res
     Ok(encode::response(code, json, spelling))
 }
 
+/// One object that was asked for by its name: a Service then tells whether it is programmed. So do the answers to writes of
+/// one, since `kubectl diff` compares what would be written with what is read.
+///
+/// # Errors
+/// As [`object`].
+pub fn named(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Response, Status> {
+    if object.resource != Resource::Services || call.accepted.shape != Shape::Plain {
+        return self::object(call, code, object);
+    }
+    // What was only tried is not stored; nobody is to program it.
+    let tried = call.query.text("dryRun").is_some();
+    let stored = if tried { call.app.store.get(object.resource, call.namespace(), &call.name) } else { None };
+    let shown = call.app.programming.shown(object, stored.as_ref().unwrap_or(object)).0;
+    self::object(call, code, &shown)
+}
+
 /// What a list says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListMeta {

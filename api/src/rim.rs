@@ -20,8 +20,10 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use crate::app::App;
 use crate::encode::{self, Spelling};
 use crate::negotiate::{self, Endpoint, Format};
+use crate::own;
 use crate::query::Query;
 use crate::respond;
+use crate::routes::Own;
 use crate::status::{Status, quoted};
 
 /// How long a request may take until its answer begins (Kubernetes' numbers): one that reads, and one that writes. A
@@ -45,7 +47,7 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let (request, leftover) = leftover::lend(request);
 
     let mut response = if app.token.admits(request.uri().path(), request.headers()) {
-        match time_limit(request.method(), &query) {
+        match time_limit(request.method(), request.uri().path(), &query) {
             Ok(limit) => within(limit, next.run(request)).await,
             Err(status) => status.into_response(),
         }
@@ -101,12 +103,14 @@ fn spelling(headers: &HeaderMap, query: &Query) -> Spelling {
 }
 
 /// How long this request may take. `?timeout=` shortens the limit (Go's durations: `32s`, `1m30s`, `500ms`), but not that
-/// of a watch, which is long by its nature.
+/// of a watch, which is long by its nature. One that is meant to wait may do so besides.
 ///
 /// # Errors
 /// 400 for what is no duration.
-fn time_limit(method: &Method, query: &Query) -> Result<Duration, Status> {
+fn time_limit(method: &Method, path: &str, query: &Query) -> Result<Duration, Status> {
     let longest = if method.is_safe() { READING_LONGEST } else { WRITING_LONGEST };
+    let waits = if Own::waits(path) { own::patience(query)?.unwrap_or_default() } else { Duration::ZERO };
+    let longest = longest + waits;
     let Some(text) = query.text("timeout").filter(|_| !(method.is_safe() && query.flag("watch"))) else {
         return Ok(longest);
     };

@@ -18,10 +18,10 @@ use crate::negotiate::{self, Endpoint};
 use crate::path::PathValues;
 use crate::query::Query;
 use crate::rim::Label;
-use crate::routes::{self, Action, Page, Route, Scope, Special};
+use crate::routes::{self, Action, Own, Page, Route, Scope, Special};
 use crate::serve::Draining;
 use crate::status::Status;
-use crate::{Config, actions, compress, discovery, docs, health, metrics, openapi, reviews, rim, version};
+use crate::{Config, actions, compress, discovery, docs, health, metrics, openapi, own, reviews, rim, version};
 
 /// Builds the router for this configuration.
 pub fn build(config: &Config) -> Router {
@@ -38,6 +38,17 @@ pub fn build(config: &Config) -> Router {
         };
         let refuse = || async { Status::method_not_allowed() };
         router = router.route(&path, post(handler).fallback(refuse));
+    }
+
+    for own in Own::ALL {
+        let path = own.path().replace("{namespace}", "{first}").replace("{name}", "{second}");
+        let handler = move |State(app): State<Arc<App>>, parameters: PathValues, request: Request| {
+            own::serve(app, own, parameters, request)
+        };
+        // Two methods of one path come to stand in one row.
+        if let Ok(filter) = MethodFilter::try_from(own.method()) {
+            router = router.route(&path, on(filter, handler));
+        }
     }
 
     let mut patterns: BTreeMap<String, Vec<Route>> = BTreeMap::new();

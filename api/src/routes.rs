@@ -1,14 +1,16 @@
 //! The table of routes, derived from `model::Resource`: which method on which path does what to which resource. Beside
-//! it stand the reviews, which take one method, and in [`pages`] what is no resource's.
+//! it stand the reviews, which take one method, in [`own`] Portolan's own group, and in [`pages`] what is no resource's.
 //!
 //! The router registers it, discovery lists its verbs, OpenAPI describes its paths. A new row in the model's
 //! table is served, listed and described without a line here.
 
+pub mod own;
 pub mod pages;
 
 use http::Method;
 use model::schema::Kind;
 use model::{Resource, ResourceInfo, Review};
+pub use own::{API_VERSION, Own};
 pub use pages::Page;
 
 /// What a route does. The names are Kubernetes' verbs.

@@ -208,6 +208,17 @@ impl Status {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {}", message.into()))
     }
 
+    /// More of something than there is room for; there may be room soon.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(1)
+    }
+
+    /// An answer to a question that nobody waits for.
+    pub fn nobody_asks(id: &str) -> Self {
+        let message = format!("nobody waits for the answer to question {}", quoted(id));
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
     /// The server cannot serve now, and may soon: it starts, or stops.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message).retry_after(1)

@@ -9,6 +9,7 @@
 //! Without that, a thousand watchers of a resource that is written five hundred times a second would be half a million
 //! writes to sockets; a few watchers, such as the agents of a small cluster, never rest.
 
+mod condition;
 mod frames;
 mod render;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+pub use condition::Conditioned;
 pub use frames::Frames;
 use jiff::Timestamp;
 use model::{Object, Resource, Revision};
@@ -68,6 +70,8 @@ pub struct Settings {
     pub draining: Option<Draining>,
     pub guard: WatchGuard,
     pub selectors: Selectors,
+    /// For a watch of one Service.
+    pub condition: Option<Conditioned>,
 }
 
 /// A watch's state between two frames.
@@ -86,6 +90,7 @@ pub struct Stream {
     draining: Option<Draining>,
     renderer: Renderer,
     selectors: Selectors,
+    condition: Option<Conditioned>,
     ended: bool,
     /// Until when this watcher does not look for changes.
     rests_until: Instant,
@@ -96,6 +101,8 @@ pub struct Stream {
 enum Wake {
     Events(Vec<Arc<Event>>),
     TooSlow(Revision),
+    /// Whether a Service is programmed may have changed.
+    Condition,
     Bookmark,
     End,
 }
@@ -115,6 +122,7 @@ impl Stream {
             draining: settings.draining,
             renderer: Renderer::new(settings.resource, settings.render, settings.format, settings.clock),
             selectors: settings.selectors,
+            condition: settings.condition,
             ended: false,
             rests_until: Instant::now(),
             guard: settings.guard,
@@ -138,6 +146,13 @@ impl Stream {
                     // Nothing is pending when a watcher waits.
                     self.pending = events.into();
                     self.rests_until = Instant::now() + rest(self.guard.count());
+                }
+                Wake::Condition => {
+                    if let Some(object) = self.condition.as_mut().and_then(Conditioned::changed) {
+                        let mut frame = BytesMut::new();
+                        self.renderer.event(&mut frame, EventKind::Modified, &object);
+                        return Some(frame.freeze());
+                    }
                 }
                 Wake::Bookmark => {
                     self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
@@ -169,6 +184,13 @@ impl Stream {
             }
         };
         let (rests_until, watch) = (self.rests_until, &mut self.watch);
+        let condition = self.condition.as_mut();
+        let condition = async {
+            match condition {
+                Some(condition) => condition.more().await,
+                None => std::future::pending().await,
+            }
+        };
         let events = async {
             if Instant::now() < rests_until {
                 sleep_until(rests_until).await;
@@ -183,13 +205,14 @@ impl Stream {
                 Ok(events) => Wake::Events(events),
                 Err(lagged) => Wake::TooSlow(lagged.seen),
             },
+            () = condition => Wake::Condition,
         }
     }
 
     fn initial_frame(&mut self) -> Option<Bytes> {
         let mut frame = BytesMut::new();
         while let Some(object) = self.initial.pop_front() {
-            self.renderer.event(&mut frame, EventKind::Added, &object);
+            self.event(&mut frame, EventKind::Added, &object);
             if frame.len() >= FRAME {
                 return Some(frame.freeze());
             }
@@ -235,9 +258,22 @@ impl Stream {
         let now = self.selectors.matches(&event.object);
         let before = event.previous.as_ref().filter(|previous| self.selectors.matches(previous));
         match (seen(event.kind, before.is_some(), now), before) {
-            (Some(Seen::As(kind)), _) => self.renderer.event(frame, kind, &event.object),
-            (Some(Seen::Left), Some(last)) => self.renderer.left(frame, last, event.revision),
+            (Some(Seen::As(kind)), _) => self.event(frame, kind, &event.object),
+            (Some(Seen::Left), Some(last)) => {
+                self.renderer.left(frame, last, event.revision);
+                if let Some(condition) = &mut self.condition {
+                    condition.left();
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// Writes an object, with its condition where this is a watch of one Service.
+    fn event(&mut self, frame: &mut BytesMut, kind: EventKind, object: &Arc<Object>) {
+        match &mut self.condition {
+            Some(condition) => self.renderer.event(frame, kind, &condition.event(kind, object)),
+            None => self.renderer.event(frame, kind, object),
         }
     }
 }

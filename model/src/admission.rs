@@ -124,6 +124,9 @@ pub fn prepare_update(
     new: &mut Value,
     cluster: &Cluster,
 ) -> Result<Vec<String>, Vec<FieldError>> {
+    if old.resource == Resource::Services {
+        service::take_out_programmed(new);
+    }
     let document = document(old.resource, new)?;
     let nothing = Document::new();
     let old_document = old_value.as_object().unwrap_or(&nothing);

@@ -29,9 +29,15 @@ pub use needs::{
     holds, needs,
 };
 
+use serde_json::Value;
+
 use crate::admission::Cluster;
 use crate::field::FieldError;
 use crate::types::Service;
+
+/// The condition that says whether every node has programmed a Service. It is put into what is read and never stored, so
+/// it goes out of what is written ([`take_out_programmed`]).
+pub const PROGRAMMED: &str = "portolan.dev/Programmed";
 
 /// `spec.clusterIP` of a headless Service.
 pub const NONE: &str = "None";
@@ -114,6 +120,17 @@ pub fn default_status(service: &mut Service) {
 /// spec stays.
 pub fn validate_status_update(old: &Service, new: &Service) -> Vec<FieldError> {
     validate::status(old, new)
+}
+
+/// Takes the condition [`PROGRAMMED`] out of a Service, which a client may have read and sends back.
+pub fn take_out_programmed(service: &mut Value) {
+    let Some(status) = service.get_mut("status").and_then(Value::as_object_mut) else { return };
+    let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    let before = conditions.len();
+    conditions.retain(|condition| condition.get("type").and_then(Value::as_str) != Some(PROGRAMMED));
+    if conditions.is_empty() && before > 0 {
+        status.remove("conditions");
+    }
 }
 
 /// Whether this Service's endpoints are derived from Pods: it has a selector and is no ExternalName.

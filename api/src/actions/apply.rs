@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use model::FieldError;
+use model::{FieldError, Resource};
 use store::{Outcome, Verb};
 
 use crate::call::Call;
@@ -43,12 +43,16 @@ pub async fn apply(call: Call, body: Body) -> Result<Response, Status> {
     }
     let target = incoming::Target { kind: call.resource.into(), namespace: call.namespace(), name: &call.name };
     incoming::place(&mut config, target)?;
+    if call.resource == Resource::Services {
+        // What is not stored has no manager.
+        model::service::take_out_programmed(&mut config);
+    }
 
     let force = call.query.flag("force");
     let verb = Verb::Apply { config, force, subresource: call.subresource() };
     let written = call.write(&call.name, verb, options.manager, options.dry_run).await?;
     let code = if written.outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = respond::object(&call, code, &written.object)?;
+    let mut response = respond::named(&call, code, &written.object)?;
     if options.field_validation == FieldValidation::Warn {
         respond::warn(response.headers_mut(), &duplicates);
     }

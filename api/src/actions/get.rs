@@ -13,7 +13,7 @@ pub async fn get(call: Call) -> Result<Response, Status> {
     call.reach(options::revision(&call.query)?.unwrap_or(0)).await?;
     let object = call.app.store.get(call.resource, call.namespace(), &call.name);
     match object {
-        Some(object) => respond::object(&call, StatusCode::OK, &object),
+        Some(object) => respond::named(&call, StatusCode::OK, &object),
         None => Err(Status::not_found(call.resource, &call.name)),
     }
 }

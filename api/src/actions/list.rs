@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use model::{Object, Revision};
+use model::{Object, Resource, Revision};
 use store::Place;
 
 use crate::call::Call;
-use crate::options::{Continuation, ListOptions, State};
+use crate::negotiate::Shape;
+use crate::options::{Continuation, ListOptions, Selectors, State};
 use crate::respond::{self, ListMeta};
 use crate::status::Status;
 
@@ -20,8 +21,19 @@ const STRIDE: usize = 2048;
 /// `GET` of a collection.
 pub async fn list(call: Call) -> Result<Response, Status> {
     let options = ListOptions::read(call.resource, &call.query)?;
-    let (meta, objects) = select(&call, &options).await?;
+    let (meta, mut objects) = select(&call, &options).await?;
+    if one_service(&call, &options.selectors).is_some() {
+        objects.iter_mut().for_each(|service| *service = call.app.programming.shown(service, service).0);
+    }
     respond::list(&call, &meta, objects)
+}
+
+/// The namespace and name of the one Service that is asked for, where it is shown whole: then it tells whether it is
+/// programmed.
+pub fn one_service<'a>(call: &'a Call, selectors: &'a Selectors) -> Option<(&'a str, &'a str)> {
+    let whole = call.resource == Resource::Services && call.accepted.shape == Shape::Plain;
+    let namespace = call.within().or_else(|| selectors.fields.exact("metadata.namespace")).filter(|_| whole)?;
+    Some((namespace, selectors.fields.exact("metadata.name")?))
 }
 
 /// The page that the options ask for, in the order of lists, and what it says of itself.

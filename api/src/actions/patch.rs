@@ -55,7 +55,7 @@ pub async fn patch(call: Call, body: Body) -> Result<Response, Status> {
     let verb = Verb::Patch { kind, patch: document.value, subresource: call.subresource(), strict };
     let written = call.write(&call.name, verb, options.manager, options.dry_run).await?;
 
-    let mut response = respond::object(&call, StatusCode::OK, &written.object)?;
+    let mut response = respond::named(&call, StatusCode::OK, &written.object)?;
     let quiet = options.field_validation == FieldValidation::Ignore;
     let warnings: Vec<String> = (findings.into_iter().chain(written.warnings))
         .filter(|w| !(quiet && FINDINGS.iter().any(|finding| w.starts_with(finding))))

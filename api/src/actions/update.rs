@@ -23,7 +23,7 @@ pub async fn update(call: Call, body: Body) -> Result<Response, Status> {
         .map_err(|status| status.with_warnings(&incoming.warnings))?;
 
     let code = if written.outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = respond::object(&call, code, &written.object)?;
+    let mut response = respond::named(&call, code, &written.object)?;
     respond::warn(response.headers_mut(), &incoming.warnings);
     respond::warn(response.headers_mut(), &written.warnings);
     Ok(response)

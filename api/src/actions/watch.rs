@@ -18,7 +18,7 @@ use crate::negotiate::{Format, JSON, Shape};
 use crate::options::ListOptions;
 use crate::status::Status;
 use crate::table::{Include, Table};
-use crate::watch::{Frames, Render, Stream, error_event};
+use crate::watch::{Conditioned, Frames, Render, Stream, error_event};
 
 /// How long a watch lasts when the client does not say: between these bounds, drawn anew for each, so that the
 /// clients of a restarted server do not come back all at once for ever (kube-apiserver's `--min-request-timeout`).
@@ -58,6 +58,12 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
             Render::Table(Table { resource: call.resource, version, include: Include::read(&call.query)? })
         }
     };
+    let condition = list::one_service(&call, &options.selectors).map(|(namespace, name)| {
+        // What has changed after the revision that the client names will come by itself.
+        let known =
+            store.get(call.resource, namespace, name).filter(|known| !begins_with_state && known.revision <= from);
+        Conditioned::new(&call.app.programming, known.filter(|known| options.selectors.matches(known)))
+    });
     let now = Instant::now();
     let stream = Stream::new(
         watch,
@@ -74,6 +80,7 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
             draining: call.draining,
             guard: call.app.metrics.watcher(call.resource),
             selectors: options.selectors,
+            condition,
         },
     );
 

@@ -4,6 +4,7 @@ use model::{Resource, Review};
 use serde_json::{Map, Value, json};
 
 use super::{GroupVersion, verbs};
+use crate::routes::own::Subresource;
 use crate::routes::{BINDINGS, Special};
 
 /// The list over these versions, which are sorted by group.
@@ -12,7 +13,8 @@ pub fn list(versions: &[GroupVersion], api: &str) -> Value {
     for gv in versions {
         let version = json!({
             "version": gv.version,
-            "resources": gv.resources().flat_map(rows).chain(gv.reviews().map(review)).collect::<Vec<_>>(),
+            "resources":
+                gv.resources().flat_map(rows).chain(gv.reviews().map(review)).chain(parents(*gv)).collect::<Vec<_>>(),
             "freshness": "Current",
         });
         let last = items.last_mut().filter(|item| item["metadata"]["name"].as_str().unwrap_or("") == gv.group);
@@ -91,6 +93,32 @@ fn resource(resource: Resource) -> Value {
         put("subresources", subresources.into());
     }
     Value::Object(out)
+}
+
+/// Subresources under a resource that another group has. The row above them says so by having no verbs and an empty kind,
+/// which is what clients pass over (client-go's `convertAPIResource`); the older ones want it to be there.
+fn parents(gv: GroupVersion) -> Vec<Value> {
+    let all = gv.subresources();
+    all.chunk_by(|a, b| a.of == b.of)
+        .filter_map(|subs| {
+            let info = subs.first()?.of.info();
+            let subresource = |sub: &Subresource| {
+                json!({
+                    "subresource": sub.name,
+                    "responseKind": { "group": gv.group, "version": gv.version, "kind": sub.kind },
+                    "verbs": sub.verbs,
+                })
+            };
+            Some(json!({
+                "resource": info.plural,
+                "responseKind": { "group": "", "version": "", "kind": "" },
+                "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
+                "singularResource": "",
+                "verbs": [],
+                "subresources": subs.iter().map(subresource).collect::<Vec<_>>(),
+            }))
+        })
+        .collect()
 }
 
 fn review(review: Review) -> Value {

@@ -67,6 +67,15 @@ pub fn resources(gv: GroupVersion) -> Value {
             "verbs": ["create"],
         }));
     }
+    for sub in gv.subresources() {
+        list.push(json!({
+            "name": format!("{}/{}", sub.of, sub.name),
+            "singularName": "",
+            "namespaced": sub.of.info().namespaced,
+            "kind": sub.kind,
+            "verbs": sub.verbs,
+        }));
+    }
     json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv.api_version(), "resources": list })
 }
 

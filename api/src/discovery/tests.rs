@@ -106,6 +106,19 @@ fn legacy_roots() {
                       "version": "v1"
                     }
                   ]
+                },
+                {
+                  "name": "portolan.dev",
+                  "preferredVersion": {
+                    "groupVersion": "portolan.dev/v1alpha1",
+                    "version": "v1alpha1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "portolan.dev/v1alpha1",
+                      "version": "v1alpha1"
+                    }
+                  ]
                 }
               ],
               "kind": "APIGroupList"
@@ -501,6 +514,91 @@ fn aggregated() {
                       "version": "v1"
                     }
                   ]
+                },
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "portolan.dev"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "nodes",
+                          "responseKind": {
+                            "group": "",
+                            "kind": "",
+                            "version": ""
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "",
+                          "subresources": [
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
+                                "kind": "Acknowledgement",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "acknowledgement",
+                              "verbs": [
+                                "update"
+                              ]
+                            },
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
+                                "kind": "Answer",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "answers",
+                              "verbs": [
+                                "create"
+                              ]
+                            },
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
+                                "kind": "Question",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "questions",
+                              "verbs": [
+                                "create",
+                                "get"
+                              ]
+                            }
+                          ],
+                          "verbs": []
+                        },
+                        {
+                          "resource": "services",
+                          "responseKind": {
+                            "group": "",
+                            "kind": "",
+                            "version": ""
+                          },
+                          "scope": "Namespaced",
+                          "singularResource": "",
+                          "subresources": [
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
+                                "kind": "ServiceProgrammed",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "programmed",
+                              "verbs": [
+                                "get"
+                              ]
+                            }
+                          ],
+                          "verbs": []
+                        }
+                      ],
+                      "version": "v1alpha1"
+                    }
+                  ]
                 }
               ],
               "kind": "APIGroupDiscoveryList",
@@ -593,6 +691,9 @@ fn root_lists_what_is_served() {
                 "/apis/events.k8s.io/v1",
                 "/apis/networking.k8s.io",
                 "/apis/networking.k8s.io/v1",
+                "/apis/portolan.dev",
+                "/apis/portolan.dev/v1alpha1",
+                "/apis/portolan.dev/v1alpha1/programmed",
                 "/docs",
                 "/docs/page.css",
                 "/docs/page.js",
@@ -609,6 +710,7 @@ fn root_lists_what_is_served() {
                 "/openapi/v3/apis/discovery.k8s.io/v1",
                 "/openapi/v3/apis/events.k8s.io/v1",
                 "/openapi/v3/apis/networking.k8s.io/v1",
+                "/openapi/v3/apis/portolan.dev/v1alpha1",
                 "/readyz",
                 "/version"
               ]

@@ -1,11 +1,13 @@
-//! Every route as an [`Operation`]: resources, reviews and pages.
+//! Every route as an [`Operation`]: resources, reviews, Portolan's own group and pages.
 
+mod own;
 mod pages;
 mod parameters;
 
 use http::{Method, StatusCode};
 use model::schema::Kind;
 use model::{Resource, Review};
+pub use own::own;
 pub use pages::page;
 
 use super::operation::{Answer, Body, Content, Operation, Schema, content, machinery};

@@ -19,7 +19,8 @@ fn lines(document: &Value) -> Lines {
 fn table() -> Lines {
     let resources = routes::all().into_iter().map(|r| format!("{} {}", r.action.method(), r.path));
     let reviews = Review::ALL.into_iter().map(|r| format!("POST {}", routes::review_path(r)));
-    resources.chain(reviews).map(lower).collect()
+    let own = Own::ALL.into_iter().map(|own| format!("{} {}", own.method(), own.path()));
+    resources.chain(reviews).chain(own).map(lower).collect()
 }
 
 fn lower(line: String) -> String {

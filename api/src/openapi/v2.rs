@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::operation::{Answer, Operation, Place};
 use super::{COMPONENTS, describe};
+use crate::routes::Own;
 
 /// Where references to schemas point.
 const DEFINITIONS: &str = "#/definitions/";
@@ -33,10 +34,11 @@ fn is_text(media: &str) -> bool {
         .any(|m| m.eq_ignore_ascii_case(media))
 }
 
-/// The document: every resource and review of every version.
+/// The document: every resource and review of every version, and Portolan's own group.
 pub fn render(version: &str) -> Value {
     let resources = Resource::ALL.into_iter().flat_map(describe::resource);
-    let operations = resources.chain(Review::ALL.into_iter().map(describe::review));
+    let reviews = Review::ALL.into_iter().map(describe::review);
+    let operations = resources.chain(reviews).chain(Own::ALL.into_iter().map(describe::own));
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
         let item = paths.entry(operation.path.clone()).or_insert_with(|| Value::Object(Map::new()));

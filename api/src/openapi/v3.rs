@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::operation::{Content, Operation};
 use super::{COMPONENTS, describe};
 use crate::discovery::GroupVersion;
+use crate::routes::Own;
 
 /// What the documents say they are.
 pub const VERSION: &str = "3.0.0";
@@ -15,8 +16,9 @@ pub const VERSION: &str = "3.0.0";
 /// The document.
 pub fn render(gv: GroupVersion, version: &str) -> Value {
     let kinds: Vec<Kind> = Kind::all().filter(|k| k.group() == gv.group && k.version() == gv.version).collect();
-    let operations =
-        gv.resources().flat_map(describe::resource).chain(gv.reviews().map(describe::review)).collect::<Vec<_>>();
+    let own = Own::ALL.into_iter().filter(|_| gv == GroupVersion::OWN).map(describe::own);
+    let (resources, reviews) = (gv.resources().flat_map(describe::resource), gv.reviews().map(describe::review));
+    let operations: Vec<Operation> = resources.chain(reviews).chain(own).collect();
     json!({
         "openapi": VERSION,
         "info": { "title": "Portolan", "version": version },

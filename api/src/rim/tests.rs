@@ -31,7 +31,8 @@ fn go_durations() {
 
 #[test]
 fn limits() {
-    let limit = |method: Method, query: &str| time_limit(&method, &Query::parse(Some(query))).map_err(|s| s.code());
+    let limit =
+        |method: Method, query: &str| time_limit(&method, "/api", &Query::parse(Some(query))).map_err(|s| s.code());
     let seconds = |n| Ok(Duration::from_secs(n));
     assert_eq!(limit(Method::GET, ""), seconds(60));
     for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {

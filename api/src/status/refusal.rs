@@ -55,7 +55,7 @@ impl Status {
             Refusal::TooLarge(message) => Self::too_large(message),
             Refusal::Full(message) | Refusal::Unavailable(message) => Self::internal(message),
             Refusal::Closed => Self::unavailable(text),
-            Refusal::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", text).retry_after(1),
+            Refusal::Busy => Self::too_many(text),
         }
     }
 }

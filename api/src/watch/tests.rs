@@ -55,6 +55,7 @@ impl Fixture {
                 draining,
                 guard: Arc::new(Metrics::new()).watcher(Resource::Nodes),
                 selectors: options.selectors,
+                condition: None,
             },
         )
     }

@@ -180,7 +180,7 @@ fn answer(page: Page) -> Vec<Content> {
 }
 
 /// An object that has these fields always, and maybe others.
-fn object(fields: &[(&str, Value)]) -> Value {
+pub(super) fn object(fields: &[(&str, Value)]) -> Value {
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
     let properties: serde_json::Map<String, Value> =
         fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
@@ -193,7 +193,7 @@ fn kinded(fields: &[(&str, Value)]) -> Value {
     object(&all)
 }
 
-fn list(items: Value) -> Value {
+pub(super) fn list(items: Value) -> Value {
     json!({ "type": "array", "items": items })
 }
 

@@ -60,7 +60,7 @@ pub fn query(name: &'static str, values: Values, description: &'static str) -> P
     Parameter { name, place: Place::Query, values, description }
 }
 
-fn path(name: &'static str, description: &'static str) -> Parameter {
+pub fn path(name: &'static str, description: &'static str) -> Parameter {
     Parameter { name, place: Place::Path, values: Values::Segment, description }
 }
 
