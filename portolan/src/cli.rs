@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -30,6 +31,8 @@ pub enum Command {
     Server(ServerArgs),
     /// Run the node agent: program this machine's dataplane from the server's Services.
     Agent(AgentArgs),
+    /// Wait until every live node has programmed a Service as it is now.
+    Wait(WaitArgs),
     /// A cluster of network namespaces on this machine. Needs no root.
     Lab(LabArgs),
     /// Answer on TCP and UDP ports with who and where we are (what the lab's pods run).
@@ -229,11 +232,28 @@ pub struct EchoArgs {
     #[arg(long, env = "PORTOLAN_NAMESPACE", default_value = "", hide_env_values = true)]
     pub namespace: String,
     /// Milliseconds to go on answering after SIGTERM, until everybody has stopped sending.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, env = "PORTOLAN_DRAIN_MS", default_value_t = 2000)]
     pub drain_ms: u64,
     /// Internal: a descriptor to write to when every port is bound.
     #[arg(long, hide = true)]
     pub ready_fd: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// What to wait for: service/NAME.
+    #[arg(value_name = "service/NAME")]
+    pub service: String,
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// Give up after so long, as 30s, 1m30s, or a number of seconds.
+    #[arg(long, value_name = "TIME", value_parser = crate::wait::duration, default_value = "30s")]
+    pub timeout: Duration,
+    /// How to reach the server; default: $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

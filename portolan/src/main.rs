@@ -12,6 +12,7 @@ mod output;
 mod remote;
 mod server;
 mod trace;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => lab::probe(&args),
         Command::Trace(args) => trace::run(args),
         Command::Check(args) => check::run(args),
+        Command::Wait(args) => wait::run(args),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("portolan: {failure}");

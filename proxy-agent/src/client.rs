@@ -131,12 +131,21 @@ impl Client {
         self.json(Method::GET, path, None).await
     }
 
+    /// As [`Client::get`], for a question that the server may take `limit` to answer, and so may this.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_within(&self, path: &str, limit: Duration) -> Result<Value, ClientError> {
+        let bytes = self.whole(Method::GET, path, None, limit.saturating_add(REQUEST_TIMEOUT)).await?;
+        decode(&bytes)
+    }
+
     /// Reads an answer that is not JSON, such as `/metrics`.
     ///
     /// # Errors
     /// As [`Client::get`].
     pub async fn get_text(&self, path: &str) -> Result<String, ClientError> {
-        let bytes = self.whole(Method::GET, path, None).await?;
+        let bytes = self.whole(Method::GET, path, None, REQUEST_TIMEOUT).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -199,16 +208,16 @@ impl Client {
         path: &str,
         body: Option<(HeaderValue, &Value)>,
     ) -> Result<Value, ClientError> {
-        let bytes = self.whole(method, path, body).await?;
-        serde_json::from_slice(&bytes).map_err(|source| ClientError::Json { what: "an answer", source })
+        decode(&self.whole(method, path, body, REQUEST_TIMEOUT).await?)
     }
 
-    /// One request and its whole answer, within [`REQUEST_TIMEOUT`].
+    /// One request and its whole answer, within `limit`.
     async fn whole(
         &self,
         method: Method,
         path: &str,
         body: Option<(HeaderValue, &Value)>,
+        limit: Duration,
     ) -> Result<Bytes, ClientError> {
         let (content_type, body) = match body {
             None => (None, Bytes::new()),
@@ -239,7 +248,7 @@ impl Client {
                 }
             }
         };
-        within("a request", REQUEST_TIMEOUT, attempts).await
+        within("a request", limit, attempts).await
     }
 
     /// Sends on an idle connection, or a new one.
@@ -308,6 +317,10 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("server", &self.server_url()).finish_non_exhaustive()
     }
+}
+
+fn decode(bytes: &[u8]) -> Result<Value, ClientError> {
+    serde_json::from_slice(bytes).map_err(|source| ClientError::Json { what: "an answer", source })
 }
 
 async fn within<T>(

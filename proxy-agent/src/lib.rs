@@ -35,6 +35,7 @@ mod metrics;
 mod node;
 mod objects;
 mod program;
+pub mod programmed;
 mod questions;
 mod reflector;
 pub mod routes;
