@@ -43,7 +43,7 @@ pub struct Options {
     pub node: String,
     /// `--namespace NAME`, environment `PORTOLAN_NAMESPACE`.
     pub namespace: String,
-    /// `--drain-ms`, default 2000: how long it goes on answering after SIGTERM.
+    /// `--drain-ms`, environment `PORTOLAN_DRAIN_MS`, default 2000: how long it goes on answering after SIGTERM.
     pub drain: Duration,
     /// `--ready-fd FD` (hidden): a byte is written there and it is closed when every port is bound.
     pub ready_fd: Option<RawFd>,

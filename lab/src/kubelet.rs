@@ -6,6 +6,7 @@
 
 mod container;
 mod informer;
+mod leaving;
 mod machine;
 mod manifest;
 mod node;

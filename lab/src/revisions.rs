@@ -1,5 +1,4 @@
-//! Whether the agents have caught up with the server, told by the metrics of both: the server says at which revision
-//! each kind of object changed last, an agent up to which revision of each kind the kernel is programmed.
+//! What an agent has programmed, told by its own metrics: what `lab status` shows also while the server is away.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,10 +12,8 @@ use hyper_util::rt::TokioIo;
 
 use crate::netns::Netns;
 
-/// On the server, by resource: the revision of its last change.
-pub const CHANGED: &str = "portolan_resource_revision";
 /// On an agent, by resource: the newest revision that is in the kernel.
-pub const PROGRAMMED: &str = "portolan_agent_programmed_revision";
+const PROGRAMMED: &str = "portolan_agent_programmed_revision";
 
 const AGENT_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 const LIMIT: Duration = Duration::from_secs(2);
@@ -26,7 +23,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 pub type Revisions = BTreeMap<String, u64>;
 
 /// Reads the gauge `name` from a page of metrics.
-pub fn parse(page: &str, name: &str) -> Revisions {
+fn parse(page: &str, name: &str) -> Revisions {
     let samples = page.lines().filter_map(|line| {
         let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.split_once('}')?;
         let resource = labels.split(',').find_map(|l| l.trim().strip_prefix("resource=\"")?.strip_suffix('"'))?;
@@ -36,13 +33,6 @@ pub fn parse(page: &str, name: &str) -> Revisions {
         Some((resource.to_owned(), value))
     });
     samples.collect()
-}
-
-/// Whether an agent has programmed all that it follows up to `wanted`. Resources that it does not follow do not count;
-/// an agent that says nothing has programmed nothing.
-pub fn caught_up(wanted: &Revisions, programmed: &Revisions) -> bool {
-    !programmed.is_empty()
-        && programmed.iter().all(|(resource, have)| wanted.get(resource).is_none_or(|want| have >= want))
 }
 
 /// What the agent in this namespace says it has programmed.
@@ -77,20 +67,11 @@ mod tests {
 
     #[test]
     fn only_the_named_gauge_is_read() {
-        let page = "# TYPE portolan_resource_revision gauge\n\
-                    portolan_resource_revision{resource=\"services\"} 12\n\
-                    portolan_resource_revision{zone=\"a\",resource=\"nodes\"} 9.0 1700000000\n\
-                    portolan_resource_revision_total{resource=\"pods\"} 3\n\
-                    portolan_resource_revision{resource=\"pods\"} what\n";
-        assert_eq!(parse(page, CHANGED), revisions(&[("services", 12), ("nodes", 9)]));
-    }
-
-    #[test]
-    fn an_agent_answers_for_what_it_follows() {
-        let wanted = revisions(&[("services", 12), ("pods", 40)]);
-        assert!(!caught_up(&wanted, &revisions(&[])));
-        assert!(!caught_up(&wanted, &revisions(&[("services", 11)])));
-        assert!(caught_up(&wanted, &revisions(&[("services", 12)])));
-        assert!(caught_up(&wanted, &revisions(&[("services", 13), ("nodes", 1)])));
+        let page = "# TYPE portolan_agent_programmed_revision gauge\n\
+                    portolan_agent_programmed_revision{resource=\"services\"} 12\n\
+                    portolan_agent_programmed_revision{zone=\"a\",resource=\"nodes\"} 9.0 1700000000\n\
+                    portolan_agent_programmed_revision_total{resource=\"pods\"} 3\n\
+                    portolan_agent_programmed_revision{resource=\"pods\"} what\n";
+        assert_eq!(parse(page, PROGRAMMED), revisions(&[("services", 12), ("nodes", 9)]));
     }
 }

@@ -48,6 +48,8 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 /// How long the server may take then: it has a database to close.
 const SERVER_END_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// How long agents are waited for before a look at whether they run at all.
+const ROUND: Duration = Duration::from_millis(500);
 /// Open files of the supervisor: room for every pod of the largest lab.
 const MAX_FILES: u64 = 65_536;
 
@@ -74,7 +76,7 @@ enum Failure {
     #[error("writing the nodes")]
     Nodes(#[source] ClientError),
     #[error("{0}")]
-    Metrics(String),
+    Silent(String),
 }
 
 impl Failure {
@@ -372,16 +374,14 @@ async fn await_pods(cluster: &Cluster) {
 async fn await_agents(cluster: &Cluster) -> Result<(), Failure> {
     let until = Instant::now() + UP_LIMIT;
     loop {
-        match tokio::time::timeout(Duration::from_millis(500), cluster.caught_up()).await {
-            Ok(outcome) => return outcome.map_err(Failure::Metrics),
-            Err(_) => {
-                if let Some((_, agent)) = cluster.nodes.iter().find(|(_, agent)| agent.restarts() >= PATIENCE) {
-                    return Err(Failure::Unit { name: agent.name.clone(), last_words: agent.last_words() });
-                }
-                if Instant::now() >= until {
-                    return Err(Failure::Slow { name: "an agent".into(), limit: UP_LIMIT, source: None });
-                }
-            }
+        if cluster.caught_up(ROUND).await.map_err(Failure::Silent)?.is_empty() {
+            return Ok(());
+        }
+        if let Some((_, agent)) = cluster.nodes.iter().find(|(_, agent)| agent.restarts() >= PATIENCE) {
+            return Err(Failure::Unit { name: agent.name.clone(), last_words: agent.last_words() });
+        }
+        if Instant::now() >= until {
+            return Err(Failure::Slow { name: "an agent".into(), limit: UP_LIMIT, source: None });
         }
     }
 }

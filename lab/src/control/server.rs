@@ -8,22 +8,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_agent::programmed;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::{Answer, MAX_LINE, Namespace, Request, descriptors, short_socket_path};
 use crate::children::Children;
 use crate::error::chain;
 use crate::kubelet::{HomeNode, Phase, Shared};
 use crate::netns::Netns;
-use crate::revisions::{self, Revisions};
+use crate::revisions;
 use crate::unit::Unit;
 use crate::{Dataplane, NodeStatus, PodStatus, ServerStatus, Status, addresses};
 
 /// Conversations at a time; more wait.
 const MAX_CONVERSATIONS: usize = 64;
-const POLL: Duration = Duration::from_millis(10);
+/// Between two looks at agents that are not there yet.
+const POLL: Duration = Duration::from_millis(50);
 /// How long a caller may take to ask.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -206,44 +209,38 @@ impl Cluster {
     }
 
     async fn wait(&self, limit: Duration) -> Answer {
-        match tokio::time::timeout(limit, self.caught_up()).await {
-            Ok(Ok(())) => Answer::Done,
-            Ok(Err(reason)) => Answer::Failed { reason },
-            Err(_) => {
-                let mut late = Vec::new();
-                for (node, _) in &self.nodes {
-                    if revisions::programmed(&node.net.netns).await.is_ok_and(|p| !p.is_empty()) {
-                        late.push(format!("{} is behind", node.name));
-                    } else {
-                        late.push(format!("the agent of {} does not answer", node.name));
-                    }
-                }
-                let reason = format!(
-                    "not programmed after {} s; see {}: {}",
-                    limit.as_secs_f32(),
-                    self.dir.join("logs").display(),
-                    late.join(", ")
-                );
-                Answer::Failed { reason }
-            }
-        }
+        let late = match self.caught_up(limit).await {
+            Ok(late) if late.is_empty() => return Answer::Done,
+            Ok(late) => late.join(", "),
+            Err(reason) => reason,
+        };
+        let (limit, logs) = (limit.as_secs_f32(), self.dir.join("logs"));
+        Answer::Failed { reason: format!("not programmed after {limit} s; see {}: {late}", logs.display()) }
     }
 
-    /// Returns when every agent has programmed what the server has acknowledged up to now.
-    pub async fn caught_up(&self) -> Result<(), String> {
-        let page = self.kubelet.client.get_text("/metrics").await;
-        let wanted = page.map_err(|e| format!("the server does not give its metrics: {}", chain(&e)))?;
-        let wanted = revisions::parse(&wanted, revisions::CHANGED);
-        for (node, _) in &self.nodes {
-            while !self.node_caught_up(&node.net.netns, &wanted).await {
-                tokio::time::sleep(POLL).await;
+    /// Returns when every agent has programmed what the server holds now; or at the end of `limit`, and then with what is
+    /// wrong with each that has not.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn caught_up(&self, limit: Duration) -> Result<Vec<String>, String> {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let report = programmed::everything(&self.kubelet.client, left).await;
+            let report = report.map_err(|e| format!("the server does not say what is programmed: {}", chain(&e)))?;
+            let late = |(node, _): &(Arc<HomeNode>, Unit)| match report.nodes.iter().find(|n| n.name == node.name) {
+                Some(node) if node.programmed => None,
+                Some(node) if node.age_seconds.is_some() => Some(format!("{} is behind", node.name)),
+                // One without an agent that speaks is not among the live nodes sooner or later.
+                _ => Some(format!("the agent of {} does not answer", node.name)),
+            };
+            let late: Vec<String> = self.nodes.iter().filter_map(late).collect();
+            if late.is_empty() || Instant::now() >= until {
+                return Ok(late);
             }
+            tokio::time::sleep(POLL).await;
         }
-        Ok(())
-    }
-
-    async fn node_caught_up(&self, netns: &Netns, wanted: &Revisions) -> bool {
-        revisions::programmed(netns).await.is_ok_and(|have| revisions::caught_up(wanted, &have))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 
 use super::container::Started;
+use super::leaving::Leaving;
 use super::machine::{Action, Event, Machine};
 use super::manifest::{Facts, Manifest};
 use super::node::HomeNode;
@@ -46,6 +47,8 @@ pub struct Worker {
     orders: watch::Receiver<Order>,
     pod: Arc<Manifest>,
     vanished: bool,
+    /// Set once it is deleted.
+    leaving: Option<Leaving>,
     machine: Machine,
     conditions: Conditions,
     place: Place,
@@ -64,7 +67,20 @@ impl Worker {
         let place = Place { host_ips: home.addresses.list(), ..Place::default() };
         let conditions = Conditions::of(&pod);
         let events = mpsc::channel(2 * pids.len() + 1);
-        Self { shared, home, orders, pod, vanished: false, machine, conditions, place, pids, events, written: None }
+        Self {
+            shared,
+            home,
+            orders,
+            pod,
+            vanished: false,
+            leaving: None,
+            machine,
+            conditions,
+            place,
+            pids,
+            events,
+            written: None,
+        }
     }
 
     /// Runs the pod until it has ended or is deleted; then nothing of it is left on this machine, and, if it was
@@ -90,7 +106,9 @@ impl Worker {
             self.tear_down(sandbox, netns).await;
         }
         self.shared.pods.forget(self.pod.metadata.uid());
-        if self.machine.deleting() {
+        // It may have been deleted while it ended by itself.
+        self.take_order();
+        if self.machine.deleting() || self.pod.metadata.terminating() {
             self.remove().await;
         } else {
             while !self.vanished && self.write_status().await.is_err() {
@@ -172,6 +190,7 @@ impl Worker {
                     if changed.is_err() { self.vanished = true; }
                     waiting.extend(self.take_order());
                 }
+                () = left(self.leaving.as_mut()) => waiting.extend(self.deletion()),
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => waiting.push(Event::Tick),
                 () = tokio::time::sleep_until(retry.unwrap_or_else(tokio::time::Instant::now)), if retry.is_some() => {
                     retry = None;
@@ -249,12 +268,19 @@ impl Worker {
         self.deletion()
     }
 
-    fn deletion(&self) -> Option<Event> {
-        if self.vanished {
-            Some(Event::Delete { grace: Duration::ZERO })
-        } else {
-            self.pod.metadata.terminating().then(|| Event::Delete { grace: self.pod.grace() })
+    /// The end, once it has come: for a pod that is deleted with some grace when no node sends to it any more.
+    fn deletion(&mut self) -> Option<Event> {
+        let grace = self.pod.grace();
+        if self.vanished || (self.pod.metadata.terminating() && grace.is_zero()) {
+            return Some(Event::Delete { grace: Duration::ZERO });
         }
+        if !self.pod.metadata.terminating() {
+            return None;
+        }
+        let (client, pod) = (&self.shared.client, &self.pod);
+        let leaving = self.leaving.get_or_insert_with(|| Leaving::begin(client.clone(), pod.full_name(), grace));
+        leaving.shorten(grace);
+        leaving.is_over().then(|| Event::Delete { grace: leaving.grace() })
     }
 
     /// Waits, and takes in what is ordered meanwhile.
@@ -327,9 +353,17 @@ impl Worker {
             addresses: self.place.pod_ips.clone(),
             phase: self.machine.phase(),
             ready: self.machine.ready(),
-            terminating: self.machine.deleting(),
+            terminating: self.machine.deleting() || self.pod.metadata.terminating(),
             netns: Arc::clone(netns),
         });
+    }
+}
+
+/// Returns when a pod that is deleted may end; never for one that is not, or was told so already.
+async fn left(leaving: Option<&mut Leaving>) {
+    match leaving {
+        Some(leaving) if !leaving.is_over() => leaving.wait().await,
+        _ => std::future::pending().await,
     }
 }
 
