@@ -194,6 +194,31 @@ async fn a_service_waits_for_its_own_slices_and_not_for_others() {
     assert_eq!(programmed(&app, WEB).await, "false: a false, b false");
 }
 
+/// A node from before what the history still has may lack a deletion of which nothing is left.
+#[tokio::test]
+async fn what_the_history_has_forgotten_is_asked_for_on_the_safe_side() {
+    let app = App::with(|config| config.history.max_events = 2).await;
+    let web = bare(&app, "web").await;
+    slice(&app, "web-1", "web", "192.0.2.1").await;
+    has_all(&app, "a").await;
+    has_all(&app, "b").await;
+    app.delete(&format!("{SLICES}/web-1")).await;
+    bare(&app, "other").await;
+    for n in 0..4 {
+        slice(&app, &format!("other-{n}"), "other", "192.0.2.2").await;
+    }
+    let last = app.store.last_change(model::Resource::EndpointSlices);
+    acknowledge(&app, "a", web, last - 1, json!([])).await;
+    assert_eq!(programmed(&app, WEB).await, "false: a false, b false");
+    acknowledge(&app, "a", web, last, json!([])).await;
+    acknowledge(&app, "b", web, last - 1, json!([])).await;
+    assert_eq!(
+        programmed(&app, WEB).await,
+        "true: a true, b true",
+        "the history has what came after, and it is others'"
+    );
+}
+
 #[tokio::test]
 async fn who_waits_is_answered_when_the_last_node_has_it() {
     let app = App::new().await;
