@@ -609,16 +609,20 @@ fn what_a_kernel_says() {
         ..differs.clone()
     };
     check(
-        &format!("{same}{differs}{silent}"),
+        // Three hops of which nothing else is printed.
+        &format!("hop\n{same}hop\n{differs}hop\n{silent}"),
         expect![[r#"
-          kernel      does the same (revision 41)
-                      the client was here before and goes to 10.244.1.2:8080
-                      chains: output, inside
-          kernel      DIFFERS (revision 41):
-                      lacks endpoint 10.244.2.2:8080
-                      chains: output, inside
-          kernel      not asked: no agent of node node-1 listens for questions
-    "#]],
+            hop
+              kernel      does the same (revision 41)
+                          the client was here before and goes to 10.244.1.2:8080
+                          chains: output, inside
+            hop
+              kernel      DIFFERS (revision 41):
+                          lacks endpoint 10.244.2.2:8080
+                          chains: output, inside
+            hop
+              kernel      not asked: no agent of node node-1 listens for questions
+        "#]],
     );
 }
 
