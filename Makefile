@@ -13,9 +13,10 @@ test: ## installs what the tests need, runs every test
 	@scripts/schemathesis target/debug/portolan 60 1
 	@PORTOLAN_LAB_DIR=target/demo-lab PORTOLAN_LAB_LISTEN=127.0.0.1:16443 scripts/lab-demo target/debug/portolan --down
 
-soak: ## foreign clients through five minutes of churn and, beside it, ten minutes of silence
+soak: ## the server away for a minute under load; foreign clients through five minutes of churn and, beside it, ten of silence
 	@scripts/install-deps test
 	cargo build --locked --workspace
+	PORTOLAN_FAULT_SECONDS=60 cargo test --locked -p portolan --test faults -- --nocapture
 	PORTOLAN_SOAK_SECONDS=300 PORTOLAN_IDLE_SECONDS=600 cargo test --locked --workspace --test follow -- --nocapture
 
 schemathesis: ## ten minutes of what /openapi.json allows, against a server of its own

@@ -2,16 +2,21 @@
 //!
 //! The kernel tracks a UDP client that keeps its socket as one flow for as long as it sends, and the translation that
 //! its first datagram got stays. When the endpoint goes, the client would go on talking to nobody; a client that sent
-//! before there was an endpoint, to an address that then led nowhere. TCP has ends of its own, and is never touched
-//! (kube-proxy agrees; research F.1 rows 20 to 22, 24).
+//! before there was an endpoint, to an address that then led nowhere. TCP has ends of its own, and what was translated is
+//! never touched (kube-proxy agrees; research F.1 rows 20 to 22, 24).
 //!
 //! Level-triggered: [`stale`] says of a flow and the plan whether the flow must go, whatever happened before. So a
 //! clean-up that was missed is made good by the next one. [`due`] says of a change whether it can have made a flow stale,
 //! which nearly no change can: reading all flows takes about a microsecond each.
 //!
 //! Nothing is stale while nobody serves the port: the flow's endpoint is as good as any.
+//!
+//! One thing is looked at whatever the protocol: connections that began while somebody else had removed the tables
+//! ([`missed`]). They were not translated, so they lead nowhere, and neither does what their clients send again, since only a
+//! connection's first packet is translated; worse, a new connection from the same port of the same client within two minutes
+//! is the old one to the kernel. Forgotten, the first packet's repetition finds its way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -39,12 +44,23 @@ pub struct Flow {
     pub zone: u16,
 }
 
-/// Who serves which UDP frontend of a plan.
+/// A connection as conntrack has it, whatever its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub protocol: Protocol,
+    pub flow: Flow,
+    /// Whether anything has come back.
+    pub answered: bool,
+}
+
+/// Who serves which UDP frontend of a plan; and, where connections may have been missed, every other frontend.
 #[derive(Debug, Default)]
 pub struct Index {
     services: Vec<Arc<ServicePlan>>,
     addresses: HashMap<SocketAddr, Port>,
     node_ports: HashMap<(Family, u16), Port>,
+    missed: HashSet<(Protocol, SocketAddr)>,
+    missed_node_ports: HashSet<(Protocol, Family, u16)>,
     node_port_ranges: Vec<IpNet>,
     localhost_node_ports: bool,
 }
@@ -72,6 +88,19 @@ impl Index {
         index
     }
 
+    /// Connections to these Services' ports of other protocols than UDP may have been missed.
+    #[must_use]
+    pub fn with_missed<'a>(mut self, services: impl IntoIterator<Item = &'a Arc<ServicePlan>>) -> Self {
+        let frontends = services.into_iter().flat_map(|service| &service.frontends);
+        for frontend in frontends.filter(|f| f.protocol != Protocol::Udp) {
+            match frontend.at {
+                At::Address(ip) => drop(self.missed.insert((frontend.protocol, SocketAddr::new(ip, frontend.port)))),
+                At::NodePort(family) => drop(self.missed_node_ports.insert((frontend.protocol, family, frontend.port))),
+            }
+        }
+        self
+    }
+
     fn add(&mut self, service: &Arc<ServicePlan>) {
         let number = self.services.len();
         for frontend in service.frontends.iter().filter(|f| f.protocol == Protocol::Udp) {
@@ -93,22 +122,37 @@ impl Index {
         }
     }
 
-    /// Whether there is no UDP frontend at all, so that no flow can be stale.
+    /// Whether there is no frontend, so that no flow has to go.
     pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.node_ports.is_empty()
+        self.protocols().next().is_none()
+    }
+
+    /// Of which protocols flows are to be looked at.
+    fn protocols(&self) -> impl Iterator<Item = Protocol> + '_ {
+        [Protocol::Udp, Protocol::Tcp, Protocol::Sctp].into_iter().filter(|protocol| match protocol {
+            Protocol::Udp => !(self.addresses.is_empty() && self.node_ports.is_empty()),
+            other => {
+                self.missed.iter().any(|(protocol, _)| protocol == other)
+                    || self.missed_node_ports.iter().any(|(protocol, ..)| protocol == other)
+            }
+        })
+    }
+
+    /// Whether node ports answer at this address.
+    fn has_node_ports(&self, address: IpAddr, is_here: impl FnOnce(IpAddr) -> bool) -> bool {
+        if address.is_loopback() {
+            // On ::1 there are no node ports: whoever asks there asks somebody else.
+            self.localhost_node_ports && address.is_ipv4()
+        } else {
+            self.node_port_ranges.iter().any(|r| r.contains(&address)) && is_here(address)
+        }
     }
 
     /// Who serves what was asked for, if that is ours.
     fn serving(&self, destination: SocketAddr, is_here: impl FnOnce(IpAddr) -> bool) -> Option<&Serving> {
         let node_port = || {
             let port = self.node_ports.get(&(Family::of(destination.ip()), destination.port()))?;
-            let answers = if destination.ip().is_loopback() {
-                // On ::1 there are no node ports: whoever asks there asks somebody else.
-                self.localhost_node_ports && destination.is_ipv4()
-            } else {
-                self.node_port_ranges.iter().any(|r| r.contains(&destination.ip())) && is_here(destination.ip())
-            };
-            answers.then_some(port)
+            self.has_node_ports(destination.ip(), is_here).then_some(port)
         };
         let (service, serving) = self.addresses.get(&destination).or_else(node_port)?;
         self.services.get(*service)?.serving.get(*serving)
@@ -133,6 +177,17 @@ pub fn stale(index: &Index, flow: &Flow, is_here: impl FnOnce(IpAddr) -> bool) -
     let Some(serving) = index.serving(flow.destination, is_here) else { return false };
     // An address that was not translated is nobody's endpoint either.
     !serving.endpoints.is_empty() && serving.endpoints.binary_search(&flow.reply_source).is_err()
+}
+
+/// Whether the connection must be forgotten: it asked for a frontend of ours, was not translated, and nobody has answered.
+pub fn missed(index: &Index, connection: &Connection, is_here: impl FnOnce(IpAddr) -> bool) -> bool {
+    let Connection { protocol, flow, answered } = *connection;
+    if answered || flow.zone != 0 || flow.reply_source != flow.destination {
+        return false;
+    }
+    let (ip, port) = (flow.destination.ip(), flow.destination.port());
+    index.missed.contains(&(protocol, flow.destination))
+        || index.missed_node_ports.contains(&(protocol, Family::of(ip), port)) && index.has_node_ports(ip, is_here)
 }
 
 /// Whether a Service's change from `old` to `new` can have made a flow stale: an endpoint has left a UDP port that others

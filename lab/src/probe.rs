@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 pub use report::{Failed, Report};
 
-/// The most requests under way at a given rate; the usual limit of open files is 1,024.
-const MAX_UNDER_WAY: usize = 1000;
+/// The most requests under way at a given rate; each has a socket.
+const MAX_UNDER_WAY: u64 = 8000;
 const NOT_SENT: &str = "not-sent";
 
 /// What is sent.
@@ -35,7 +36,8 @@ pub enum Transport {
 pub enum Load {
     /// `--count`, `--concurrency`: so many, each as soon as fewer than `concurrency` are under way.
     Count { count: u32, concurrency: u32 },
-    /// `--rate`, `--seconds`: so many in each second, evenly. What cannot be sent since 1,000 are under way has failed.
+    /// `--rate`, `--seconds`: so many in each second, evenly. What cannot be sent since 8,000 are under way
+    /// has failed.
     Rate { per_second: u32, seconds: u32 },
 }
 
@@ -107,6 +109,7 @@ async fn side_by_side(options: &Options, count: u32, concurrency: u32) -> Report
 }
 
 async fn when_due(options: &Options, per_second: u32, seconds: u32) -> Report {
+    let limit = allow_many_files();
     let began = Instant::now();
     let shared = Arc::new(options.clone());
     let mut report = Report::default();
@@ -122,7 +125,7 @@ async fn when_due(options: &Options, per_second: u32, seconds: u32) -> Report {
             add(&mut report, done);
         }
         let at = began.elapsed();
-        if under_way.len() >= MAX_UNDER_WAY {
+        if under_way.len() >= limit {
             report.count(at, Duration::ZERO, Err(NOT_SENT.to_owned()));
             continue;
         }
@@ -136,6 +139,17 @@ async fn when_due(options: &Options, per_second: u32, seconds: u32) -> Report {
         add(&mut report, done);
     }
     report
+}
+
+/// Asks for room for that many sockets, and says how many there may be.
+fn allow_many_files() -> usize {
+    const OTHERS: u64 = 24;
+    let Ok((mut soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1 };
+    let wanted = hard.min(MAX_UNDER_WAY + OTHERS);
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+        soft = wanted;
+    }
+    usize::try_from(soft.saturating_sub(OTHERS).clamp(1, MAX_UNDER_WAY)).unwrap_or(1)
 }
 
 async fn on_one_connection(options: &Options) -> Report {

@@ -3,6 +3,9 @@
 //! The core loop says what it has programmed ([`Flows::programmed`]) and goes on; whether a change calls for a clean-up
 //! is told from the two plans of a Service, and nearly none does. The clean-up reads every UDP flow of the machine, so it
 //! happens on a thread of its own, and not more often than [`RESTS`] say: what falls due meanwhile is done in one.
+//!
+//! After a repair ([`Flows::repaired`]) connections of every protocol that began while the tables were not whole are
+//! removed, too.
 
 #[cfg(test)]
 mod tests;
@@ -43,9 +46,26 @@ struct Known {
     node: NodePlan,
     /// Services with UDP ports.
     services: BTreeMap<Key, Arc<ServicePlan>>,
+    missed: Option<Missed>,
+}
+
+/// Every Service, after a repair: connections to them may have been missed.
+#[derive(Debug)]
+struct Missed {
+    services: Vec<Arc<ServicePlan>>,
+    /// How often they are looked for. A packet that was on its way when the tables came back may become an entry after the
+    /// first look.
+    looks: u8,
 }
 
 impl Flows {
+    /// The kernel does what `plan` says again, and for a moment did not.
+    pub fn repaired(&self, plan: &Plan) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.missed = Some(Missed { services: plan.services.values().cloned().collect(), looks: 2 });
+        self.due.notify_one();
+    }
+
     /// The kernel does what `plan` says; only what is `dirty` may differ from the last time.
     pub fn programmed(&self, plan: &Plan, dirty: &Dirty) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,9 +92,20 @@ impl Flows {
         }
     }
 
-    fn index(&self) -> Index {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Index::new(&known.node, known.services.values())
+    /// What a clean-up needs, and what to look for again, should it fail.
+    fn take(&self) -> (Index, Option<Missed>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed = known.missed.take();
+        let index = Index::new(&known.node, known.services.values())
+            .with_missed(missed.iter().flat_map(|missed| &missed.services));
+        (index, missed)
+    }
+
+    /// Calls for another look; `missed` is forgotten if there was another repair meanwhile.
+    fn again(&self, missed: Option<Missed>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.missed = known.missed.take().or(missed);
+        self.due.notify_one();
     }
 }
 
@@ -108,12 +139,18 @@ where
     let mut known_cause = None;
     loop {
         flows.due.notified().await;
-        let (index, clean) = (flows.index(), Arc::clone(&clean));
+        let ((index, missed), clean) = (flows.take(), Arc::clone(&clean));
+        if index.is_empty() {
+            continue;
+        }
         let rest = match tokio::task::spawn_blocking(move || clean(&index)).await {
             Ok(Ok(report)) => {
                 debug!(?report, "UDP flows were looked at");
                 removed.inc_by(report.removed as u64);
                 known_cause = None;
+                if let Some(Missed { services, looks: 2.. }) = missed {
+                    flows.again(Some(Missed { services, looks: 1 }));
+                }
                 rests.rest
             }
             Ok(Err(error)) => {
@@ -122,7 +159,7 @@ where
                     warn!(error = cause, "UDP clients of endpoints that are gone may go unanswered; trying on");
                     known_cause = Some(cause);
                 }
-                flows.due.notify_one();
+                flows.again(missed);
                 rests.retry
             }
             // The runtime ends.

@@ -22,7 +22,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::nftables::{Dirty, Refused};
+use dataplane::nftables::{Dirty, Refused, Repairs};
 use dataplane::{Local, Plan, compile, compile_service};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -200,6 +200,9 @@ impl<P: Program> Core<P> {
                 self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
                 self.count(dirty);
                 self.links.flows.programmed(&self.plan, dirty);
+                if report.repairs != Repairs::default() {
+                    self.links.flows.repaired(&self.plan);
+                }
                 self.programmed(work.revisions);
                 self.health.update(|facts| {
                     if facts.updated.is_none() {
@@ -231,6 +234,9 @@ impl<P: Program> Core<P> {
             Ok(report) => {
                 self.metrics.repaired(report.repairs);
                 self.rest_until = (report.repairs.tables > 0).then(|| now + REPAIR_REST);
+                if report.repairs != Repairs::default() {
+                    self.links.flows.repaired(&self.plan);
+                }
                 self.leave_out(report.refused, now);
             }
             Err(cause) => self.refuse(chain(&cause), now),

@@ -114,7 +114,7 @@ impl Metrics {
         );
         r.register(
             "portolan_agent_conntrack_removed",
-            "UDP flows that were removed because their endpoint no longer serves, or they were never translated",
+            "Flows that were removed because they were never translated, or of UDP their endpoint no longer serves",
             self.removed_flows.clone(),
         );
         let sync = r.sub_registry_with_prefix("kubeproxy");

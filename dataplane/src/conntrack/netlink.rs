@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use model::types::Protocol;
 use nix::libc;
 
-use super::{Flow, Index, stale};
+use super::{Connection, Flow, Index, missed, stale};
 use crate::nftables::expr::family_number;
 use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
 use crate::nftables::netlink::routes::Routes;
@@ -26,6 +26,7 @@ const DELETE: u16 = 1 << 8 | 2;
 // CTA_*
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
@@ -36,6 +37,8 @@ const TUPLE_ZONE: u16 = 3;
 const PROTOCOL_NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
+/// `IPS_SEEN_REPLY`.
+const SEEN_REPLY: u32 = 1 << 1;
 /// `CTA_FILTER_ORIG_FLAGS`.
 const FILTER_ORIGINAL: u16 = 1;
 /// `CTA_FILTER_F_CTA_PROTO_NUM`: the protocol of the tuple counts, and nothing else of it.
@@ -48,7 +51,7 @@ const MAX_PASSES: usize = 64;
 /// What a clean-up did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// UDP flows that were looked at.
+    /// Flows that were looked at: those of UDP, and where connections may have been missed, all.
     pub looked: usize,
     pub removed: usize,
 }
@@ -72,32 +75,32 @@ impl Cleaner {
         Ok(Self { socket: Socket::open()?, routes: Routes::open()? })
     }
 
-    /// Removes every stale flow. Blocks for about a microsecond per UDP flow of the machine.
+    /// Removes every stale flow, and connections that were missed. Blocks for about a microsecond per flow that is looked
+    /// at.
     ///
     /// # Errors
     /// When the kernel refuses; some flows may have been removed.
     pub fn clean(&self, index: &Index) -> Result<Report, NetlinkError> {
         let mut report = Report::default();
-        if index.is_empty() {
-            return Ok(report);
-        }
-        for family in Family::ALL {
-            for _ in 0..MAX_PASSES {
-                let (looked, entries) = self.find(family, index)?;
-                report.looked += looked;
-                for entry in &entries {
-                    report.removed += usize::from(self.remove(family, entry)?);
-                }
-                if entries.len() < PASS {
-                    break;
+        for protocol in index.protocols() {
+            for family in Family::ALL {
+                for _ in 0..MAX_PASSES {
+                    let (looked, entries) = self.find(protocol, family, index)?;
+                    report.looked += looked;
+                    for entry in &entries {
+                        report.removed += usize::from(self.remove(family, entry)?);
+                    }
+                    if entries.len() < PASS {
+                        break;
+                    }
                 }
             }
         }
         Ok(report)
     }
 
-    /// How many UDP flows there are, and the first that are stale.
-    fn find(&self, family: Family, index: &Index) -> Result<(usize, Vec<Entry>), NetlinkError> {
+    /// How many flows of the protocol there are, and the first that must go.
+    fn find(&self, protocol: Protocol, family: Family, index: &Index) -> Result<(usize, Vec<Entry>), NetlinkError> {
         let known = RefCell::new(HashMap::new());
         let is_here = |address: IpAddr| {
             // What cannot be told is not touched.
@@ -107,16 +110,20 @@ impl Cleaner {
         let (mut looked, mut found) = (0, Vec::new());
         // A kernel before 5.8 does not know the filter, and tells of every protocol.
         let body = |w: &mut Writer| {
-            w.nest(TUPLE_ORIGINAL, |w| w.nest(TUPLE_PROTOCOL, |w| w.bytes(PROTOCOL_NUMBER, &[Protocol::Udp.number()])));
+            w.nest(TUPLE_ORIGINAL, |w| w.nest(TUPLE_PROTOCOL, |w| w.bytes(PROTOCOL_NUMBER, &[protocol.number()])));
             w.nest(FILTER, |w| w.bytes(FILTER_ORIGINAL, &FILTER_PROTOCOL.to_ne_bytes()));
         };
         let request =
             Request { kind: GET, flags: NLM_F_DUMP, family: family_number(family), what: "reading conntrack" };
         // Entries come and go all the time, so whether something changed meanwhile is no question.
         self.socket.exchange(request, body, |message| {
-            let Some(flow) = flow(message) else { return };
+            let Some(connection) = connection(message, protocol) else { return };
             looked += 1;
-            if found.len() < PASS && stale(index, &flow, is_here) {
+            let goes = match protocol {
+                Protocol::Udp => stale(index, &connection.flow, is_here),
+                _ => missed(index, &connection, is_here),
+            };
+            if found.len() < PASS && goes {
                 let bytes = |kind| attribute(message, kind).unwrap_or_default().to_vec();
                 found.push(Entry { tuple: bytes(TUPLE_ORIGINAL), id: bytes(ID) });
             }
@@ -140,21 +147,23 @@ impl Cleaner {
     }
 }
 
-/// The flow of an entry, if it is UDP.
-fn flow(message: &[u8]) -> Option<Flow> {
+/// What an entry says, if it is of this protocol.
+fn connection(message: &[u8], protocol: Protocol) -> Option<Connection> {
     let (original, reply) = (attribute(message, TUPLE_ORIGINAL)?, attribute(message, TUPLE_REPLY)?);
-    let (source, destination) = ends(original)?;
-    let (reply_source, _) = ends(reply)?;
+    let (source, destination) = ends(original, protocol)?;
+    let (reply_source, _) = ends(reply, protocol)?;
     // A zone may be said of both directions or of one.
     let zones = [attribute(message, ZONE), attribute(original, TUPLE_ZONE), attribute(reply, TUPLE_ZONE)];
     let zone = zones.into_iter().flatten().find_map(big_u16).unwrap_or(0);
-    Some(Flow { source, destination, reply_source, zone })
+    let status = attribute(message, STATUS)?.first_chunk::<4>().map(|b| u32::from_be_bytes(*b))?;
+    let flow = Flow { source, destination, reply_source, zone };
+    Some(Connection { protocol, flow, answered: status & SEEN_REPLY != 0 })
 }
 
-/// The source and destination of a UDP tuple.
-fn ends(tuple: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+/// The source and destination of a tuple of this protocol.
+fn ends(tuple: &[u8], wanted: Protocol) -> Option<(SocketAddr, SocketAddr)> {
     let (ip, protocol) = (attribute(tuple, TUPLE_IP)?, attribute(tuple, TUPLE_PROTOCOL)?);
-    if attribute(protocol, PROTOCOL_NUMBER)?.first() != Some(&Protocol::Udp.number()) {
+    if attribute(protocol, PROTOCOL_NUMBER)?.first() != Some(&wanted.number()) {
         return None;
     }
     // CTA_IP_V4_SRC, _DST are 1 and 2, CTA_IP_V6_SRC, _DST 3 and 4.

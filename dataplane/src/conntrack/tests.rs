@@ -98,6 +98,33 @@ fn which_flows_are_stale() {
 }
 
 #[test]
+fn which_connections_were_missed() {
+    let services = [Arc::new(dns(&ENDPOINTS))];
+    let index = index(&[]).with_missed(&services);
+    assert_eq!(index.protocols().collect::<Vec<_>>(), [Protocol::Tcp]);
+    let tcp = |destination: &str, reply_source: &str| Connection {
+        protocol: Protocol::Tcp,
+        flow: flow(destination, reply_source),
+        answered: false,
+    };
+    for (connection, expected, why) in [
+        (tcp("10.96.0.10:53", "10.96.0.10:53"), true, "a ClusterIP"),
+        (tcp("192.0.2.1:54", "192.0.2.1:54"), true, "whether somebody serves it or not: it is to be refused"),
+        (tcp("172.31.255.11:30053", "172.31.255.11:30053"), true, "a node port"),
+        (tcp("127.0.0.1:30053", "127.0.0.1:30053"), true, "on a loopback address"),
+        (tcp("172.31.0.11:30053", "172.31.0.11:30053"), false, "where node ports do not answer"),
+        (tcp("172.31.255.12:30053", "172.31.255.12:30053"), false, "another machine"),
+        (tcp("10.96.0.10:53", ENDPOINTS[0]), false, "translated"),
+        (tcp("10.96.0.10:53", "10.244.9.9:5353"), false, "translated, to somebody who is none any more"),
+        (tcp("10.96.0.10:80", "10.96.0.10:80"), false, "no frontend"),
+        (Connection { answered: true, ..tcp("10.96.0.10:53", "10.96.0.10:53") }, false, "somebody answers"),
+        (Connection { protocol: Protocol::Sctp, ..tcp("10.96.0.10:53", "10.96.0.10:53") }, false, "another protocol"),
+    ] {
+        assert_eq!(missed(&index, &connection, is_here), expected, "{why}");
+    }
+}
+
+#[test]
 fn the_first_service_has_the_frontend() {
     let (first, mut second) = (dns(&["10.244.1.2:5353"]), dns(&["10.244.9.9:5353"]));
     second.frontends.retain(|f| f.kind == FrontendKind::ExternalIp);

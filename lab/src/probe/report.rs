@@ -37,6 +37,8 @@ pub struct Report {
 pub struct Failed {
     /// When the request began, after the probe did.
     pub at_milliseconds: u64,
+    /// How long it took until it had failed.
+    pub took_milliseconds: u64,
     /// One of those in [`Report::failures`].
     pub kind: String,
 }
@@ -61,7 +63,11 @@ impl Report {
             }
             Err(kind) => {
                 if self.failed.len() < MAX_LISTED {
-                    self.failed.push(Failed { at_milliseconds: milliseconds(at), kind: kind.clone() });
+                    self.failed.push(Failed {
+                        at_milliseconds: milliseconds(at),
+                        took_milliseconds: milliseconds(took),
+                        kind: kind.clone(),
+                    });
                 }
                 add(&mut self.failures, kind);
             }
@@ -126,7 +132,7 @@ mod tests {
         }
         report.count(Duration::from_millis(7), Duration::from_secs(2), Err("timeout".into()));
         assert!(report.failed());
-        assert_eq!(report.failed, [Failed { at_milliseconds: 7, kind: "timeout".into() }]);
+        assert_eq!(report.failed, [Failed { at_milliseconds: 7, took_milliseconds: 2000, kind: "timeout".into() }]);
         let expected = "\
 4 sent, 3 answered, the slowest after 3 ms, 1 at the second attempt
 

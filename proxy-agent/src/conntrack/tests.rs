@@ -58,9 +58,9 @@ async fn only_what_can_make_a_flow_stale_calls_for_a_look() {
     moved.node.node_port_ranges = vec!["172.31.255.11/32".parse().unwrap()];
     flows.programmed(&moved, &only("web"));
     assert!(is_due(&flows).await, "node ports answer elsewhere");
-    assert!(!flows.index().is_empty());
+    assert!(!flows.take().0.is_empty());
     flows.programmed(&plan(&[]), &Dirty::All);
-    assert!(flows.index().is_empty(), "what is gone is forgotten");
+    assert!(flows.take().0.is_empty(), "what is gone is forgotten");
 }
 
 #[tokio::test]
@@ -90,4 +90,16 @@ async fn clean_ups_are_gathered_and_failures_tried_again() {
     assert!(cleaned.try_recv().is_err(), "and is then done");
     assert_eq!(removed.get(), 5);
     task.abort();
+}
+
+#[tokio::test]
+async fn a_repair_calls_for_a_look_also_without_udp() {
+    let flows = Flows::default();
+    flows.programmed(&plan(&[]), &Dirty::All);
+    flows.repaired(&plan(&[]));
+    assert!(is_due(&flows).await);
+    assert!(flows.take().1.is_some());
+    assert!(flows.take().1.is_none(), "once for each repair");
+    flows.again(Some(Missed { services: Vec::new(), looks: 1 }));
+    assert!(is_due(&flows).await && flows.take().1.is_some(), "unless it failed");
 }
