@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use proxy_agent::client::{Client, MERGE_PATCH};
 use serde_json::{Value, json};
-use support::{Lab, Running, Server, service};
+use support::{Lab, PORTOLAN, Running, Server, service};
 
 /// New connections a second, from one client.
 const RATE: &str = "500";
@@ -91,6 +91,14 @@ impl World {
                 sleep(Duration::from_millis(20));
             }
         }
+    }
+
+    /// `portolan wait`: returns when every node has the Service as it is.
+    fn wait(&self) {
+        let kubeconfig = self.lab.kubeconfig();
+        let wait =
+            Command::new(PORTOLAN).args(["wait", "service/web", "--kubeconfig"]).arg(kubeconfig).output().unwrap();
+        assert!(wait.status.success(), "{}", String::from_utf8_lossy(&wait.stderr));
     }
 
     /// Deletes a Pod, and returns when it is gone.
@@ -299,7 +307,7 @@ fn every_endpoint_is_replaced() {
         let (old, new) = (format!("web-{n}"), format!("new-{n}"));
         world.pod(&new, node, "web");
         world.ready(&[&new]);
-        world.lab.wait();
+        world.wait();
         world.remove(&old);
     }
     let (many, one) = load.end();

@@ -129,9 +129,6 @@ pub fn publish_not_ready(world: &World) -> Outcome {
     })
 }
 
-/// A client that sends twenty times a second from one socket.
-const KEPT: [&str; 7] = ["--keep", "--rate", "20", "--timeout-ms", "400", "--seconds", "6"];
-
 pub fn udp_endpoint_removed(world: &World) -> Outcome {
     world.pod("r20-1", "node-1", json!({"row": "20"}));
     let made = world.service("r20", spec(json!({"row": "20"}), json!({"type": "NodePort"})));
@@ -139,10 +136,11 @@ pub fn udp_endpoint_removed(world: &World) -> Outcome {
     world.wait();
     let mut clients = Vec::new();
     for v6 in [false, true] {
-        clients.push(world.lab.start_probe("caller", "udp", &made.at(v6).to_string(), &KEPT));
-        clients.push(world.lab.start_probe("client", "udp", &made.on(node(1, v6), Udp).to_string(), &KEPT));
+        clients.push(world.keep_asking("caller", Udp, made.at(v6)));
+        clients.push(world.keep_asking("client", Udp, made.on(node(1, v6), Udp)));
     }
-    std::thread::sleep(Duration::from_millis(500));
+    // Until the last of them is answered, too.
+    std::thread::sleep(Duration::from_millis(200));
     world.pod("r20-2", "node-2", json!({"row": "20"}));
     world.ready(&["r20-2"]);
     world.wait();
@@ -168,13 +166,13 @@ pub fn udp_before_endpoints(world: &World) -> Outcome {
     world.wait();
     let mut clients = Vec::new();
     for v6 in [false, true] {
-        clients.push(world.lab.start_probe("caller", "udp", &made.at(v6).to_string(), &KEPT));
-        clients.push(world.lab.start_probe("client", "udp", &made.on(node(1, v6), Udp).to_string(), &KEPT));
+        clients.push(world.keep_asking("caller", Udp, made.at(v6)));
+        clients.push(world.keep_asking("client", Udp, made.on(node(1, v6), Udp)));
         // And one that sent before there was a Service.
-        let early = std::net::SocketAddr::new(node(1, v6), 32021).to_string();
-        clients.push(world.lab.start_probe("client", "udp", &early, &KEPT));
+        clients.push(world.keep_asking("client", Udp, std::net::SocketAddr::new(node(1, v6), 32021)));
     }
-    std::thread::sleep(Duration::from_millis(500));
+    // Until the last of them has sent, too.
+    std::thread::sleep(Duration::from_millis(200));
     world.service("r21-later", node_port(32021));
     world.pod("r21", "node-2", json!({"row": "21"}));
     world.ready(&["r21"]);
@@ -194,9 +192,7 @@ pub fn tcp_endpoint_removed(world: &World) -> Outcome {
     let made = world.service("r22", spec(json!({"row": "22"}), json!({})));
     world.ready(&["r22-1"]);
     world.wait();
-    let more = ["--keep", "--rate", "20", "--timeout-ms", "3000", "--seconds", "4"];
-    let connections = [false, true].map(|v6| world.lab.start_probe("caller", "tcp", &made.at(v6).to_string(), &more));
-    std::thread::sleep(Duration::from_millis(500));
+    let connections = [false, true].map(|v6| world.keep_asking("caller", Tcp, made.at(v6)));
     world.pod("r22-2", "node-1", json!({"row": "22"}));
     world.ready(&["r22-2"]);
     // No endpoint any more; it runs on.

@@ -43,12 +43,14 @@ pub fn localhost_off(world: &World) -> Outcome {
     world.refused("node-1", Udp, made.on(LOCALHOST, Udp))
 }
 
-/// A further address of node-1; and a Service with node ports.
+/// A further address of node-2, where no other row's clients run, whose own address it might become; and a Service with
+/// node ports.
 fn further_address(world: &World) -> (super::world::Made, impl Fn(bool) -> IpAddr) {
-    for ip in ["192.0.2.18/32", "2001:db8:18::1/128"] {
-        world.lab.exec("node-1", &["ip", "address", "add", ip, "dev", "lo"]);
+    for (ip, v6) in [("192.0.2.18/32", false), ("2001:db8:18::1/128", true)] {
+        world.lab.exec("node-2", &["ip", "address", "add", ip, "dev", "lo"]);
+        world.lab.exec("node-1", &["ip", "route", "add", ip, "via", &node(2, v6).to_string()]);
     }
-    let made = world.service("r18", spec(json!({"app": "web", "at": "1"}), json!({"type": "NodePort"})));
+    let made = world.service("r18", spec(json!({"app": "web", "at": "2"}), json!({"type": "NodePort"})));
     world.wait();
     (made, |v6| if v6 { "2001:db8:18::1" } else { "192.0.2.18" }.parse().unwrap())
 }
@@ -57,7 +59,7 @@ pub fn primary_address(world: &World) -> Outcome {
     let (made, further) = further_address(world);
     everywhere(|v6, transport| {
         let caller = world.pod_address("caller", v6);
-        world.answered("caller", transport, made.on(node(1, v6), transport), &["web-1"], &[caller])?;
+        world.answered("caller", transport, made.on(node(2, v6), transport), &["web-2"], &[caller])?;
         world.refused("caller", transport, made.on(further(v6), transport))
     })
 }
@@ -67,7 +69,7 @@ pub fn other_addresses(world: &World) -> Outcome {
     everywhere(|v6, transport| {
         let caller = world.pod_address("caller", v6);
         let to: SocketAddr = made.on(further(v6), transport);
-        world.answered("caller", transport, to, &["web-1"], &[caller])?;
-        world.refused("caller", transport, made.on(node(1, v6), transport))
+        world.answered("caller", transport, to, &["web-2"], &[caller])?;
+        world.refused("caller", transport, made.on(node(2, v6), transport))
     })
 }

@@ -287,6 +287,18 @@ impl World {
         if right { Ok(()) } else { Err(format!("{from} → {to}: {report}, not {kind}")) }
     }
 
+    /// Starts a client that asks twenty times a second from one socket, for six seconds, and returns when it does.
+    pub fn keep_asking(&self, from: &str, transport: Transport, to: SocketAddr) -> Running {
+        let more = ["--keep", "--rate", "20", "--seconds", "6", "--timeout-ms", "400"];
+        let client = self.lab.start_probe(from, transport.name(), &to.to_string(), &more);
+        let (sockets, peer) = (format!("cat /proc/net/{0} /proc/net/{0}6", transport.name()), in_proc(to));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.lab.exec(from, &["sh", "-c", &sockets]).contains(&peer) {
+            assert!(Instant::now() < deadline, "{from} does not ask {to}");
+        }
+        client
+    }
+
     /// Gives these addresses to somebody else, whom node-1 has a route to: [`ELSEWHERE`].
     pub fn give_elsewhere(&self, addresses: [IpAddr; 2]) {
         for ip in addresses {
@@ -306,6 +318,16 @@ impl World {
     pub fn lasting_echo(drain_ms: &str) -> Value {
         json!([PORTOLAN, "echo", "--tcp", "8080", "--udp", "8080", "--drain-ms", drain_ms])
     }
+}
+
+/// As `/proc/net/udp` has it: each word of the address in the host's order.
+fn in_proc(at: SocketAddr) -> String {
+    let bytes = match at.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let word = |bytes: &[u8]| format!("{:08X}", u32::from_ne_bytes(bytes.try_into().unwrap()));
+    format!("{}:{:04X}", bytes.chunks(4).map(word).collect::<String>(), at.port())
 }
 
 fn condition(pod: &Value, name: &str) -> bool {
