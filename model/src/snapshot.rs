@@ -5,7 +5,7 @@
 //! the label `kubernetes.io/service-name` says whose they are, not the owner reference, which slices made by
 //! hand do not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -22,6 +22,8 @@ pub struct Snapshot {
     /// By namespace and name of the *Service*, then by the slice's own name.
     pub slices: BTreeMap<Key, BTreeMap<String, Arc<EndpointSlice>>>,
     pub nodes: BTreeMap<String, Arc<Node>>,
+    /// The names of all Namespaces.
+    pub namespaces: BTreeSet<Box<str>>,
     /// The ranges that ClusterIPs come from, of every ServiceCIDR object.
     pub service_cidrs: Vec<IpNet>,
 }

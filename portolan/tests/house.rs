@@ -17,10 +17,11 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("store", &["model", "allocator"]),
         ("api", &["model", "store"]),
         ("dataplane", &["model"]),
-        ("proxy-agent", &["model", "dataplane"]),
+        ("dns", &["model"]),
+        ("proxy-agent", &["model", "dataplane", "dns"]),
         ("lab", &["model", "proxy-agent"]),
         ("conformance", &[]),
-        ("portolan", &["api", "dataplane", "lab", "model", "proxy-agent", "store"]),
+        ("portolan", &["api", "dataplane", "dns", "lab", "model", "proxy-agent", "store"]),
     ])
 }
 
@@ -59,6 +60,8 @@ fn crates_import_only_what_the_map_allows() {
             ("axum", "api"),
             ("netlink-sys", "dataplane"),
             ("rtnetlink", "lab"),
+            ("hickory-proto", "dns"),
+            ("hickory-resolver", "dns"),
             ("clap", "portolan"),
             ("kube", "conformance"),
         ] {
