@@ -20,6 +20,17 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     let (Some(kubeconfig), Some(node_name)) = (args.kubeconfig, args.node_name) else {
         return Err(Failure::text("--kubeconfig and --node-name are needed"));
     };
+    let dns = match args.dns {
+        true => Some(proxy_agent::DnsConfig {
+            zone: args.names.zone().ok_or_else(|| Failure::text("--cluster-domain is no domain"))?,
+            port: args.dns_port,
+            upstream: args.names.dns_upstream,
+            log: args.names.dns_log,
+            rate_limit: args.names.dns_rate_limit,
+            allow: args.names.dns_allow,
+        }),
+        false => None,
+    };
     let config = proxy_agent::Config {
         kubeconfig,
         local: Local {
@@ -32,6 +43,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         metrics_addr: args.metrics_listen,
         health_addr: args.health_listen,
         ownership: if args.no_table_ownership { Ownership::Open } else { Ownership::Owned },
+        dns,
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     let runtime = tokio::runtime::Builder::new_current_thread()

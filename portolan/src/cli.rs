@@ -8,6 +8,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use proxy_agent::NodePortAddresses;
 
+mod dns;
+
+pub use self::dns::DnsArgs;
+
 /// Kubernetes Services for plain Linux machines, without Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "portolan", version, propagate_version = true)]
@@ -108,6 +112,15 @@ pub struct AgentArgs {
     /// keeps others out, if it is Linux 6.9 or newer.
     #[arg(long)]
     pub no_table_ownership: bool,
+    /// Whether this node answers for the cluster's names itself: for its pods and for itself on the ClusterIPs of
+    /// kube-system/kube-dns, for machines without a DNS of their own on its own addresses.
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, default_value_t = true)]
+    pub dns: bool,
+    /// The port on the node's own addresses.
+    #[arg(long, value_name = "PORT", default_value_t = 10053, value_parser = clap::value_parser!(u16).range(1..))]
+    pub dns_port: u16,
+    #[command(flatten)]
+    pub names: DnsArgs,
     /// Remove everything that an agent left in this machine's kernel, and exit.
     #[arg(long, conflicts_with_all = ["kubeconfig", "node_name"])]
     pub cleanup: bool,
@@ -410,6 +423,8 @@ mod tests {
         let args = agent(&[]).unwrap();
         assert_eq!(args.nodeport_addresses, NodePortAddresses::Primary);
         assert!(args.localhost_nodeports && args.cluster_cidr.is_empty() && !args.no_table_ownership);
+        assert!(args.dns && args.dns_port == 10053);
+        assert_eq!(args.names.zone().unwrap().domain.to_string(), "cluster.local.");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::nftables::Refused;
+use model::Resource;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -112,7 +113,9 @@ async fn put(client: &Client, path: &str, body: &Value) -> Result<Duration, Clie
 }
 
 fn body(agent: &str, programmed: &Programmed) -> Value {
-    let revisions = WATCHED.iter().zip(&programmed.revisions);
+    // No kernel has anything of a Namespace.
+    let revisions =
+        WATCHED.iter().zip(&programmed.revisions).filter(|(resource, _)| **resource != Resource::Namespaces);
     let revisions: serde_json::Map<String, Value> = revisions
         .filter_map(|(resource, revision)| Some((resource.info().plural.to_owned(), (*revision)?.to_string().into())))
         .collect();

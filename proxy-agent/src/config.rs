@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dataplane::nftables::Ownership;
 use dataplane::{Local, NodePortAddresses};
+use dns::{PodRecords, Zone};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -28,10 +29,29 @@ pub struct Config {
     pub health_addr: SocketAddr,
     /// How firmly the kernel's tables are held against others.
     pub ownership: Ownership,
+    /// `None`: others answer for the cluster's names.
+    pub dns: Option<DnsConfig>,
+}
+
+/// How a node answers for the cluster's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    pub zone: Zone,
+    /// On the node's InternalIPs; on the ClusterIPs of the zone's Service it is 53.
+    pub port: u16,
+    /// Who knows all other names; empty: the machine's own resolvers.
+    pub upstream: Vec<SocketAddr>,
+    /// Whether every query is logged.
+    pub log: bool,
+    /// Queries of one client that are answered in a second; 0: all.
+    pub rate_limit: u32,
+    /// Who may ask for other names, beside those that may anyhow.
+    pub allow: Vec<IpNet>,
 }
 
 impl Config {
-    /// With Kubernetes' addresses for metrics and health, node addresses from the Node object, and tables that are owned.
+    /// With Kubernetes' addresses for metrics and health, node addresses from the Node object, tables that are owned, and
+    /// no DNS.
     pub fn new(node_name: &str, kubeconfig: impl Into<PathBuf>) -> Self {
         Self {
             local: Local::new(node_name),
@@ -40,6 +60,7 @@ impl Config {
             metrics_addr: DEFAULT_METRICS_ADDRESS,
             health_addr: DEFAULT_HEALTH_ADDRESS,
             ownership: Ownership::Owned,
+            dns: None,
         }
     }
 }
@@ -52,6 +73,21 @@ impl Config {
             NodePortAddresses::Primary => vec!["primary".to_owned()],
             NodePortAddresses::Ranges(ranges) => join(ranges),
         };
+        let dns = self.dns.as_ref().map(|dns| {
+            json!({
+                "clusterDomain": dns.zone.domain.to_string(),
+                "port": dns.port,
+                "ttl": dns.zone.ttl,
+                "pods": match dns.zone.pods {
+                    PodRecords::Disabled => "disabled",
+                    PodRecords::Insecure => "insecure",
+                },
+                "upstream": dns.upstream,
+                "log": dns.log,
+                "rateLimit": dns.rate_limit,
+                "allow": join(&dns.allow),
+            })
+        });
         json!({
             "kubeproxy.config.k8s.io": {
                 "mode": "nftables",
@@ -66,6 +102,7 @@ impl Config {
                 "nodeIPs": self.node_ips,
                 "localhostNodePorts": self.local.localhost_node_ports,
                 "tableOwnership": self.ownership == Ownership::Owned,
+                "dns": dns,
             },
         })
     }
@@ -80,11 +117,26 @@ mod tests {
         let mut config = Config::new("node-1", "/etc/portolan/kubeconfig");
         config.local.node_ports = NodePortAddresses::Ranges(vec!["192.0.2.0/24".parse().unwrap()]);
         config.local.cluster_cidrs = ["10.244.0.0/16", "fd00:244::/48"].iter().map(|c| c.parse().unwrap()).collect();
+        config.dns = Some(DnsConfig {
+            zone: Zone {
+                domain: "cluster.local.".parse().unwrap(),
+                ttl: 5,
+                pods: PodRecords::Insecure,
+                service: model::Key::new("kube-system", "kube-dns"),
+            },
+            port: 10053,
+            upstream: vec!["192.0.2.53:53".parse().unwrap()],
+            log: false,
+            rate_limit: 0,
+            allow: Vec::new(),
+        });
         let shown = config.shown();
         let kube_proxy = &shown["kubeproxy.config.k8s.io"];
         assert_eq!(kube_proxy["mode"], "nftables");
         assert_eq!(kube_proxy["clusterCIDR"], "10.244.0.0/16,fd00:244::/48");
         assert_eq!(kube_proxy["nodePortAddresses"], json!(["192.0.2.0/24"]));
         assert_eq!(shown["portolan.dev"]["tableOwnership"], true);
+        let dns = &shown["portolan.dev"]["dns"];
+        assert_eq!((&dns["clusterDomain"], &dns["upstream"][0]), (&json!("cluster.local."), &json!("192.0.2.53:53")));
     }
 }

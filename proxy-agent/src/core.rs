@@ -34,6 +34,7 @@ use crate::conntrack::Flows;
 use crate::events::{Note, Reason, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::names::Keeper;
 use crate::program::Program;
 use crate::questions::{self, Asked};
 use crate::reflector::News;
@@ -81,6 +82,8 @@ pub struct Links {
     pub events: Recorder,
     /// Learns what is programmed for UDP.
     pub flows: Arc<Flows>,
+    /// Learns what everything is called, where this node answers for it.
+    pub names: Option<Keeper>,
 }
 
 struct Refusal {
@@ -169,6 +172,12 @@ impl<P: Program> Core<P> {
         self.health.update(|facts| facts.leaving = leaving);
         let (services, endpoints) = self.state.changes();
         self.metrics.pending(self.postponed.0 + services, self.postponed.1 + endpoints);
+        // Before the kernel: what is acknowledged can be asked for by its name.
+        if let Some(renamed) = self.state.take_renamed()
+            && let Some(names) = &mut self.links.names
+        {
+            names.take(self.state.snapshot(), renamed);
+        }
         if self.refusal.as_ref().is_some_and(|refusal| now < refusal.again_at) {
             return Ok(());
         }

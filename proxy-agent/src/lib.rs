@@ -4,7 +4,8 @@
 //! reflector (services) ──────┐
 //! reflector (endpointslices) ┤  updates   ┌── core loop ──────────────────────┐
 //! reflector (nodes) ─────────┼───────────▶│ state ─ dirty ─▶ compile ─▶ plan ─┼─▶ dataplane
-//! reflector (servicecidrs) ──┘  (bounded) └──────────┬────────────────────────┘
+//! reflector (servicecidrs) ──┤  (bounded) └──────────┬────────────────────────┘
+//! reflector (namespaces) ────┘                       │        └─▶ names of the cluster (dns)
 //!                                                    ▼
 //!                          acknowledgements, answers ─▶ the server
 //!
@@ -32,6 +33,7 @@ mod health;
 mod http;
 mod lineage;
 mod metrics;
+pub mod names;
 mod node;
 mod objects;
 mod program;
@@ -48,9 +50,10 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use dataplane::nftables::{OpenError, ProgramError, Table};
+use dns::Names;
 use model::Key;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -60,7 +63,7 @@ use tracing::info;
 pub use dataplane::nftables::{Ownership, Refused};
 pub use dataplane::plan::{Local, NodePortAddresses};
 
-pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS};
+pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS, DnsConfig};
 pub use node::resources;
 pub use program::Program;
 
@@ -72,6 +75,7 @@ use crate::health::Health;
 use crate::http::{Door, Site};
 use crate::lineage::Lineage;
 use crate::metrics::Metrics;
+use crate::names::Keeper;
 use crate::objects::WATCHED;
 use crate::program::Nftables;
 use crate::state::State;
@@ -144,7 +148,15 @@ pub async fn run_with<P: Program>(
     let (checks, ports) = watch::channel(Arc::default());
     let (events, notes) = Recorder::new(site.metrics.dropped_events());
     let flows = Arc::new(Flows::default());
-    let links = Links { programmed, questions, checks, events: events.clone(), flows: Arc::clone(&flows) };
+    let names = config.dns.as_ref().map(|dns| Arc::new(RwLock::new(Names::new(dns.zone.clone()))));
+    let links = Links {
+        programmed,
+        questions,
+        checks,
+        events: events.clone(),
+        flows: Arc::clone(&flows),
+        names: names.clone().map(Keeper::new),
+    };
     let clean = kernel.conntrack();
     let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
 

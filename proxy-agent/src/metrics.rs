@@ -92,7 +92,7 @@ impl Metrics {
         let r = &mut self.registry;
         r.register(
             "portolan_agent_programmed_revision",
-            "Newest revision of a resource that is in the kernel",
+            "Newest revision of a resource that is in the kernel, and in the names",
             self.programmed_revision.clone(),
         );
         r.register("portolan_agent_services", "Services that are programmed", self.services.clone());
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn the_names_are_those_that_others_scrape() {
         let metrics = Metrics::new();
-        metrics.programmed(&[Some(7), Some(9), None, Some(3)]);
+        metrics.programmed(&[Some(7), Some(9), None, Some(3), Some(4)]);
         let work = Work {
             dirty: None,
             revisions: Revisions::default(),
@@ -323,6 +323,7 @@ mod tests {
             r#"portolan_agent_programmed_revision{resource="services"} 7"#,
             r#"portolan_agent_programmed_revision{resource="endpointslices"} 9"#,
             r#"portolan_agent_programmed_revision{resource="servicecidrs"} 3"#,
+            r#"portolan_agent_programmed_revision{resource="namespaces"} 4"#,
             "portolan_agent_services 5",
             r#"portolan_agent_repairs_total{kind="elements"} 2"#,
             r#"portolan_agent_repairs_total{kind="table"} 0"#,

@@ -1,9 +1,10 @@
 //! Objects as the agent keeps them: decoded straight from the wire into the model's types, then slimmed to what
-//! decides about traffic.
+//! decides about traffic and names.
 //!
 //! An agent holds every Service and endpoint of the cluster, so what it does not need it does not keep: of the
 //! metadata the name, the namespace, whether deletion has begun, and those labels and annotations whose prefix
-//! the dataplane reads. Slimming has a second use: two versions that are equal afterwards need no programming.
+//! the dataplane reads. Slimming has a second use: two versions that are equal afterwards need no programming. Of a
+//! Namespace only the name is kept.
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,14 @@ const GOING_AWAY_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 const KEPT_PREFIXES: [&str; 4] = ["service.kubernetes.io/", "topology.kubernetes.io/", "portolan.dev/", SERVICE_NAME];
 
 /// The resources that an agent watches.
-pub const WATCHED: [Resource; 4] =
-    [Resource::Services, Resource::EndpointSlices, Resource::Nodes, Resource::ServiceCidrs];
+pub const WATCHED: [Resource; 5] = [
+    Resource::Services,
+    Resource::EndpointSlices,
+    Resource::Nodes,
+    Resource::ServiceCidrs,
+    // For the names alone: `NAMESPACE.svc.ZONE` exists with its Namespace.
+    Resource::Namespaces,
+];
 
 /// One slimmed object.
 #[derive(Clone, Debug)]
@@ -54,6 +61,8 @@ pub enum Noun {
         leaving: bool,
     },
     ServiceCidr(Vec<IpNet>),
+    /// There is one of this name.
+    Namespace,
 }
 
 /// The bytes are not an object of the resource. The key is known if at least the metadata could be read.
@@ -87,6 +96,7 @@ pub fn decode(resource: Resource, bytes: &[u8]) -> Result<Decoded, Unreadable> {
             Decoded { key, revision, noun: Noun::Slice { slice: Arc::new(slice), service, triggered } }
         }),
         Resource::Nodes => read_node(bytes),
+        Resource::Namespaces => identify(bytes).map(|(key, revision)| Decoded { key, revision, noun: Noun::Namespace }),
         // No other resource is watched.
         _ => read::<ServiceCidr>(bytes).map(|cidr| {
             let (key, revision) = identity(&cidr.metadata);
@@ -169,7 +179,6 @@ fn slim_slice(slice: &mut EndpointSlice) {
     for endpoint in &mut slice.endpoints {
         endpoint.addresses.shrink_to_fit();
         endpoint.deprecated_topology = BTreeMap::new();
-        endpoint.hostname = None;
         endpoint.target_ref = None;
         // Topology is decided by the hints.
         endpoint.zone = None;

@@ -1,4 +1,4 @@
-//! What the agent knows, and what of it the kernel does not know yet. Pure: updates go in, work comes out.
+//! What the agent knows, and what of it the kernel and the names do not know yet. Pure: updates go in, work comes out.
 //!
 //! Until every watched resource was listed once there is no work at all: a Service without its slices would be
 //! refused by the kernel, and an empty cluster that is merely not read yet would cut every client off.
@@ -47,6 +47,14 @@ pub struct Work {
     pub endpoint_changes: u64,
 }
 
+/// What may be called otherwise since the last call of [`State::take_renamed`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Renamed {
+    pub services: BTreeSet<Key>,
+    /// A Namespace came or went, or a range of ClusterIPs.
+    pub others: bool,
+}
+
 /// The state of one agent.
 #[derive(Debug)]
 pub struct State {
@@ -62,6 +70,7 @@ pub struct State {
     revisions: Revisions,
     all_dirty: bool,
     dirty: BTreeSet<Key>,
+    renamed: Renamed,
     triggers: Vec<Timestamp>,
     service_changes: u64,
     endpoint_changes: u64,
@@ -81,6 +90,8 @@ impl State {
             // The kernel may hold anything when an agent starts.
             all_dirty: true,
             dirty: BTreeSet::new(),
+            // That there is nothing is news, too.
+            renamed: Renamed { services: BTreeSet::new(), others: true },
             triggers: Vec::new(),
             service_changes: 0,
             endpoint_changes: 0,
@@ -147,6 +158,13 @@ impl State {
         })
     }
 
+    /// What the names of the cluster do not know yet; `None` when there is nothing, or the state is not complete. It is
+    /// apart from the kernel's work: a kernel that refuses keeps no name back.
+    pub fn take_renamed(&mut self) -> Option<Renamed> {
+        let some = self.renamed.others || !self.renamed.services.is_empty();
+        (some && self.complete()).then(|| std::mem::take(&mut self.renamed))
+    }
+
     /// These Services are to be programmed once more, although nothing about them has changed.
     pub fn again(&mut self, keys: impl IntoIterator<Item = Key>) {
         self.dirty.extend(keys);
@@ -203,6 +221,7 @@ impl State {
             Resource::Services => self.snapshot.services.keys().cloned().collect(),
             Resource::EndpointSlices => self.owners.keys().cloned().collect(),
             Resource::Nodes => self.snapshot.nodes.keys().map(|name| Key::new("", name)).collect(),
+            Resource::Namespaces => self.snapshot.namespaces.iter().map(|name| Key::new("", name)).collect(),
             _ => self.cidrs.keys().map(|name| Key::new("", name)).collect(),
         }
     }
@@ -214,7 +233,7 @@ impl State {
                 if self.snapshot.services.get(&key) != Some(&service) {
                     self.snapshot.services.insert(key.clone(), service);
                     self.service_changes += 1;
-                    self.dirty.insert(key);
+                    self.touch(key);
                 }
             }
             Noun::Slice { slice, service, triggered } => self.set_slice(key, slice, service, triggered),
@@ -233,7 +252,14 @@ impl State {
                     self.collect_cidrs();
                 }
             }
+            Noun::Namespace => self.renamed.others |= self.snapshot.namespaces.insert(key.name),
         }
+    }
+
+    /// Something about this Service is different, or about its slices.
+    fn touch(&mut self, service: Key) {
+        self.renamed.services.insert(service.clone());
+        self.dirty.insert(service);
     }
 
     fn remove(&mut self, resource: Resource, key: &Key) {
@@ -241,7 +267,7 @@ impl State {
             Resource::Services => {
                 if self.snapshot.services.remove(key).is_some() {
                     self.service_changes += 1;
-                    self.dirty.insert(key.clone());
+                    self.touch(key.clone());
                 }
             }
             Resource::EndpointSlices => self.remove_slice(key),
@@ -252,6 +278,7 @@ impl State {
             Resource::Nodes => {
                 self.snapshot.nodes.remove(&*key.name);
             }
+            Resource::Namespaces => self.renamed.others |= self.snapshot.namespaces.remove(&*key.name),
             _ => {
                 if self.cidrs.remove(&key.name).is_some() {
                     self.collect_cidrs();
@@ -273,7 +300,7 @@ impl State {
         slices.insert(String::from(key.name.clone()), slice);
         self.owners.insert(key, service.clone());
         self.endpoint_changes += 1;
-        self.dirty.insert(service);
+        self.touch(service);
         if let Some(time) = triggered.filter(|_| self.triggers.len() < MAX_TRIGGERS) {
             self.triggers.push(time);
         }
@@ -288,7 +315,7 @@ impl State {
             }
         }
         self.endpoint_changes += 1;
-        self.dirty.insert(service);
+        self.touch(service);
     }
 
     /// Puts this node into the snapshot, with the addresses that the agent was told in place of those of the object.
@@ -327,6 +354,7 @@ impl State {
             }
         }
         self.snapshot.service_cidrs = all;
+        self.renamed.others = true;
         self.all_dirty = true;
     }
 }

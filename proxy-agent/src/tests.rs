@@ -17,6 +17,7 @@ const SERVICES: &str = "/api/v1/services";
 const NODES: &str = "/api/v1/nodes";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+const NAMESPACES: &str = "/api/v1/namespaces";
 
 /// Keeps the latest plan, how often it was given one, and what was dirty then.
 #[derive(Clone, Default)]
@@ -59,6 +60,7 @@ impl Kernel {
 fn cluster() -> Shared {
     let shared = World::new(1);
     let mut world = shared.lock().unwrap();
+    world.set(NAMESPACES, "default", json!({}));
     world.set(CIDRS, "kubernetes", json!({"spec": {"cidrs": ["10.96.0.0/16"]}}));
     world.set(
         NODES,

@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::{Asked, Fake, Reply};
 
 fn programmed(revision: u64) -> Programmed {
-    Programmed { revisions: [Some(revision), Some(revision + 1), Some(2), Some(1)], refused: Arc::default() }
+    Programmed { revisions: [Some(revision), Some(revision + 1), Some(2), Some(1), Some(9)], refused: Arc::default() }
 }
 
 struct Bench {

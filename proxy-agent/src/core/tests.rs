@@ -85,7 +85,7 @@ impl Bench {
         let (asked, questions) = mpsc::channel(4);
         let (checks, ports) = watch::channel(Arc::default());
         let (events, notes) = Recorder::new(Counter::default());
-        let links = Links { programmed, questions, checks, events, flows: Arc::default() };
+        let links = Links { programmed, questions, checks, events, flows: Arc::default(), names: None };
         let core = Core::new(
             state,
             Local::new("node-1"),
@@ -202,7 +202,7 @@ fn what_is_queued_is_one_batch() {
 #[test]
 fn what_the_kernel_has_is_acknowledged_and_what_it_refused_is_not() {
     let mut bench = Bench::settled();
-    assert_eq!(bench.acknowledged.borrow_and_update().revisions, [Some(1); 4]);
+    assert_eq!(bench.acknowledged.borrow_and_update().revisions, [Some(1); 5]);
     bench.service("a", 5);
     bench.kernel.refuse(&["no memory"]);
     bench.turn();

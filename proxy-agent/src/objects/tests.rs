@@ -43,7 +43,8 @@ fn a_slice_keeps_what_decides_about_traffic() {
     assert_eq!(meta.resource_version, None, "two versions that differ in nothing else are equal");
     let endpoint = &slice.endpoints[0];
     assert_eq!(endpoint.node_name.as_deref(), Some("node-1"));
-    assert!(endpoint.target_ref.is_none() && endpoint.hostname.is_none() && endpoint.zone.is_none());
+    assert!(endpoint.target_ref.is_none() && endpoint.zone.is_none());
+    assert_eq!(endpoint.hostname.as_deref(), Some("h"), "it is a name of the endpoint's");
 }
 
 #[test]
@@ -102,4 +103,15 @@ fn what_cannot_be_read_is_still_known_by_name() {
     assert_eq!((error.key, error.revision), (Some(Key::new("default", "web")), Some(4)));
     let error = decode(Resource::Services, b"{\"metadata\": ").unwrap_err();
     assert_eq!((error.key, error.revision), (None, None));
+}
+
+#[test]
+fn a_namespace_is_its_name() {
+    let decoded = decode(
+        Resource::Namespaces,
+        &bytes(json!({"metadata": {"name": "shop", "resourceVersion": "5", "labels": {"a": "b"}}, "spec": {"finalizers": ["kubernetes"]}})),
+    )
+    .unwrap();
+    assert_eq!((decoded.key, decoded.revision), (Key::new("", "shop"), 5));
+    assert!(matches!(decoded.noun, Noun::Namespace));
 }

@@ -46,6 +46,10 @@ fn cidr(name: &str, range: &str, revision: u64) -> Decoded {
     )
 }
 
+fn namespace(name: &str, revision: u64) -> Decoded {
+    object(Resource::Namespaces, json!({"metadata": {"name": name, "resourceVersion": revision.to_string()}}))
+}
+
 fn replaced(resource: Resource, revision: Revision, objects: Vec<Decoded>) -> Update {
     Update::Replaced { resource, revision, objects, unreadable: Vec::new() }
 }
@@ -70,6 +74,7 @@ fn settled() -> State {
         vec![node("node-1", "172.31.255.11", 2), node("node-2", "172.31.255.12", 3)],
     ));
     state.apply(replaced(Resource::ServiceCidrs, 13, vec![cidr("kubernetes", "10.96.0.0/16", 1)]));
+    state.apply(replaced(Resource::Namespaces, 14, vec![namespace("default", 1)]));
     assert_eq!(state.take().unwrap().dirty, Some(Dirty::All));
     state
 }
@@ -81,14 +86,14 @@ fn services(names: &[&str]) -> Option<Dirty> {
 #[test]
 fn there_is_no_work_before_everything_was_listed_once() {
     let mut state = State::new("node-1", Vec::new());
-    for (resource, more) in WATCHED.into_iter().zip([true, true, true, false]) {
+    for (resource, more) in WATCHED.into_iter().zip([true, true, true, true, false]) {
         assert!(state.take().is_none(), "before {resource}");
         state.apply(replaced(resource, 7, Vec::new()));
         assert_eq!(state.complete(), !more);
     }
     let work = state.take().unwrap();
     assert_eq!(work.dirty, Some(Dirty::All), "an empty cluster is one too");
-    assert_eq!(work.revisions, [Some(7); 4]);
+    assert_eq!(work.revisions, [Some(7); 5]);
     assert_eq!(state.take().unwrap().dirty, None);
 }
 
@@ -98,7 +103,7 @@ fn a_change_dirties_its_own_service_and_moves_its_own_stream() {
     state.apply(set(Resource::EndpointSlices, slice("web-a", "web", "10.244.1.9", 20)));
     let work = state.take().unwrap();
     assert_eq!(work.dirty, services(&["web"]));
-    assert_eq!(work.revisions, [Some(10), Some(20), Some(12), Some(13)]);
+    assert_eq!(work.revisions, [Some(10), Some(20), Some(12), Some(13), Some(14)]);
     assert_eq!(work.triggers.len(), 1);
     assert_eq!((work.service_changes, work.endpoint_changes), (0, 1));
     assert_eq!(state.snapshot().revision, 20);
@@ -114,7 +119,7 @@ fn what_says_nothing_new_dirties_nothing() {
     state.apply(Update::Seen { resource: Resource::ServiceCidrs, revision: 25 });
     let work = state.take().unwrap();
     assert_eq!(work.dirty, None);
-    assert_eq!(work.revisions, [Some(21), Some(22), Some(24), Some(25)]);
+    assert_eq!(work.revisions, [Some(21), Some(22), Some(24), Some(25), Some(14)]);
     assert!(work.triggers.is_empty());
 }
 
@@ -216,7 +221,7 @@ fn the_snapshots_revision_never_goes_back() {
     let mut state = settled();
     state.apply(replaced(Resource::Services, 3, Vec::new()));
     let work = state.take().unwrap();
-    assert_eq!(state.snapshot().revision, 13);
+    assert_eq!(state.snapshot().revision, 14);
     assert_eq!(work.revisions[0], Some(3), "what the stream says is what the stream says");
 }
 
@@ -233,7 +238,38 @@ fn another_database_counts_when_all_of_it_is_known() {
     state.apply(replaced(Resource::Nodes, 3, vec![node("node-1", "172.31.255.11", 1)]));
     assert!(state.enter(1) && state.take().is_none());
     state.apply(replaced(Resource::ServiceCidrs, 3, vec![cidr("kubernetes", "10.96.0.0/16", 1)]));
+    assert!(state.take().is_none() && state.take_renamed().is_none());
+    state.apply(replaced(Resource::Namespaces, 3, vec![namespace("default", 1)]));
     let work = state.take().unwrap();
-    assert_eq!((work.dirty, work.revisions), (services(&["db"]), [Some(3); 4]), "only what is different");
+    assert_eq!((work.dirty, work.revisions), (services(&["db"]), [Some(3); 5]), "only what is different");
     assert_eq!(state.snapshot().revision, 3);
+}
+
+#[test]
+fn names_change_with_services_slices_namespaces_and_ranges_whatever_the_kernel_does() {
+    let names = |names: &[&str]| names.iter().map(|name| Key::new("default", name)).collect::<BTreeSet<_>>();
+    let mut state = settled();
+    assert_eq!(state.take_renamed(), Some(Renamed { services: names(&["web"]), others: true }));
+    assert_eq!(state.take_renamed(), None);
+    state.apply(set(Resource::EndpointSlices, slice("web-a", "web", "10.244.1.9", 20)));
+    assert_eq!(state.take_renamed(), Some(Renamed { services: names(&["web"]), others: false }));
+    assert_eq!(state.take().unwrap().dirty, services(&["web"]), "one does not take the other's");
+    // What only the kernel is to do once more is no news.
+    state.again([Key::new("default", "web")]);
+    state.apply(set(Resource::Nodes, node("node-1", "172.31.255.99", 21)));
+    assert_eq!(state.take_renamed(), None);
+    assert_eq!(state.take().unwrap().dirty, Some(Dirty::All));
+    state.apply(set(Resource::Namespaces, namespace("shop", 22)));
+    assert_eq!(state.take_renamed(), Some(Renamed { services: names(&[]), others: true }));
+    state.apply(set(Resource::Namespaces, namespace("shop", 23)));
+    assert_eq!(state.take_renamed(), None);
+    let work = state.take().unwrap();
+    assert_eq!((work.dirty, work.revisions[4]), (None, Some(23)), "a Namespace costs the kernel nothing");
+    state.apply(replaced(Resource::Namespaces, 24, vec![namespace("shop", 23)]));
+    assert!(state.take_renamed().is_some());
+    assert_eq!(state.snapshot().namespaces.iter().map(|name| &**name).collect::<Vec<_>>(), ["shop"]);
+    state.apply(removed(Resource::Namespaces, "shop", 25));
+    assert!(state.take_renamed().is_some() && state.snapshot().namespaces.is_empty());
+    state.apply(set(Resource::ServiceCidrs, cidr("more", "10.97.0.0/16", 26)));
+    assert!(state.take_renamed().unwrap().others);
 }

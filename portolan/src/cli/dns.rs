@@ -1,0 +1,99 @@
+//! The flags of whoever answers for the cluster's names: nodes' agents, and machines that are no nodes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use clap::{Args, ValueEnum};
+use dns::{PodRecords, Zone};
+use ipnet::IpNet;
+use model::Key;
+
+/// The Service under whose ClusterIPs nodes answer.
+const SERVICE: (&str, &str) = ("kube-system", "kube-dns");
+/// Seconds that answers may be kept; CoreDNS' default.
+const TTL: u32 = 5;
+/// Where other resolvers are asked.
+const DNS_PORT: u16 = 53;
+
+#[derive(Clone, Debug, Args)]
+pub struct DnsArgs {
+    /// The domain that the cluster's names end in.
+    #[arg(long, value_name = "NAME", value_parser = domain, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// A resolver to ask for all other names; may be given more than once. Default: those of this machine's resolv.conf.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = upstream)]
+    pub dns_upstream: Vec<SocketAddr>,
+    /// Whether 1-2-3-4.NAMESPACE.pod.cluster.local is the address that it says, without a look whether there is such a pod.
+    #[arg(long, value_enum, default_value = "insecure")]
+    pub dns_pods: DnsPods,
+    /// Log every query.
+    #[arg(long)]
+    pub dns_log: bool,
+    /// Queries of one client that are answered in a second, so that no loop takes the machine; 0: all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub dns_rate_limit: u32,
+    /// Who may ask for names outside of the cluster, beside private, loopback and link-local addresses and this machine's
+    /// own networks; others get REFUSED.
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', value_parser = super::cidr)]
+    pub dns_allow: Vec<IpNet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DnsPods {
+    Disabled,
+    Insecure,
+}
+
+impl DnsArgs {
+    /// The zone that is answered for; `None` for a domain that is none, which the command line does not let in.
+    pub fn zone(&self) -> Option<Zone> {
+        Some(Zone {
+            domain: self.cluster_domain.parse().ok()?,
+            ttl: TTL,
+            pods: match self.dns_pods {
+                DnsPods::Disabled => PodRecords::Disabled,
+                DnsPods::Insecure => PodRecords::Insecure,
+            },
+            service: Key::new(SERVICE.0, SERVICE.1),
+        })
+    }
+}
+
+/// A domain in lower case with the dot at its end, as a zone has it.
+fn domain(text: &str) -> Result<String, String> {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let label = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
+    };
+    // What stands before it in the longest names of Services needs its room too.
+    if name.len() > 100 || !name.split('.').all(label) {
+        return Err(format!("{text:?} is no domain of at most 100 bytes; write it as cluster.local"));
+    }
+    Ok(format!("{name}."))
+}
+
+/// An address, with port 53 unless it says another.
+fn upstream(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| format!("{text:?} is no address; write it as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_and_upstreams() {
+        assert_eq!(domain("Cluster.Local"), Ok("cluster.local.".into()));
+        assert_eq!(domain("k8s."), Ok("k8s.".into()));
+        for wrong in ["", ".", "a..b", "-a.b", "a_b.c", "ä.b", &"a.".repeat(60)] {
+            assert!(domain(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(upstream("192.0.2.1"), Ok("192.0.2.1:53".parse().unwrap()));
+        assert_eq!(upstream("2001:db8::1"), Ok("[2001:db8::1]:53".parse().unwrap()));
+        assert_eq!(upstream("[2001:db8::1]:5353"), Ok("[2001:db8::1]:5353".parse().unwrap()));
+        assert!(upstream("resolver.example").unwrap_err().contains("192.0.2.1"));
+    }
+}
