@@ -12,7 +12,9 @@
 //! asks other servers; what is answered, and how packets come and go, is here.
 
 pub mod answer;
+pub mod forward;
 pub mod names;
 
 pub use answer::{Answer, Reply, answer};
+pub use forward::{Flags, Forwarded, Forwarder, Upstream, UpstreamError};
 pub use names::{Names, PodRecords, SharedNames, Zone};
