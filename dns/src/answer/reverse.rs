@@ -12,15 +12,19 @@ use ipnet::IpNet;
 use super::{Answer, Reply, soa};
 use crate::names::{Names, Pointer};
 
+/// Labels that a name is shortened by, in search of a range that it lies in.
+const MAX_DEPTH: usize = 34;
+
 pub(super) fn answer(names: &Names, name: &Name, kind: RecordType) -> Answer {
-    let Some(asked) = address_range(name) else { return Answer::Elsewhere };
+    let Some((asked, exact)) = address_range(name) else { return Answer::Elsewhere };
     if !names.synced() {
         // Whose it is, is not known yet.
         return Answer::Known(Reply::failure());
     }
     let (zone, ttl) = (names.zone(), names.zone().ttl);
-    let whole = asked.prefix_len() == asked.max_prefix_len();
-    let found: Vec<Name> = if whole { found(names, asked) } else { Vec::new() };
+    // Above an address there are names if there is any range of addresses; below one there are none.
+    let whole = asked.prefix_len() == asked.max_prefix_len() || !exact;
+    let found: Vec<Name> = if whole && exact { found(names, asked) } else { Vec::new() };
     let ours = names.service_cidr(asked);
     if ours.is_none() && (found.is_empty() || kind != RecordType::PTR) {
         return Answer::Elsewhere;
@@ -67,14 +71,16 @@ fn found(names: &Names, address: IpNet) -> Vec<Name> {
     endpoints.collect()
 }
 
-/// The addresses below a name in the tree of addresses; `None` for other names, and for spellings that no address has (`01`).
-fn address_range(name: &Name) -> Option<IpNet> {
-    let range = name.parse_arpa_name().ok()?;
-    // The tree itself, and what is too wide to be anybody's.
-    if range.prefix_len() == 0 {
-        return None;
-    }
-    (arpa(range)? == *name).then_some(range)
+/// The range of addresses that a name of their tree stands for, or the nearest name above it that stands for one (`01.96.10…` is
+/// spelt as no address is). `None` for names that are not in the tree, and for its top.
+fn address_range(name: &Name) -> Option<(IpNet, bool)> {
+    let labels = name.iter().count();
+    // An address of IPv6 has 34 labels, and a name at most 127; more than a few too many are not worth looking at.
+    let candidates = (3..=labels).rev().map(|count| (name.trim_to(count), count == labels));
+    candidates.take(MAX_DEPTH).find_map(|(name, exact)| {
+        let range = name.parse_arpa_name().ok()?;
+        (arpa(range)? == name).then_some((range, exact))
+    })
 }
 
 /// The name of a range that ends at a boundary of labels.
