@@ -1,5 +1,4 @@
 //! The table of questions and answers, read. Asked in memory here, and over sockets by the tests of the whole.
-#![allow(clippy::panic, clippy::unwrap_used)]
 
 /// A question, and what is to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
