@@ -54,8 +54,11 @@ impl Exchange {
 
     async fn exchange(&self, server: SocketAddr, name: &Name, question: &Question) -> Result<DnsResponse, Unanswered> {
         let request = self.request(name, question);
-        let mut udp =
-            UdpClientStream::builder(server, self.provider.clone()).with_timeout(Some(self.patience.attempt)).build();
+        let floor = u64::try_from(self.patience.retransmit.as_millis()).unwrap_or(u64::MAX);
+        let mut udp = UdpClientStream::builder(server, self.provider.clone())
+            .with_timeout(Some(self.patience.attempt))
+            .with_retry_interval_floor(floor)
+            .build();
         let said = udp.send_message(request.clone()).first_answer().await?;
         let said = if said.metadata.truncation {
             let (attempt, provider) = (self.patience.attempt, self.provider.clone());
