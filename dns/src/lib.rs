@@ -11,10 +11,14 @@
 //! decide where the specification leaves something open). hickory's `proto` reads and writes messages, its `resolver`
 //! asks other servers; what is answered, and how packets come and go, is here.
 
+pub mod access;
 pub mod answer;
 pub mod forward;
+pub mod message;
 pub mod names;
+pub mod respond;
 
+pub use access::Access;
 pub use answer::{Answer, Reply, answer};
 pub use forward::{Flags, Forwarded, Forwarder, Upstream, UpstreamError};
 pub use names::{Names, PodRecords, SharedNames, Zone};
