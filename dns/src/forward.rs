@@ -174,6 +174,12 @@ impl Forwarder {
         self.servers.answers_on(own);
     }
 
+    /// Counts into these, which somebody has registered, and not into counters of its own.
+    #[must_use]
+    pub fn counting(self, metrics: ForwardMetrics) -> Self {
+        Self { metrics, ..self }
+    }
+
     pub fn metrics(&self) -> &ForwardMetrics {
         &self.metrics
     }

@@ -12,13 +12,26 @@
 //! asks other servers; what is answered, and how packets come and go, is here.
 
 pub mod access;
+mod ahead;
 pub mod answer;
+mod door;
 pub mod forward;
+pub mod limit;
+mod log;
 pub mod message;
+pub mod metrics;
 pub mod names;
 pub mod respond;
+pub mod server;
+mod sockets;
+mod tcp;
+mod udp;
 
 pub use access::Access;
 pub use answer::{Answer, Reply, answer};
 pub use forward::{Flags, Forwarded, Forwarder, Upstream, UpstreamError};
+pub use limit::Rates;
+pub use metrics::Metrics;
 pub use names::{Names, PodRecords, SharedNames, Zone};
+pub use server::{Options, Server, StartError};
+pub use sockets::ListenError;

@@ -9,20 +9,25 @@
 
 mod fast;
 
+use std::net::IpAddr;
+
 use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::rdata::HINFO;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use crate::access::Access;
 use crate::answer::{Answer, Reply, answer};
+use crate::forward::{Flags, Forwarded};
 use crate::message::{Content, Envelope, Read, Transport, limit, read, write};
 use crate::names::Names;
 
 /// What is known of whoever asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
     pub transport: Transport,
-    /// Names that are not the cluster's may be looked up.
-    pub recursion: bool,
+    pub client: IpAddr,
+    /// Who may have names looked up that are not the cluster's.
+    pub access: &'a Access,
 }
 
 /// What becomes of a message.
@@ -65,29 +70,15 @@ pub struct Pending {
     begun: Option<Reply>,
 }
 
-/// What other servers said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    pub code: ResponseCode,
-    pub answers: Vec<Record>,
-    pub authorities: Vec<Record>,
-}
-
-impl Found {
-    pub fn code(code: ResponseCode) -> Self {
-        Self { code, answers: Vec::new(), authorities: Vec::new() }
-    }
-}
-
 /// Answers what a client sent, into `out`.
-pub fn respond(names: &Names, asker: Asker, bytes: &[u8], spin: &mut Spin, out: &mut Vec<u8>) -> Outcome {
+pub fn respond(names: &Names, asker: Asker<'_>, bytes: &[u8], spin: &mut Spin, out: &mut Vec<u8>) -> Outcome {
     if let Some(facts) = fast::respond(names, asker.transport, bytes, spin, out) {
         return Outcome::Said(facts);
     }
     respond_slowly(names, asker, bytes, spin, out)
 }
 
-fn respond_slowly(names: &Names, asker: Asker, bytes: &[u8], spin: &mut Spin, out: &mut Vec<u8>) -> Outcome {
+fn respond_slowly(names: &Names, asker: Asker<'_>, bytes: &[u8], spin: &mut Spin, out: &mut Vec<u8>) -> Outcome {
     let (envelope, query) = match read(bytes) {
         Read::Silence => return Outcome::Silence,
         Read::Unfit(envelope, query, code) => {
@@ -96,7 +87,7 @@ fn respond_slowly(names: &Names, asker: Asker, bytes: &[u8], spin: &mut Spin, ou
         }
         Read::Question(envelope, query) => (envelope, query),
     };
-    let others = asker.recursion && envelope.recursion_desired;
+    let others = envelope.recursion_desired && asker.access.allows(asker.client);
     match known(names, query.name(), query.query_type()) {
         Answer::Elsewhere if others => Outcome::Ask(Box::new(Pending { envelope, query, begun: None })),
         Answer::Elsewhere => {
@@ -170,19 +161,25 @@ impl Said<'_> {
 
 impl Pending {
     /// What the others are asked: the question itself, or for the name that the cluster's CNAME leads to.
-    pub fn target(&self) -> (&Name, RecordType) {
+    pub fn target(&self) -> (&Name, RecordType, Flags) {
         let follow = self.begun.as_ref().and_then(|reply| reply.follow.as_ref());
-        (follow.unwrap_or(self.query.name()), self.query.query_type())
+        let dnssec_ok = self.envelope.edns.is_some_and(|edns| edns.dnssec_ok);
+        let flags = Flags { dnssec_ok, checking_disabled: self.envelope.checking_disabled };
+        (follow.unwrap_or(self.query.name()), self.query.query_type(), flags)
     }
 
     /// Writes the answer. If nobody could be asked about the end of a CNAME, the CNAME is kept and the code says so.
-    pub fn finish(self, found: Found, transport: Transport, spin: &mut Spin, out: &mut Vec<u8>) -> Facts {
+    pub fn finish(self, found: Forwarded, transport: Transport, spin: &mut Spin, out: &mut Vec<u8>) -> Facts {
         let mut said = Said { envelope: &self.envelope, query: Some(&self.query), origin: Origin::Elsewhere };
         let Some(begun) = self.begun else {
             let mut answers = found.answers;
             spin.turn_records(&mut answers);
-            let content =
-                Content { answers: &answers, authorities: &found.authorities, ..Content::code(found.code) };
+            let content = Content {
+                answers: &answers,
+                authorities: &found.authorities,
+                additionals: &found.additionals,
+                ..Content::code(found.code)
+            };
             return said.content(&content, transport, out);
         };
         said.origin = Origin::Zone;
@@ -231,6 +228,10 @@ impl Spin {
         self.0 ^= self.0 << 17;
         // The high half is the better one; the bias of a multiplication is a 2^-32th for each address.
         (((self.0 >> 32) * bound as u64) >> 32) as usize
+    }
+
+    pub(crate) fn coin(&mut self) -> bool {
+        self.below(2) == 0
     }
 
     /// Turns each run of records of one name and type; what leads to them stays in front.

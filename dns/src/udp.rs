@@ -19,14 +19,22 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::door::{Door, Way};
-use batch::{Batch, Filled};
+use crate::door::{Ahead, Door, Step, Way};
+use crate::message::Transport;
+use crate::metrics::Writer;
+use batch::Batch;
 
 /// What a thread is told. It ends when whoever tells has gone.
 enum Order {
-    Listen(Way),
+    Listen(Place),
     /// Answered by dropping the sender, when the socket is closed.
     Leave(SocketAddr, Sender<()>),
+}
+
+/// What one thread has of an address.
+struct Place {
+    way: Way,
+    socket: Arc<UdpSocket>,
 }
 
 /// The threads. Dropping it ends them and waits for that: milliseconds, since none of them ever blocks.
@@ -53,7 +61,8 @@ impl Threads {
     /// Gives each thread one of these sockets, which are as many as threads.
     pub(crate) fn listen(&self, address: SocketAddr, sockets: Vec<UdpSocket>, door: &Door) {
         for (number, (thread, socket)) in self.threads.iter().zip(sockets).enumerate() {
-            thread.tell(Order::Listen(Way::udp(address, socket, door, number)));
+            let way = door.way(address, Transport::Udp, Writer::Thread(number));
+            thread.tell(Order::Listen(Place { way, socket: Arc::new(socket) }));
         }
     }
 
@@ -75,7 +84,7 @@ impl Thread {
         let woken = wake.clone();
         let handle = std::thread::Builder::new()
             .name(format!("dns-udp-{number}"))
-            .spawn(move || Worker { door, told, woken, ways: HashMap::new(), batch: Batch::new() }.run())?;
+            .spawn(move || Worker { door, told, woken, places: HashMap::new(), batch: Batch::new() }.run())?;
         Ok(Self { orders: Some(orders), wake, handle: Some(handle) })
     }
 
@@ -102,7 +111,7 @@ struct Worker {
     door: Arc<Door>,
     told: Receiver<Order>,
     woken: Arc<EventFd>,
-    ways: HashMap<SocketAddr, Way>,
+    places: HashMap<SocketAddr, Place>,
     batch: Batch,
 }
 
@@ -118,8 +127,8 @@ impl Worker {
                 return;
             }
             for address in ready {
-                if let Some(way) = self.ways.get(&address) {
-                    answer(&self.door, way, &mut self.batch);
+                if let Some(place) = self.places.get(&address) {
+                    answer(&self.door, place, &mut self.batch);
                 }
             }
         }
@@ -129,11 +138,11 @@ impl Worker {
     fn wait(&self) -> Result<(bool, Vec<SocketAddr>), Errno> {
         let wake: BorrowedFd<'_> = self.woken.as_fd();
         let mut events = vec![PollFd::new(wake, PollFlags::POLLIN)];
-        events.extend(self.ways.values().map(|way| PollFd::new(way.socket.as_fd(), PollFlags::POLLIN)));
+        events.extend(self.places.values().map(|place| PollFd::new(place.socket.as_fd(), PollFlags::POLLIN)));
         poll(&mut events, PollTimeout::NONE)?;
         let mut found = events.iter().map(|event| event.any().unwrap_or(true));
         let woken = found.next().unwrap_or(false);
-        Ok((woken, self.ways.keys().zip(found).filter_map(|(address, ready)| ready.then_some(*address)).collect()))
+        Ok((woken, self.places.keys().zip(found).filter_map(|(address, ready)| ready.then_some(*address)).collect()))
     }
 
     /// False: the end.
@@ -142,9 +151,9 @@ impl Worker {
         let _ = self.woken.read();
         loop {
             match self.told.try_recv() {
-                Ok(Order::Listen(way)) => drop(self.ways.insert(way.address, way)),
+                Ok(Order::Listen(place)) => drop(self.places.insert(place.way.address, place)),
                 Ok(Order::Leave(address, done)) => {
-                    drop(self.ways.remove(&address));
+                    drop(self.places.remove(&address));
                     drop(done);
                 }
                 Err(TryRecvError::Empty) => return true,
@@ -155,8 +164,9 @@ impl Worker {
 }
 
 /// Answers what has come to one socket, one batch of it.
-fn answer(door: &Door, way: &Way, batch: &mut Batch) {
-    match batch.receive(&way.socket) {
+fn answer(door: &Door, place: &Place, batch: &mut Batch) {
+    let Place { way, socket } = place;
+    match batch.receive(socket, way.address) {
         Ok(()) => {}
         Err(Errno::EAGAIN | Errno::EINTR) => return,
         // An error that waits in the socket is taken out by reading it.
@@ -165,11 +175,23 @@ fn answer(door: &Door, way: &Way, batch: &mut Batch) {
     let now = door.now();
     {
         let names = door.names.read().unwrap_or_else(PoisonError::into_inner);
-        batch.fill(|client, bytes, spin, out| match door.first(&names, way, client, bytes, now, spin, out) {
-            Some(facts) => Filled::Yes(facts),
-            None => Filled::No,
+        batch.fill(|client, bytes, spin, out| match door.first(&names, way, client.ip(), bytes, now, spin, out) {
+            Step::Silence => None,
+            Step::Said(facts) => Some(facts),
+            Step::Ask(pending, room) => {
+                door.ask_others(Ahead {
+                    pending,
+                    room,
+                    socket: socket.clone(),
+                    address: way.address,
+                    client,
+                    query: bytes.into(),
+                    began: now,
+                });
+                None
+            }
         });
     }
-    batch.send(&way.socket);
+    batch.send(socket);
     batch.count(door, way, now);
 }

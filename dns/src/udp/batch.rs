@@ -8,23 +8,20 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 
 use crate::door::{Door, Now, Way, seed};
+use crate::log::Answered;
 use crate::message::{QUERY_SIZE_MAX, UDP_SIZE_MAX};
 use crate::respond::{Facts, Spin};
 
 /// Messages of one call. More wait in the socket.
 const SIZE: usize = 64;
 
-/// Whether the buffer holds an answer.
-pub(super) enum Filled {
-    Yes(Facts),
-    No,
-}
-
 pub(super) struct Batch {
     spin: Spin,
     received: Vec<Received>,
     queries: Vec<[u8; QUERY_SIZE_MAX]>,
-    into: MultiHeaders<SockaddrStorage>,
+    /// One for each family: the kernel notes in a header how long the last address was, and takes that for the room there is.
+    v4: MultiHeaders<SockaddrStorage>,
+    v6: MultiHeaders<SockaddrStorage>,
     answers: Vec<Vec<u8>>,
     /// Parallel: which message is answered, with what facts; and where to.
     filled: Vec<(usize, Facts)>,
@@ -37,14 +34,14 @@ struct Received {
     from: SockaddrStorage,
 }
 
-// What a Batch holds beside plain memory are pointers of MultiHeaders into its own boxes, and those that each call sets anew.
 impl Batch {
     pub(super) fn new() -> Self {
         Self {
             spin: Spin::new(seed()),
             received: Vec::with_capacity(SIZE),
             queries: vec![[0; QUERY_SIZE_MAX]; SIZE],
-            into: MultiHeaders::preallocate(SIZE, None),
+            v4: MultiHeaders::preallocate(SIZE, None),
+            v6: MultiHeaders::preallocate(SIZE, None),
             answers: (0..SIZE).map(|_| Vec::with_capacity(UDP_SIZE_MAX.into())).collect(),
             filled: Vec::with_capacity(SIZE),
             to: Vec::with_capacity(SIZE),
@@ -53,11 +50,12 @@ impl Batch {
     }
 
     /// Takes what waits.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> Result<(), Errno> {
+    pub(super) fn receive(&mut self, socket: &UdpSocket, address: SocketAddr) -> Result<(), Errno> {
         self.received.clear();
+        let into = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let mut slices: Vec<_> = self.queries.iter_mut().map(|query| [IoSliceMut::new(query)]).collect();
         let messages =
-            recvmmsg(socket.as_raw_fd(), &mut self.into, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+            recvmmsg(socket.as_raw_fd(), into, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
         self.received.extend(messages.filter_map(|message| {
             Some(Received { length: message.bytes, from: message.address? })
         }));
@@ -65,7 +63,7 @@ impl Batch {
     }
 
     /// Has each message answered into a buffer of its own.
-    pub(super) fn fill(&mut self, mut answer: impl FnMut(SocketAddr, &[u8], &mut Spin, &mut Vec<u8>) -> Filled) {
+    pub(super) fn fill(&mut self, mut answer: impl FnMut(SocketAddr, &[u8], &mut Spin, &mut Vec<u8>) -> Option<Facts>) {
         self.filled.clear();
         self.to.clear();
         for (index, (received, query)) in self.received.iter().zip(&self.queries).enumerate() {
@@ -73,7 +71,7 @@ impl Batch {
             let (Some(bytes), Some(out)) = (query.get(..received.length), self.answers.get_mut(self.filled.len())) else {
                 continue;
             };
-            if let Filled::Yes(facts) = answer(client, bytes, &mut self.spin, out) {
+            if let Some(facts) = answer(client, bytes, &mut self.spin, out) {
                 self.filled.push((index, facts));
                 self.to.push(Some(received.from));
             }
@@ -100,12 +98,12 @@ impl Batch {
 
     pub(super) fn count(&self, door: &Door, way: &Way, began: Now) {
         let took = began.elapsed();
-        for ((index, facts), out) in self.filled.iter().zip(&self.answers) {
+        for ((index, facts), answer) in self.filled.iter().zip(&self.answers) {
             let (Some(received), Some(query)) = (self.received.get(*index), self.queries.get(*index)) else { continue };
-            let Some(bytes) = query.get(..received.length) else { continue };
-            way.count(facts, bytes.len(), out.len(), took);
+            let Some(query) = query.get(..received.length) else { continue };
+            way.block.count(facts, query.len(), answer.len(), took);
             if let (Some(log), Some(client)) = (&door.log, address(&received.from)) {
-                log.answered(way.transport, client, bytes, out, took);
+                log.answered(&Answered { transport: way.transport, client, query, answer, code: facts.code, took });
             }
         }
     }
