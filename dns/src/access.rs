@@ -44,7 +44,8 @@ impl Default for Access {
     fn default() -> Self {
         let v4 = [([127, 0, 0, 0], 8), ([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16)];
         let v4 = v4.into_iter().chain([([169, 254, 0, 0], 16), ([100, 64, 0, 0], 10)]);
-        let v6 = [([0, 0, 0, 0, 0, 0, 0, 1], 128), ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7)];
+        let v6 =
+            [([0, 0, 0, 0, 0, 0, 0, 1], 128), ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7)];
         Self {
             v4: v4.map(|(address, length)| Ipv4Net::new_assert(address.into(), length)).collect(),
             v6: v6.into_iter().map(|(address, length)| Ipv6Net::new_assert(address.into(), length)).collect(),
@@ -59,7 +60,8 @@ mod tests {
     #[test]
     fn neighbours_ask_for_everything_and_strangers_do_not() {
         let access = Access::default();
-        let inside = ["127.0.0.1", "10.96.0.10", "172.31.255.1", "192.168.1.1", "100.64.3.4", "::1", "fe80::1", "fd00::5"];
+        let inside =
+            ["127.0.0.1", "10.96.0.10", "172.31.255.1", "192.168.1.1", "100.64.3.4", "::1", "fe80::1", "fd00::5"];
         for client in inside.into_iter().chain(["::ffff:10.0.0.1"]) {
             assert!(access.allows(client.parse().unwrap()), "{client}");
         }

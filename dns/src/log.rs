@@ -10,16 +10,16 @@
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Header, Query, ResponseCode};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use crate::metrics::spelled;
 use crate::message::{Envelope, Read, Transport, UDP_SIZE_PLAIN, read};
+use crate::metrics::spelled;
 
 /// Lines that may wait.
 const QUEUE_LINES: usize = 1024;

@@ -18,7 +18,7 @@
 mod write;
 
 use hickory_proto::op::{Edns as Opt, Header, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Record, RecordType};
+use hickory_proto::rr::{DNSClass, Record, RecordData, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 pub(crate) use write::OPT_SIZE;
@@ -123,13 +123,13 @@ pub fn read(bytes: &[u8]) -> Read {
 fn read_records(decoder: &mut BinDecoder<'_>, header: &Header, envelope: &mut Envelope) -> Option<u8> {
     // Each record takes bytes, so that the counts bound nothing and need no bound.
     for _ in 0..u32::from(header.counts.answers) + u32::from(header.counts.authorities) {
-        if Record::read(decoder).ok()?.record_type() == RecordType::OPT {
+        if Record::read(decoder).ok().filter(is_whole)?.record_type() == RecordType::OPT {
             return None;
         }
     }
     let mut version = 0;
     for _ in 0..header.counts.additionals {
-        let record = Record::read(decoder).ok()?;
+        let record = Record::read(decoder).ok().filter(is_whole)?;
         if record.record_type() != RecordType::OPT {
             continue;
         }
@@ -141,6 +141,11 @@ fn read_records(decoder: &mut BinDecoder<'_>, header: &Header, envelope: &mut En
         envelope.edns = Some(Edns { size: opt.max_payload(), dnssec_ok: opt.flags().dnssec_ok });
     }
     decoder.is_empty().then_some(version)
+}
+
+/// Only updates, which are not served, have records without data. An OPT may be without options.
+fn is_whole(record: &Record) -> bool {
+    record.record_type() == RecordType::OPT || !record.data.is_update()
 }
 
 /// Why a well-formed query is not looked up, if so.
@@ -159,6 +164,3 @@ fn refusal(query: &Query, version: u8) -> Option<ResponseCode> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

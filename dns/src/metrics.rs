@@ -84,6 +84,3 @@ impl Metrics {
         inner.blocks.entry((address, transport == Transport::Tcp, writer)).or_default().clone()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -192,7 +192,8 @@ impl Pending {
 
     /// What is said when others are not asked after all: too many wait already, or the client asks too much.
     pub fn refuse(self, code: ResponseCode, transport: Transport, out: &mut Vec<u8>) -> Facts {
-        Said { envelope: &self.envelope, query: Some(&self.query), origin: Origin::Elsewhere }.code(code, transport, out)
+        Said { envelope: &self.envelope, query: Some(&self.query), origin: Origin::Elsewhere }
+            .code(code, transport, out)
     }
 }
 
@@ -243,6 +244,3 @@ impl Spin {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

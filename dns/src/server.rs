@@ -87,7 +87,8 @@ impl Server {
     pub fn start(options: Options, names: SharedNames, metrics: Metrics) -> Result<Self, StartError> {
         let zone = names.read().unwrap_or_else(PoisonError::into_inner).zone().domain.to_ascii();
         metrics.set_zone(zone);
-        let forwarder = Arc::new(Forwarder::new(options.upstream, options.listen.clone())?.counting(metrics.forward.clone()));
+        let forwarder =
+            Arc::new(Forwarder::new(options.upstream, options.listen.clone())?.counting(metrics.forward.clone()));
         let log = options.log.then(Log::start).transpose().map_err(StartError::Thread)?;
         let (ahead, queries) = unbounded_channel();
         let door = Arc::new(Door::new(names, options.allow, options.rates, log, metrics, ahead));
@@ -217,6 +218,3 @@ async fn follow(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,7 +3,7 @@
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, rdata};
-use hickory_proto::serialize::binary::{BinEncoder, EncodedSize};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, EncodedSize};
 
 use super::{Envelope, UDP_SIZE_MAX};
 
@@ -47,22 +47,19 @@ fn encode(
     content: &Content<'_>,
     limit: usize,
 ) -> Result<(), ProtoError> {
-    let limit = u16::try_from(limit).unwrap_or(u16::MAX);
-    let kept = if envelope.edns.is_some() { OPT_SIZE as u16 } else { 0 };
+    let bound = limit.saturating_sub(if envelope.edns.is_some() { OPT_SIZE } else { 0 });
     let mut encoder = BinEncoder::new(out);
-    encoder.set_max_size(limit.saturating_sub(kept));
     let place = encoder.place::<Header>()?;
     let mut counts = HeaderCounts { queries: encoder.emit_all(query.into_iter())? as u16, ..HeaderCounts::default() };
     let mut truncated = content.truncated;
-    counts.answers = emit(&mut encoder, content.answers, &mut truncated)?;
+    counts.answers = emit(&mut encoder, content.answers, bound, &mut truncated)?;
     if !truncated {
-        counts.authorities = emit(&mut encoder, content.authorities, &mut truncated)?;
+        counts.authorities = emit(&mut encoder, content.authorities, bound, &mut truncated)?;
     }
     if !truncated {
-        counts.additionals = emit(&mut encoder, content.additionals, &mut false)?;
+        counts.additionals = emit(&mut encoder, content.additionals, bound, &mut false)?;
     }
     if envelope.edns.is_some() {
-        encoder.set_max_size(limit);
         encoder.emit_all([opt(envelope, content.code)].iter())?;
         counts.additionals = counts.additionals.saturating_add(1);
     }
@@ -76,17 +73,30 @@ fn encode(
     place.replace(&mut encoder, Header { metadata, counts })
 }
 
-/// Writes the records that fit; says if one did not.
-fn emit(encoder: &mut BinEncoder<'_>, records: &[Record], truncated: &mut bool) -> Result<u16, ProtoError> {
-    let count = match encoder.emit_all(records.iter()) {
-        Ok(count) => count,
-        Err(ProtoError::NotAllRecordsWritten { count, .. }) => {
+/// Writes the records that fit; says if one did not. (hickory's own bound counts a name before it is compressed.)
+fn emit(
+    encoder: &mut BinEncoder<'_>,
+    records: &[Record],
+    bound: usize,
+    truncated: &mut bool,
+) -> Result<u16, ProtoError> {
+    let mut count = 0;
+    for record in records {
+        let before = encoder.offset();
+        let fits = match record.emit(encoder) {
+            Ok(()) => encoder.offset() <= bound,
+            Err(ProtoError::MaxBufferSizeExceeded(_)) => false,
+            Err(error) => return Err(error),
+        };
+        if !fits {
+            encoder.set_offset(before);
+            encoder.trim();
             *truncated = true;
-            count
+            break;
         }
-        Err(error) => return Err(error),
-    };
-    u16::try_from(count).map_err(|_| ProtoError::from("more records than a message can count"))
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// The OPT of an answer: our own size, DO as it came (RFC 3225, section 3), and what of the code has no room in the header.

@@ -33,7 +33,13 @@ impl Collector for Blocks {
         all.responses(&mut encoder)?;
         let (seconds, scale) = ("Histogram of the time (in seconds) each request took", NANOS_OF_A_SECOND);
         let micros = MICROS.map(|micros| micros as f64 / MICROS_OF_A_SECOND);
-        all.histogram(&mut encoder, ("coredns_dns_request_duration_seconds", seconds), (&micros, scale), false, |of| &of.nanos)?;
+        all.histogram(
+            &mut encoder,
+            ("coredns_dns_request_duration_seconds", seconds),
+            (&micros, scale),
+            false,
+            |of| &of.nanos,
+        )?;
         let bytes = BYTES.map(|bytes| bytes as f64);
         let asked = ("coredns_dns_request_size_bytes", "Size of the query in bytes");
         all.histogram(&mut encoder, asked, (&bytes, 1.0), true, |of| &of.query_bytes)?;
@@ -158,10 +164,10 @@ impl<'a> All<'a> {
         what: impl Fn(&OfOrigin) -> &Histogram<N>,
     ) -> Result<(), Error> {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        let mut sums: BTreeMap<(&str, String, Option<&str>), ([u64; N], u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<_, ([u64; N], u64)> = BTreeMap::new();
         self.each(|socket, _, zone, sum| {
             let proto = by_proto.then_some(socket.proto);
-            let (buckets, total) = sums.entry((&socket.server, zone.to_owned(), proto)).or_insert(([0; N], 0));
+            let (buckets, total) = sums.entry((socket.server.as_str(), zone, proto)).or_insert(([0; N], 0));
             for (index, bucket) in buckets.iter_mut().enumerate() {
                 *bucket += sum(&|of| what(of).buckets.get(index).map_or(0, |count| count.get()));
             }
@@ -175,7 +181,7 @@ impl<'a> All<'a> {
             }
             let bounds = bounds.iter().copied().chain([f64::MAX]);
             let buckets: Vec<_> = bounds.zip(buckets).collect();
-            let mut labels = vec![("server", server), ("zone", &zone), ("view", "")];
+            let mut labels = vec![("server", server), ("zone", zone), ("view", "")];
             labels.extend(proto.map(|proto| ("proto", proto)));
             let labels = labels.as_slice();
             let mut line = family.encode_family(&labels)?;

@@ -54,11 +54,9 @@ impl Batch {
         self.received.clear();
         let into = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let mut slices: Vec<_> = self.queries.iter_mut().map(|query| [IoSliceMut::new(query)]).collect();
-        let messages =
-            recvmmsg(socket.as_raw_fd(), into, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
-        self.received.extend(messages.filter_map(|message| {
-            Some(Received { length: message.bytes, from: message.address? })
-        }));
+        let messages = recvmmsg(socket.as_raw_fd(), into, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+        self.received
+            .extend(messages.filter_map(|message| Some(Received { length: message.bytes, from: message.address? })));
         Ok(())
     }
 
@@ -68,7 +66,8 @@ impl Batch {
         self.to.clear();
         for (index, (received, query)) in self.received.iter().zip(&self.queries).enumerate() {
             let Some(client) = address(&received.from) else { continue };
-            let (Some(bytes), Some(out)) = (query.get(..received.length), self.answers.get_mut(self.filled.len())) else {
+            let (Some(bytes), Some(out)) = (query.get(..received.length), self.answers.get_mut(self.filled.len()))
+            else {
                 continue;
             };
             if let Some(facts) = answer(client, bytes, &mut self.spin, out) {
