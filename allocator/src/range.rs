@@ -89,6 +89,11 @@ impl AddressRange {
         Some(self.address(offset))
     }
 
+    /// The address with this number, counted from 1; in a smaller range the last usable one.
+    pub fn nth(&self, number: u64) -> IpAddr {
+        self.address(number.saturating_sub(1).min(self.last))
+    }
+
     fn address(&self, offset: u64) -> IpAddr {
         let number = self.first + u128::from(offset);
         match self.net {
@@ -117,6 +122,19 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_numbered() {
+        for (net, first, tenth) in [
+            ("10.96.0.0/16", "10.96.0.1", "10.96.0.10"),
+            ("fd00:10:96::/112", "fd00:10:96::1", "fd00:10:96::a"),
+            ("10.96.0.0/29", "10.96.0.1", "10.96.0.6"),
+            ("10.96.0.0/30", "10.96.0.1", "10.96.0.2"),
+            ("fd00::/126", "fd00::1", "fd00::3"),
+        ] {
+            assert_eq!((range(net).nth(1), range(net).nth(10)), (ip(first), ip(tenth)), "{net}");
+        }
     }
 
     #[test]

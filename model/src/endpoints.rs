@@ -1,5 +1,5 @@
 //! Which Pods answer for a Service: its EndpointSlices, its legacy Endpoints object, and the mirroring of
-//! Endpoints that a user wrote.
+//! Endpoints that a user wrote; and who answers for the cluster's own two, the API and DNS.
 //!
 //! Derivation is a function of (Service, its Pods, their Nodes, the zones' CPU, the slices that exist) to changes of slices.
 //! It runs in the transaction that changed the Pod or the Service, for every Pod that becomes ready, so it is built to do
@@ -14,7 +14,9 @@
 //!
 //! Sources: the EndpointSlice and the EndpointSlice mirroring controllers of Kubernetes, and its Endpoints controller.
 
+mod advertised;
 mod derive;
+mod dns;
 pub mod hints;
 mod legacy;
 mod mirror;
@@ -25,7 +27,9 @@ pub mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use advertised::{advertised_endpoints, advertised_slices};
 pub use derive::{Derivation, Derived, derive_slices};
+pub use dns::{DNS_PORT, DnsNode, dns_slices, parse_dns_port};
 pub use legacy::{MAX_ENDPOINTS_ADDRESSES, derive_endpoints, renew_endpoints};
 pub use mirror::mirror_slices;
 pub use pods::trigger_time;
@@ -40,6 +44,8 @@ pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub const DERIVED: &str = "endpointslice-controller.k8s.io";
 /// [`MANAGED_BY`] of slices that mirror an Endpoints object.
 pub const MIRRORED: &str = "endpointslicemirroring-controller.k8s.io";
+/// [`MANAGED_BY`] and [`ENDPOINTS_MANAGED_BY`] of what leads to the cluster's own API and DNS.
+pub const OWN: &str = "portolan.dev";
 /// Label of the slices and Endpoints of a Service without a cluster IP; its value is empty.
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Label of an Endpoints object: `true` keeps it from being mirrored.

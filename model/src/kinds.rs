@@ -4,6 +4,7 @@
 //! Each kind has up to three functions: `default`, `validate`, and `update`, which compares with the old object
 //! and carries over what a client may not change.
 
+mod annotation;
 pub(crate) mod document;
 mod endpoint_address;
 mod endpoint_slice;

@@ -75,6 +75,11 @@ pub struct ServerArgs {
     /// A further DNS name or address for the server's certificate; may be given more than once.
     #[arg(long, value_name = "NAME")]
     pub tls_san: Vec<String>,
+    /// An address at which nodes and pods reach this server, at most one per family: where the Service default/kubernetes
+    /// leads. Default: those it listens on, save loopback; where it listens on every address, the one that packets to the
+    /// outside leave from.
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Vec<IpAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 //! Order matters: sockets first (a port in use is the commonest mistake and changes nothing), then keys, then the
 //! database; `admin.kubeconfig` last, so that whoever sees it can connect.
 
+mod advertise;
 mod kubeconfig;
 mod listen;
 mod pki;
@@ -31,17 +32,23 @@ pub fn run(args: ServerArgs) -> Result<(), Failure> {
         .mode(0o700)
         .create(&args.data_dir)
         .map_err(|e| Failure::new(format!("cannot make the data directory {}", args.data_dir.display()), &e))?;
-    let names = certificate_names(&args, &listeners.secure);
+    let advertised = advertise::addresses(&args.advertise_address, &listeners.secure)?;
+    let names = certificate_names(&args, &listeners.secure, &advertised.addresses);
     let pki = pki::load_or_create(&args.data_dir, &names).map_err(|e| Failure::new("setting up keys", &e))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::new("starting the async runtime", &e))?;
-    runtime.block_on(serve(args, listeners, pki))
+    runtime.block_on(serve(args, listeners, pki, advertised))
 }
 
-async fn serve(args: ServerArgs, listeners: listen::Listeners, pki: pki::Pki) -> Result<(), Failure> {
+async fn serve(
+    args: ServerArgs,
+    listeners: listen::Listeners,
+    pki: pki::Pki,
+    advertised: store::Api,
+) -> Result<(), Failure> {
     let store = store::Store::open(store::Config {
         path: args.data_dir.join("portolan.db"),
         service_cidrs: args.service_cidr.clone(),
@@ -51,6 +58,7 @@ async fn serve(args: ServerArgs, listeners: listen::Listeners, pki: pki::Pki) ->
             max_age: Duration::from_secs(u64::from(args.history_seconds)),
             ..store::History::default()
         },
+        api: Some(advertised),
     })
     .await
     .map_err(|e| Failure::new("opening the store", &e))?;
@@ -116,8 +124,13 @@ fn check_ranges(cidrs: &[IpNet]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The names a client may reach the server by: loopback, the listeners, the Service of the API, and what was asked for.
-fn certificate_names(args: &ServerArgs, listeners: &[(std::net::TcpListener, SocketAddr)]) -> Vec<String> {
+/// The names a client may reach the server by: loopback, the listeners, the Service of the API and where it
+/// leads, and what was asked for. The Service's names are those under `cluster.local`; for another zone there is `--tls-san`.
+fn certificate_names(
+    args: &ServerArgs,
+    listeners: &[(std::net::TcpListener, SocketAddr)],
+    advertised: &[IpAddr],
+) -> Vec<String> {
     let mut names: Vec<String> = [
         "localhost",
         "127.0.0.1",
@@ -131,6 +144,7 @@ fn certificate_names(args: &ServerArgs, listeners: &[(std::net::TcpListener, Soc
     .to_vec();
     names.extend(args.service_cidr.iter().filter_map(|cidr| cidr.hosts().next()).map(|ip| ip.to_string()));
     names.extend(listeners.iter().map(|(_, a)| a.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
+    names.extend(advertised.iter().map(IpAddr::to_string));
     names.extend(args.tls_san.iter().cloned());
     names.sort();
     names.dedup();

@@ -103,11 +103,15 @@ struct Objects {
 async fn list(server: &Server) -> Objects {
     let client = server.client();
     let items = async |path: &str| client.get(path).await.unwrap()["items"].as_array().unwrap().clone();
-    Objects {
-        services: items("/api/v1/namespaces/default/services").await,
-        addresses: items("/apis/networking.k8s.io/v1/ipaddresses").await,
-        slices: items("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").await,
-    }
+    let services = items("/api/v1/namespaces/default/services").await;
+    let addresses = items("/apis/networking.k8s.io/v1/ipaddresses").await;
+    // The cluster's own two Services are always there, with one address of each family, and belong to nobody here.
+    let (own, services) = services.into_iter().partition::<Vec<_>, _>(|s| s["metadata"]["name"] == "kubernetes");
+    let is_own = |parent: &Value| parent["name"] == "kubernetes" || parent["namespace"] == "kube-system";
+    let (own_addresses, addresses) =
+        addresses.into_iter().partition::<Vec<_>, _>(|address| is_own(&address["spec"]["parentRef"]));
+    assert_eq!((own.len(), own_addresses.len()), (1, 4));
+    Objects { services, addresses, slices: items("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices").await }
 }
 
 fn text(value: &Value, pointer: &str) -> String {

@@ -1,5 +1,6 @@
 //! What a store is opened with.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,17 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
     pub history: History,
+    /// Where the API in front of this store answers. With it the cluster's own Services exist, `default/kubernetes` and
+    /// `kube-system/kube-dns`; a store with nothing in front of it holds what it is given and no more.
+    pub api: Option<Api>,
+}
+
+/// Where the API answers, for those who find it through its Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Addresses that others reach it at; none, if it is reachable from its own machine alone.
+    pub addresses: Vec<IpAddr>,
+    pub port: u16,
 }
 
 impl Config {
@@ -28,6 +40,7 @@ impl Config {
             ],
             node_ports: 30000..=32767,
             history: History::default(),
+            api: None,
         }
     }
 }

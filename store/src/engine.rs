@@ -14,6 +14,7 @@ mod delete;
 mod derive;
 mod index;
 mod namespaces;
+mod own;
 mod owners;
 mod repair;
 mod report;
@@ -52,6 +53,8 @@ pub(crate) struct Engine {
     now: Timestamp,
     /// Whether the request at hand is only tried.
     dry_run: bool,
+    /// What the cluster's own Services say; None if it has none.
+    own: Option<own::Own>,
 }
 
 impl Engine {
@@ -65,6 +68,7 @@ impl Engine {
             clock: environment.clock,
             now,
             dry_run: false,
+            own: None,
         }
     }
 
@@ -117,13 +121,16 @@ impl Engine {
     }
 
     /// What follows from a request within its own transaction, beside endpoints: dependents whose owners are gone go, and
-    /// what waited for something that is gone: owners, namespaces and ServiceCIDRs. Dependents beyond a bound are owed.
+    /// what waited for something that is gone: owners, namespaces and ServiceCIDRs; the cluster's own Services come back. Dependents beyond a bound are owed.
     fn settle(&mut self) -> Result<(), Refusal> {
         let mut budget = collect::COLLECT_LIMIT;
         loop {
             let emptied = self.state.take_emptied();
             if emptied == state::Emptied::default() {
                 return Ok(());
+            }
+            if emptied.own {
+                self.keep_own_services();
             }
             if emptied.addresses {
                 self.settle_cidrs()?;

@@ -26,7 +26,7 @@ mod store;
 mod watch;
 mod writer;
 
-pub use config::{Config, Environment, History};
+pub use config::{Api, Config, Environment, History};
 pub use error::{Existing, Expired, Lagged, OpenError, Refusal};
 pub use event::{Event, EventKind};
 pub use metrics::{Histogram, Metrics};

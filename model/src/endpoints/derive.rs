@@ -56,7 +56,7 @@ pub fn derive_slices(d: Derivation<'_>) -> Derived {
         namespace: service.metadata.namespace(),
         base: service.metadata.name(),
         owner: owner(service),
-        labels: labels(service),
+        labels: labels(service, DERIVED),
         annotations: None,
         trigger_time: d.trigger_time,
         max_endpoints: MAX_ENDPOINTS_PER_SLICE,
@@ -147,10 +147,10 @@ pub(super) fn families(service: &Service) -> Vec<Family> {
 }
 
 /// A Service's own labels, without those that say something else on a slice, and the slice's own.
-fn labels(service: &Service) -> BTreeMap<String, String> {
+pub(super) fn labels(service: &Service, manager: &str) -> BTreeMap<String, String> {
     let mut labels = service.metadata.labels.clone();
     labels.insert(SERVICE_NAME.to_owned(), service.metadata.name().to_owned());
-    labels.insert(MANAGED_BY.to_owned(), DERIVED.to_owned());
+    labels.insert(MANAGED_BY.to_owned(), manager.to_owned());
     if matches!(service.spec.cluster_ip.as_str(), "" | NONE) {
         labels.insert(HEADLESS.to_owned(), String::new());
     } else {
@@ -159,7 +159,7 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-fn owner(service: &Service) -> OwnerReference {
+pub(super) fn owner(service: &Service) -> OwnerReference {
     OwnerReference {
         api_version: "v1".to_owned(),
         block_owner_deletion: Some(true),

@@ -2,6 +2,7 @@
 
 mod legacy;
 mod mirror;
+mod own;
 mod packing;
 mod properties;
 mod slices;

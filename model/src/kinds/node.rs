@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::annotation::{path, written};
 use super::document::{Document, Errors, default_value, object, objects, text, texts};
+use crate::endpoints::{DNS_PORT, parse_dns_port};
 use crate::field::FieldError;
 use crate::syntax;
 
@@ -44,8 +46,17 @@ pub(super) fn validate(old: Option<&Document>, node: &Document, errors: &mut Err
     if let Some(status) = object(node, "status") {
         addresses(status, errors);
     }
+    dns_port(old, node, errors);
     if let Some(old) = old {
         set_once(old, node, errors);
+    }
+}
+
+fn dns_port(old: Option<&Document>, node: &Document, errors: &mut Errors) {
+    if let Some(text) = written(old, node, DNS_PORT)
+        && parse_dns_port(text).is_none()
+    {
+        errors.push(FieldError::invalid(path(DNS_PORT), text, "must be a port number from 1 to 65535"));
     }
 }
 

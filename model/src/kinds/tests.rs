@@ -370,6 +370,12 @@ fn namespace() {
 #[test]
 fn node() {
     let object = |spec: Value, status: Value| json!({ "metadata": { "name": "n" }, "spec": spec, "status": status });
+    for (text, good) in [("10053", true), ("0", false), ("65536", false), ("x", false)] {
+        let mut node = object(json!({}), json!({}));
+        node["metadata"]["annotations"] = json!({ "portolan.dev/dns-port": text });
+        let refused = create(Resource::Nodes, node).err();
+        assert_eq!(refused.is_none(), good, "{text}: {refused:?}");
+    }
     let created = create(
         Resource::Nodes,
         object(

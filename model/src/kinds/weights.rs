@@ -1,10 +1,7 @@
 //! The annotations that say weights: of a Pod its own, of EndpointSlices and Endpoints those of their addresses.
-//!
-//! A value that stood there before is let through, so that an object from before these rules can still be changed.
 
-use serde_json::Value;
-
-use super::document::{Document, Errors, object};
+use super::annotation::{path, written};
+use super::document::{Document, Errors};
 use crate::endpoints::weights::{self, WEIGHT, WEIGHTS};
 use crate::field::FieldError;
 
@@ -24,18 +21,4 @@ pub(super) fn validate_list(old: Option<&Document>, object: &Document, errors: &
     {
         errors.push(FieldError::invalid(path(WEIGHTS), text, error.to_string()));
     }
-}
-
-fn path(annotation: &str) -> String {
-    format!("metadata.annotations[{annotation}]")
-}
-
-/// The text of an annotation that `old` has not.
-fn written<'a>(old: Option<&Document>, new: &'a Document, annotation: &str) -> Option<&'a str> {
-    let text = annotation_of(new, annotation)?;
-    (old.and_then(|old| annotation_of(old, annotation)) != Some(text)).then_some(text)
-}
-
-fn annotation_of<'a>(document: &'a Document, annotation: &str) -> Option<&'a str> {
-    object(object(document, "metadata")?, "annotations")?.get(annotation).and_then(Value::as_str)
 }

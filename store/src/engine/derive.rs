@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use model::endpoints::hints::Allocated;
 use model::endpoints::{
-    DERIVED, Derivation, Derived, MANAGED_BY, MIRRORED, SliceChange, derive_endpoints, derive_slices, mirror_slices,
-    renew_endpoints,
+    DERIVED, Derivation, Derived, MANAGED_BY, MIRRORED, OWN, SliceChange, derive_endpoints, derive_slices,
+    mirror_slices, renew_endpoints,
 };
 use model::service::has_derived_endpoints;
 use model::types::{EndpointSlice, Node, Service};
@@ -49,6 +49,9 @@ impl Engine {
         };
         let changed = !derived.changes.is_empty();
         self.apply(key, derived.changes)?;
+        if let Some(service) = service {
+            self.derive_own(key, service)?;
+        }
         if let (Some(object), Some(service)) = (&object, service)
             && has_derived_endpoints(service)
             && !service.metadata.terminating()
@@ -82,7 +85,7 @@ impl Engine {
     fn orphaned_slices(&self, service: &Key) -> Vec<SliceChange> {
         self.state
             .slices_of(&service.namespace, &service.name)
-            .filter(|slice| managed_by(slice) == Some(DERIVED))
+            .filter(|slice| matches!(managed_by(slice), Some(DERIVED | OWN)))
             .map(|slice| SliceChange::Delete { name: slice.key.name.to_string() })
             .collect()
     }
@@ -141,7 +144,7 @@ impl Engine {
         self.apply(key, changes)
     }
 
-    fn apply(&mut self, service: &Key, changes: Vec<SliceChange>) -> Result<(), Refusal> {
+    pub(super) fn apply(&mut self, service: &Key, changes: Vec<SliceChange>) -> Result<(), Refusal> {
         let resource = Resource::EndpointSlices;
         for change in changes {
             let stored = self.state.get(resource, &service.namespace, change.name()).cloned();
@@ -183,7 +186,7 @@ fn node<'a>(state: &'a State, name: &str) -> Option<&'a Node> {
     state.get(Resource::Nodes, "", name)?.node()
 }
 
-fn managed_slices<'a>(state: &'a State, service: &'a Key, manager: &'a str) -> Vec<&'a EndpointSlice> {
+pub(super) fn managed_slices<'a>(state: &'a State, service: &'a Key, manager: &'a str) -> Vec<&'a EndpointSlice> {
     state
         .slices_of(&service.namespace, &service.name)
         .filter(|slice| managed_by(slice) == Some(manager))

@@ -1,14 +1,14 @@
 //! Which Services' endpoints a change makes stale. They are derived once, at the end of the group.
 //!
 //! A Service depends on its Pods, on the Nodes that these are on (whether they exist, and in which zone), and, where its
-//! endpoints are allocated to zones, on what all Nodes are together. It also depends on what is derived from it, since
+//! endpoints are allocated to zones, on what all Nodes are together; that of the cluster's DNS on the Nodes that answer. It also depends on what is derived from it, since
 //! whatever a client does to that is undone.
 
 use std::collections::BTreeSet;
 
 use model::endpoints::hints::Share;
 use model::endpoints::weights::WEIGHT;
-use model::endpoints::{MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
+use model::endpoints::{DnsNode, MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
 use model::types::Pod;
 use model::{Key, Object, Resource};
 
@@ -87,6 +87,9 @@ impl State {
         if share(before) != share(after) {
             services.extend(self.allocated().cloned());
         }
+        if dns(before) != dns(after) {
+            services.insert(super::own::dns_key());
+        }
         for service in services {
             self.touch(service, Stale::beyond_pods());
         }
@@ -96,6 +99,11 @@ impl State {
 /// What a Node adds to its zone.
 pub(super) fn share(node: Option<&Object>) -> Share<'_> {
     node.and_then(Object::node).map_or(Share::None, Share::of)
+}
+
+/// What a Node adds to the cluster's DNS.
+fn dns(node: Option<&Object>) -> Option<DnsNode<'_>> {
+    node.and_then(Object::node).and_then(DnsNode::of)
 }
 
 fn weight(pod: &Pod) -> Option<&String> {

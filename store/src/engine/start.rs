@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::namespaces::BOOTSTRAP;
+use super::own::Own;
 use super::owners::Owners;
 use super::state::nets;
+use crate::config::Api;
 use crate::error::Refusal;
 use model::View;
 
@@ -16,8 +18,9 @@ use model::View;
 pub(super) const DEFAULT_CIDR: &str = "kubernetes";
 
 impl Engine {
-    /// Creates the four namespaces and the default ServiceCIDR where they are missing, then repairs what disagrees.
-    pub(crate) fn start(&mut self, service_cidrs: &[IpNet]) -> Result<(), Refusal> {
+    /// Creates the four namespaces, the default ServiceCIDR and, with an API in front, the cluster's own Services where they
+    /// are missing, then repairs what disagrees.
+    pub(crate) fn start(&mut self, service_cidrs: &[IpNet], api: Option<&Api>) -> Result<(), Refusal> {
         for name in BOOTSTRAP {
             if self.state.get(Resource::Namespaces, "", name).is_none() {
                 let namespace = object(Resource::Namespaces, name, json!({}));
@@ -26,6 +29,8 @@ impl Engine {
         }
         let differs = self.default_cidr(service_cidrs)?;
         self.settle_families();
+        self.own = api.map(Own::new);
+        self.keep_own_services();
         self.repair(differs)
     }
 

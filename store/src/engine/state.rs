@@ -17,6 +17,7 @@ use model::{Key, Object, Resource, Revision, View};
 
 use super::collect::{is_due, waits_for_dependents, waits_in_foreground};
 use super::index::{Dependents, Id, Pairs, Selectors};
+use super::own;
 use super::stale::{self, Stale};
 use crate::event::{Event, EventKind};
 use crate::shelf::Shelf;
@@ -55,6 +56,8 @@ pub(crate) struct State {
 pub(crate) struct Emptied {
     pub(crate) namespaces: BTreeSet<Box<str>>,
     pub(crate) addresses: bool,
+    /// Whether one of the cluster's own Services is gone.
+    pub(crate) own: bool,
     /// Objects that may have lost their last owner.
     pub(crate) dependents: BTreeSet<Id>,
     /// Owners that may have waited for what is gone now.
@@ -156,6 +159,7 @@ impl State {
         self.mark_owners(before.as_deref(), &event);
         if event.kind == EventKind::Deleted {
             self.emptied.addresses |= object.resource == Resource::IpAddresses;
+            self.emptied.own |= object.resource == Resource::Services && own::is_own(&object.key);
             if object.resource.info().namespaced {
                 self.emptied.namespaces.insert(object.key.namespace.clone());
             }

@@ -11,14 +11,23 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Api;
 use crate::request::{DeleteOptions, Preconditions, Propagation};
 
-/// An engine over two small ranges and few ports, so that everything runs full.
+/// An engine over two small ranges and few ports, so that everything runs full: beside the cluster's own Services and what
+/// a gateway has, six addresses of a family are left.
 fn engine() -> Engine {
     let ports = allocator::PortPool::new(30000..=30005).unwrap();
     let environment = Environment { clock: Box::new(|| Timestamp::from_second(1_700_000_000).unwrap()), seed: [7; 4] };
     let mut engine = Engine::new(State::new(0, ports), vec![Family::V4, Family::V6], environment);
-    engine.start(&["10.0.0.0/29".parse().unwrap(), "fd00::/125".parse().unwrap()]).unwrap();
+    let api = Api { addresses: vec!["192.0.2.1".parse().unwrap()], port: 6443 };
+    engine.start(&["10.0.0.0/28".parse().unwrap(), "fd00::/124".parse().unwrap()], Some(&api)).unwrap();
+    for n in 4..10 {
+        for name in [format!("10.0.0.{n}"), format!("fd00::{n}")] {
+            let object = gateway_address(&name);
+            engine.request(request(Resource::IpAddresses, "", &name, Verb::Create { object })).unwrap();
+        }
+    }
     engine.request(write(&Step::Node { on: true })).unwrap();
     engine.request(request(Resource::Nodes, "", "n2", Verb::Create { object: node("n2", "b") })).unwrap();
     let events = engine.finish();
@@ -64,10 +73,18 @@ fn service(namespace: &str, name: &str, app: u8, kind: u8) -> Value {
     object
 }
 
+fn gateway_address(name: &str) -> Value {
+    let family = if name.contains(':') { "IPv6" } else { "IPv4" };
+    json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+        "metadata": { "name": name, "labels": { "ipaddress.kubernetes.io/ip-family": family } },
+        "spec": { "parentRef": { "resource": "gateways", "name": "g", "namespace": "default" } } })
+}
+
 fn node(name: &str, zone: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Node",
         "metadata": { "name": name, "labels": { "topology.kubernetes.io/zone": zone } },
-        "status": { "allocatable": { "cpu": "1" }, "conditions": [{ "type": "Ready", "status": "True" }] } })
+        "status": { "addresses": [{ "type": "InternalIP", "address": format!("192.0.2.1{}", &name[1..]) }],
+            "allocatable": { "cpu": "1" }, "conditions": [{ "type": "Ready", "status": "True" }] } })
 }
 
 fn pod(namespace: &str, name: &str, app: u8, ready: bool) -> Value {
@@ -163,6 +180,13 @@ enum Step {
         ns: u8,
         name: u8,
     },
+    DeleteOwn {
+        dns: bool,
+    },
+    DnsPort {
+        node: u8,
+        on: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -196,6 +220,8 @@ fn step() -> impl Strategy<Value = Step> {
               prop_oneof![Just(Propagation::Background), Just(Propagation::Foreground), Just(Propagation::Orphan)])
             .prop_map(|(resource, ns, name, how)| Step::Propagate { resource, ns, name, how }),
         1 => (ns(), 0u8..3).prop_map(|(ns, name)| Step::Release { ns, name }),
+        1 => any::<bool>().prop_map(|dns| Step::DeleteOwn { dns }),
+        1 => (1u8..3, any::<bool>()).prop_map(|(node, on)| Step::DnsPort { node, on }),
     ]
 }
 
@@ -242,9 +268,7 @@ fn write(step: &Step) -> Write {
         }
         Step::DeleteCidr => request(Resource::ServiceCidrs, "", "more", options(None)),
         Step::CreateAddress => {
-            let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
-                "metadata": { "name": "10.0.0.3", "labels": { "ipaddress.kubernetes.io/ip-family": "IPv4" } },
-                "spec": { "parentRef": { "resource": "gateways", "name": "g", "namespace": "default" } } });
+            let object = gateway_address("10.0.0.3");
             request(Resource::IpAddresses, "", "10.0.0.3", Verb::Create { object })
         }
         Step::Finalizer { ns, name, on } => {
@@ -284,6 +308,14 @@ fn write(step: &Step) -> Write {
             let verb = merge(json!({ "metadata": { "finalizers": null } }), Subresource::None);
             request(Resource::Leases, &space(ns), &named(name), verb)
         }
+        Step::DeleteOwn { dns } => {
+            let (namespace, name) = if dns { ("kube-system", "kube-dns") } else { ("default", "kubernetes") };
+            request(Resource::Services, namespace, name, options(None))
+        }
+        Step::DnsPort { node, on } => {
+            let patch = json!({ "metadata": { "annotations": { "portolan.dev/dns-port": on.then_some("10053") } } });
+            request(Resource::Nodes, "", &format!("n{node}"), merge(patch, Subresource::None))
+        }
         Step::Node { on: false } => request(Resource::Nodes, "", "n1", options(None)),
     }
 }
@@ -316,9 +348,22 @@ fn nobody_is_left_behind(engine: &mut Engine) {
     }
 }
 
+/// The slices of the DNS Service are a scan of the Nodes.
+fn check_dns(state: &State) {
+    let nodes = state.shelf(Resource::Nodes).all();
+    let answering = nodes.filter(|node| node.meta().annotations.contains_key("portolan.dev/dns-port"));
+    let wanted: Vec<&str> = answering.map(|node| &*node.key.name).collect();
+    let slices = state.slices_of("kube-system", "kube-dns").filter_map(|slice| slice.endpoint_slice());
+    let mut found: Vec<&str> =
+        slices.flat_map(|slice| &slice.endpoints).filter_map(|endpoint| endpoint.node_name.as_deref()).collect();
+    found.sort_unstable();
+    assert_eq!(found, wanted);
+}
+
 /// What must hold after every group.
 fn check(engine: &Engine) {
     let state = &engine.state;
+    check_dns(state);
     let mut addresses: BTreeMap<IpAddr, String> = BTreeMap::new();
     let mut ports: BTreeMap<u16, String> = BTreeMap::new();
     for object in state.shelf(Resource::Services).all() {
@@ -517,7 +562,6 @@ proptest! {
 #[test]
 fn a_full_range_refuses_and_takes_nothing() {
     let mut engine = engine();
-    // 10.0.0.0/29 has six addresses.
     for n in 0..6 {
         let name = format!("s{n}");
         let object = service("default", &name, 1, 0);

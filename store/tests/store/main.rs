@@ -12,6 +12,7 @@ mod durability;
 mod endpoints;
 mod history;
 mod load;
+mod own;
 mod owners;
 mod past;
 mod random;
