@@ -256,8 +256,8 @@ fn a_server_comes_back_with_another_database() {
         server.kill();
         remove_database(dir);
         let server = Server::start_on(dir, address, &[]);
-        create(&server, &web("d", "10.96.0.10"));
-        eventually("the other database", || has("10.96.0.10") && !has("10.96.0.7") && !has("10.96.0.9"));
+        create(&server, &web("d", "10.96.0.11"));
+        eventually("the other database", || has("10.96.0.11") && !has("10.96.0.7") && !has("10.96.0.9"));
         let client = server.client();
         eventually("the node in it", || runtime().block_on(client.get("/api/v1/nodes/node-1")).is_ok());
         assert!(get(HEALTH, "/healthz").starts_with("HTTP/1.1 200 "));
