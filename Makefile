@@ -1,6 +1,6 @@
 # The two commands of the README are `make lab` and `make test`.
 
-.PHONY: lab test soak schemathesis bench fmt clippy clean
+.PHONY: lab test soak schemathesis coredns bench fmt clippy clean
 
 lab: ## three nodes in network namespaces, examples/hello.yaml, requests through each Service
 	@scripts/install-deps lab
@@ -23,6 +23,11 @@ schemathesis: ## ten minutes of what /openapi.json allows, against a server of i
 	@scripts/install-deps test
 	cargo build --locked -p portolan
 	@scripts/schemathesis target/debug/portolan 600
+
+coredns: ## a real CoreDNS, reading from a Portolan server, is asked what dns/tests/table asks; needs Go
+	@scripts/install-deps test
+	cargo build --locked -p portolan
+	@scripts/coredns target/debug/portolan
 
 bench: ## measures and prints ratios; see README
 	@scripts/install-deps test
