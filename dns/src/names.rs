@@ -144,6 +144,11 @@ impl Names {
         &self.zone
     }
 
+    /// The ranges of the ClusterIPs, whose names are answered for.
+    pub fn service_cidrs(&self) -> &[IpNet] {
+        &self.service_cidrs
+    }
+
     pub fn synced(&self) -> bool {
         self.synced
     }

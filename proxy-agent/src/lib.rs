@@ -40,6 +40,7 @@ mod program;
 pub mod programmed;
 mod questions;
 mod reflector;
+pub mod resolver;
 pub mod routes;
 mod state;
 #[cfg(test)]
