@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 
 use proxy_agent::{Local, Ownership};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,20 +16,14 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     if args.cleanup {
         let found = proxy_agent::cleanup().map_err(|e| Failure::new("removing Portolan's nftables tables", &e))?;
         println!("{}", if found { "removed Portolan's nftables tables" } else { "nothing of Portolan's was there" });
+        restore_resolver()?;
         return Ok(());
     }
     let (Some(kubeconfig), Some(node_name)) = (args.kubeconfig, args.node_name) else {
         return Err(Failure::text("--kubeconfig and --node-name are needed"));
     };
     let dns = match args.dns {
-        true => Some(proxy_agent::DnsConfig {
-            zone: args.names.zone().ok_or_else(|| Failure::text("--cluster-domain is no domain"))?,
-            port: args.dns_port,
-            upstream: args.names.dns_upstream,
-            log: args.names.dns_log,
-            rate_limit: args.names.dns_rate_limit,
-            allow: args.names.dns_allow,
-        }),
+        true => Some(args.names.config(args.dns_port).ok_or_else(|| Failure::text("--cluster-domain is no domain"))?),
         false => None,
     };
     let config = proxy_agent::Config {
@@ -44,6 +39,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         health_addr: args.health_listen,
         ownership: if args.no_table_ownership { Ownership::Open } else { Ownership::Owned },
         dns,
+        resolver: args.resolver.config(),
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -54,6 +50,19 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         let stop = stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
         proxy_agent::run(config, stop).await.map_err(|e| Failure::new("running the agent", &e))
     })
+}
+
+/// Takes back what `--configure-resolver` did, and says what it did and what it left alone.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn restore_resolver() -> Result<(), Failure> {
+    let done = proxy_agent::resolver::restore(Path::new("/"));
+    let done = done.map_err(|e| Failure::new("taking back what --configure-resolver did", &e))?;
+    for line in done.changed.iter().chain(&done.left) {
+        println!("{line}");
+    }
+    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

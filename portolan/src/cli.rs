@@ -10,7 +10,7 @@ use proxy_agent::NodePortAddresses;
 
 mod dns;
 
-pub use self::dns::DnsArgs;
+pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 
 /// Kubernetes Services for plain Linux machines, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ pub enum Command {
     Server(ServerArgs),
     /// Run the node agent: program this machine's dataplane from the server's Services.
     Agent(AgentArgs),
+    /// Answer for the cluster's names on a machine that is no node. Nodes do it in their agent.
+    Dns(ServeDnsArgs),
     /// Wait until every live node has programmed a Service as it is now.
     Wait(WaitArgs),
     /// A cluster of network namespaces on this machine. Needs no root.
@@ -126,7 +128,9 @@ pub struct AgentArgs {
     pub dns_port: u16,
     #[command(flatten)]
     pub names: DnsArgs,
-    /// Remove everything that an agent left in this machine's kernel, and exit.
+    #[command(flatten)]
+    pub resolver: ResolverArgs,
+    /// Remove everything that an agent left in this machine's kernel, take back what --configure-resolver did, and exit.
     #[arg(long, conflicts_with_all = ["kubeconfig", "node_name"])]
     pub cleanup: bool,
 }

@@ -6,6 +6,7 @@
 mod agent;
 mod check;
 mod cli;
+mod dns;
 mod lab;
 mod logging;
 mod output;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(args) => server::run(args).map(|()| ExitCode::SUCCESS),
         Command::Agent(args) => agent::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Dns(args) => dns::run(args).map(|()| ExitCode::SUCCESS),
         Command::Lab(args) => lab::run(args),
         Command::Echo(args) => lab::echo(&args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => lab::probe(&args),

@@ -31,6 +31,15 @@ pub struct Config {
     pub ownership: Ownership,
     /// `None`: others answer for the cluster's names.
     pub dns: Option<DnsConfig>,
+    /// Whether this machine's own resolver is to ask for the cluster's names here; nothing without `dns`.
+    pub resolver: Option<ResolverConfig>,
+}
+
+/// How a machine's own resolver is to ask for the cluster's names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolverConfig {
+    /// The namespace whose Services can be called by their names alone; a machine has none of its own.
+    pub search: Option<String>,
 }
 
 /// How a node answers for the cluster's names.
@@ -61,6 +70,7 @@ impl Config {
             health_addr: DEFAULT_HEALTH_ADDRESS,
             ownership: Ownership::Owned,
             dns: None,
+            resolver: None,
         }
     }
 }
@@ -103,6 +113,7 @@ impl Config {
                 "localhostNodePorts": self.local.localhost_node_ports,
                 "tableOwnership": self.ownership == Ownership::Owned,
                 "dns": dns,
+                "configureResolver": self.resolver.is_some(),
             },
         })
     }

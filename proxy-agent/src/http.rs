@@ -26,7 +26,7 @@ use crate::health::Health;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// Connections at a time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 32;
+pub const MAX_CONNECTIONS: usize = 32;
 /// A client that is slower with its request is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection lives no longer than this, so that idle ones cannot keep others out.
@@ -126,7 +126,8 @@ fn answer(
     }
 }
 
-fn text(code: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+/// A whole answer.
+pub fn text(code: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = code;
     let headers = response.headers_mut();

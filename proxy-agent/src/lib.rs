@@ -34,6 +34,7 @@ mod http;
 mod lineage;
 mod metrics;
 pub mod names;
+pub mod nameserver;
 mod node;
 mod objects;
 mod program;
@@ -64,7 +65,7 @@ use tracing::info;
 pub use dataplane::nftables::{Ownership, Refused};
 pub use dataplane::plan::{Local, NodePortAddresses};
 
-pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS, DnsConfig};
+pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS, DnsConfig, ResolverConfig};
 pub use node::resources;
 pub use program::Program;
 
@@ -103,6 +104,8 @@ pub enum AgentError {
     /// The process lacks a right, or the kernel a part.
     #[error("programming the kernel")]
     Program(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("answering for the cluster's names")]
+    Dns(#[from] dns::StartError),
     #[error("removing the tables")]
     Cleanup(#[source] ProgramError),
     /// A part of the agent panicked. It must be started anew; the kernel keeps forwarding meanwhile.
@@ -150,6 +153,7 @@ pub async fn run_with<P: Program>(
     let (events, notes) = Recorder::new(site.metrics.dropped_events());
     let flows = Arc::new(Flows::default());
     let names = config.dns.as_ref().map(|dns| Arc::new(RwLock::new(Names::new(dns.zone.clone()))));
+    let named = names.clone().zip(config.resolver);
     let links = Links {
         programmed,
         questions,
@@ -192,6 +196,9 @@ pub async fn run_with<P: Program>(
     if let Some(cleaner) = clean {
         let removed = site.metrics.removed_flows();
         tasks.spawn(conntrack::keep_clean(flows, move |index| cleaner.clean(index), removed, conntrack::RESTS));
+    }
+    if let Some((names, resolver)) = named {
+        tasks.spawn(resolver::keep(names, None, resolver.search));
     }
     tasks.spawn(http::serve(metrics_listener, Door::Metrics, site.clone()));
     tasks.spawn(http::serve(health_listener, Door::Health, site));

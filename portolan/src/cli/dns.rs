@@ -1,11 +1,13 @@
 //! The flags of whoever answers for the cluster's names: nodes' agents, and machines that are no nodes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use dns::{PodRecords, Zone};
 use ipnet::IpNet;
 use model::Key;
+use proxy_agent::{DnsConfig, ResolverConfig, nameserver};
 
 /// The Service under whose ClusterIPs nodes answer.
 const SERVICE: (&str, &str) = ("kube-system", "kube-dns");
@@ -37,6 +39,48 @@ pub struct DnsArgs {
     pub dns_allow: Vec<IpNet>,
 }
 
+/// What whoever answers for the cluster's names does about the resolver of its own machine.
+#[derive(Clone, Debug, Args)]
+pub struct ResolverArgs {
+    /// Have this machine's own programs ask here for the cluster's names, and keep it so: through systemd-resolved where it
+    /// runs, else by /etc/resolv.conf. --cleanup takes it back.
+    #[arg(long)]
+    pub configure_resolver: bool,
+    /// A namespace whose Services this machine's programs can call by their names alone.
+    #[arg(long, value_name = "NAMESPACE", requires = "configure_resolver", value_parser = namespace)]
+    pub resolver_search: Option<String>,
+}
+
+impl ResolverArgs {
+    pub fn config(self) -> Option<ResolverConfig> {
+        self.configure_resolver.then_some(ResolverConfig { search: self.resolver_search })
+    }
+}
+
+/// `portolan dns`.
+#[derive(Debug, Args)]
+pub struct ServeDnsArgs {
+    /// How to reach the server.
+    #[arg(long, value_name = "FILE", required_unless_present = "cleanup")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where to answer, by UDP and TCP; may be given more than once.
+    #[arg(long, value_name = "ADDR:PORT", required_unless_present = "cleanup")]
+    pub listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    pub names: DnsArgs,
+    #[command(flatten)]
+    pub resolver: ResolverArgs,
+    /// Where metrics are served; the port is CoreDNS'.
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = nameserver::METRICS_ADDRESS)]
+    pub metrics_listen: SocketAddr,
+    /// Where /ready and /health are served; the port is that of CoreDNS' /ready.
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = nameserver::HEALTH_ADDRESS)]
+    pub health_listen: SocketAddr,
+    /// Take back what --configure-resolver did to this machine, and exit.
+    #[arg(long, conflicts_with_all = ["kubeconfig", "listen"])]
+    pub cleanup: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DnsPods {
     Disabled,
@@ -44,8 +88,19 @@ pub enum DnsPods {
 }
 
 impl DnsArgs {
-    /// The zone that is answered for; `None` for a domain that is none, which the command line does not let in.
-    pub fn zone(&self) -> Option<Zone> {
+    /// What whoever answers is told; `port` is a node's. `None` for a domain that is none, which the command line does not let in.
+    pub fn config(self, port: u16) -> Option<DnsConfig> {
+        Some(DnsConfig {
+            zone: self.zone()?,
+            port,
+            upstream: self.dns_upstream,
+            log: self.dns_log,
+            rate_limit: self.dns_rate_limit,
+            allow: self.dns_allow,
+        })
+    }
+
+    fn zone(&self) -> Option<Zone> {
         Some(Zone {
             domain: self.cluster_domain.parse().ok()?,
             ttl: TTL,
@@ -70,6 +125,15 @@ fn domain(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} is no domain of at most 100 bytes; write it as cluster.local"));
     }
     Ok(format!("{name}."))
+}
+
+/// A DNS label, which the name of a namespace is.
+fn namespace(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no name of a namespace"))
 }
 
 /// An address, with port 53 unless it says another.

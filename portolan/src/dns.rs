@@ -1,0 +1,33 @@
+//! `portolan dns`: the cluster's names on a machine that is no node.
+
+use proxy_agent::nameserver;
+
+use crate::Failure;
+use crate::agent::{restore_resolver, stop_signal};
+use crate::cli::ServeDnsArgs;
+
+/// Answers until SIGTERM or SIGINT.
+pub fn run(args: ServeDnsArgs) -> Result<(), Failure> {
+    if args.cleanup {
+        return restore_resolver();
+    }
+    let Some(kubeconfig) = args.kubeconfig else { return Err(Failure::text("--kubeconfig is needed")) };
+    let config = nameserver::Config {
+        kubeconfig,
+        // Of no node: it has no port of a node's.
+        dns: args.names.config(0).ok_or_else(|| Failure::text("--cluster-domain is no domain"))?,
+        listen: args.listen,
+        metrics_addr: args.metrics_listen,
+        health_addr: args.health_listen,
+        resolver: args.resolver.config(),
+    };
+    // For the API alone; names are answered by threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new("starting the async runtime", &e))?;
+    runtime.block_on(async {
+        let stop = stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
+        nameserver::run(config, stop).await.map_err(|e| Failure::new("answering for the cluster's names", &e))
+    })
+}
