@@ -1,0 +1,191 @@
+//! `portolan dns` beside a real server: on a machine that is no node, over loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test or benchmark fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{PORTOLAN, Server, free_port, service};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const NOERROR: u8 = 0;
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+
+struct Dns {
+    child: Child,
+    at: SocketAddr,
+    metrics: SocketAddr,
+    health: SocketAddr,
+}
+
+impl Dns {
+    fn start(server: &Server, upstream: SocketAddr) -> Self {
+        let log = std::fs::File::create(server.dir.join("dns.log")).unwrap();
+        let (at, metrics, health) = (free_port(), free_port(), free_port());
+        let child = Command::new(PORTOLAN)
+            .arg("dns")
+            .args(["--kubeconfig".as_ref(), server.kubeconfig().as_os_str()])
+            .args(["--listen", &at.to_string(), "--dns-upstream", &upstream.to_string()])
+            .args(["--metrics-listen", &metrics.to_string(), "--health-listen", &health.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, at, metrics, health }
+    }
+
+    /// The code and the addresses of an answer over UDP; `None`: there was none.
+    fn ask(&self, name: &str) -> Option<(u8, Vec<Ipv4Addr>)> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.send_to(&question(name), self.at).unwrap();
+        let mut bytes = [0; 512];
+        let length = socket.recv(&mut bytes).ok()?;
+        Some(answer(&bytes[..length]))
+    }
+
+    fn is(&self, path: &str, code: u16) -> bool {
+        get(self.health, path).starts_with(&format!("HTTP/1.1 {code} "))
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks for A, with the id 0x0102 and RD.
+fn question(name: &str) -> Vec<u8> {
+    let mut bytes = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes
+}
+
+/// Of an answer whose records' names are compressed, as every answer's to such a question are.
+fn answer(bytes: &[u8]) -> (u8, Vec<Ipv4Addr>) {
+    assert_eq!(bytes[..2], [1, 2]);
+    let count = usize::from(bytes[7]);
+    let mut rest = &bytes[12..];
+    while rest[0] != 0 {
+        rest = &rest[1 + usize::from(rest[0])..];
+    }
+    rest = &rest[5..];
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let length = usize::from(rest[11]);
+        if (rest[3], length) == (1, 4) {
+            found.push(Ipv4Addr::new(rest[12], rest[13], rest[14], rest[15]));
+        }
+        rest = &rest[12 + length..];
+    }
+    (bytes[3] & 15, found)
+}
+
+fn get(at: SocketAddr, path: &str) -> String {
+    let mut text = String::new();
+    if let Ok(mut stream) = TcpStream::connect(at) {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut text));
+    }
+    text
+}
+
+#[track_caller]
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn create(server: &Server, object: &Value) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(server.client().post("/api/v1/namespaces/default/services", object)).unwrap();
+}
+
+/// Says 192.0.2.53 to every question for as long as the test runs.
+fn upstream() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+            let mut end = 12;
+            while end < length && bytes[end] != 0 {
+                end += 1 + usize::from(bytes[end]);
+            }
+            // Header, question, one answer; without the OPT of the question.
+            let mut said = bytes[..end + 5].to_vec();
+            said[2] |= 0x80;
+            said[3] = 0x80;
+            said[7] = 1;
+            said[11] = 0;
+            said.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
+            let _ = socket.send_to(&said, from);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_machine_that_is_no_node_answers_for_the_clusters_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_port();
+    let mut server = Server::start_on(dir.path(), address, &[]);
+    create(&server, &service("web", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]})));
+    let (web, is) = ("web.default.svc.cluster.local", vec![Ipv4Addr::new(10, 96, 0, 7)]);
+
+    // Without the API: no lies.
+    server.kill();
+    let dns = Dns::start(&server, upstream());
+    eventually("an answer", || dns.ask(web).is_some());
+    assert_eq!(dns.ask(web), Some((SERVFAIL, vec![])));
+    assert!(dns.is("/ready", 503) && dns.is("/health", 200));
+    // Other names need none.
+    assert_eq!(dns.ask("example.com"), Some((NOERROR, vec![Ipv4Addr::new(192, 0, 2, 53)])));
+
+    // It comes, and goes, and the names stay.
+    let mut server = Server::start_on(dir.path(), address, &[]);
+    eventually("ready", || dns.is("/ready", 200));
+    assert_eq!(dns.ask(web), Some((NOERROR, is.clone())));
+    create(&server, &service("later", json!({"clusterIP": "10.96.0.8", "ports": [{"port": 80}]})));
+    let later = Some((NOERROR, vec![Ipv4Addr::new(10, 96, 0, 8)]));
+    eventually("a new name", || dns.ask("later.default.svc.cluster.local") == later);
+    assert_eq!(dns.ask("nobody.default.svc.cluster.local"), Some((NXDOMAIN, vec![])));
+    server.kill();
+    assert_eq!(dns.ask(web), Some((NOERROR, is)));
+    assert!(dns.is("/ready", 200));
+
+    let metrics = get(dns.metrics, "/metrics");
+    for name in ["coredns_dns_requests_total", "coredns_cache_misses_total", "coredns_proxy_request_duration_seconds"] {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+}
+
+#[test]
+fn it_is_not_its_own_upstream() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut dns = Command::new(PORTOLAN);
+    dns.arg("dns").arg("--kubeconfig").arg(server.kubeconfig());
+    let at = free_port().to_string();
+    let free = free_port().to_string();
+    dns.args(["--listen", &at, "--dns-upstream", &at, "--metrics-listen", &free, "--health-listen", "127.0.0.1:0"]);
+    let output = dns.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("is an address that this DNS itself answers on"), "{text}");
+}
