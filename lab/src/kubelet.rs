@@ -11,11 +11,13 @@ mod machine;
 mod manifest;
 mod node;
 mod pods;
+mod resolver;
 mod schedule;
 mod status;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,7 @@ use tokio::task::JoinSet;
 use crate::addresses::MAX_PODS_PER_NODE;
 use crate::children::Children;
 use crate::error::chain;
+use crate::mounts::{Mounts, Overlay};
 use container::Launcher;
 use informer::{Change, HasMeta, follow};
 use manifest::Manifest;
@@ -45,18 +48,80 @@ const QUEUE: usize = 256;
 /// How long a binding that could not reach the server waits.
 const RETRY: Duration = Duration::from_millis(500);
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 
 /// What all workers use.
 pub struct Shared {
     pub client: Client,
     launcher: Launcher,
     pub pods: Pods,
+    names: NameService,
+}
+
+/// What pods and nodes look names up by.
+#[derive(Clone, Debug)]
+pub struct NameService {
+    /// The addresses of the cluster's DNS, as they were when the lab came up; none if it has no DNS.
+    pub dns: Vec<IpAddr>,
+    /// The lab's own directory, which is there.
+    pub dir: PathBuf,
+}
+
+impl NameService {
+    /// Asks the server where DNS is.
+    pub async fn find(client: &Client, dir: PathBuf) -> Self {
+        let dns = match client.get("/api/v1/namespaces/kube-system/services/kube-dns").await {
+            Ok(service) => {
+                let ips = service["spec"]["clusterIPs"].as_array().map(Vec::as_slice).unwrap_or_default();
+                ips.iter().filter_map(|ip| ip.as_str()?.parse().ok()).collect()
+            }
+            Err(error) => {
+                tracing::warn!("the cluster's DNS is not known, pods use this machine's: {}", chain(&error));
+                Vec::new()
+            }
+        };
+        Self { dns, dir }
+    }
+
+    /// How a node's files read for `lab exec`; None where they cannot be made to.
+    pub fn of_node(&self, name: &str) -> Option<Arc<Mounts>> {
+        if self.dns.is_empty() {
+            return None;
+        }
+        self.mounts(name, &[Overlay { path: RESOLV_CONF, text: resolver::node_resolv_conf(&self.dns) }])
+    }
+
+    fn of_pod(&self, pod: &Manifest, addresses: &[IpAddr]) -> Option<Arc<Mounts>> {
+        let own = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let overlays = [
+            Overlay { path: RESOLV_CONF, text: resolver::resolv_conf(pod, &self.dns, &own(RESOLV_CONF)) },
+            Overlay { path: HOSTS, text: resolver::hosts(pod, addresses, &own(HOSTS)) },
+        ];
+        self.mounts(&pod.full_name(), &overlays)
+    }
+
+    /// What cannot be is said in the log, and done without.
+    fn mounts(&self, name: &str, overlays: &[Overlay]) -> Option<Arc<Mounts>> {
+        match Mounts::create(&self.dir, overlays) {
+            Ok((mounts, missed)) => {
+                for (path, error) in missed {
+                    tracing::warn!("{name} reads this machine's {path}, over which nothing can be laid: {error}");
+                }
+                Some(Arc::new(mounts))
+            }
+            Err(error) => {
+                tracing::warn!("{name} looks names up as this machine does: no mount namespace of its own: {error}");
+                None
+            }
+        }
+    }
 }
 
 impl Shared {
     /// `program` runs the echo; container logs go into `logs`.
-    pub fn new(client: Client, children: Children, program: PathBuf, logs: PathBuf) -> Self {
-        Self { client, launcher: Launcher { children, program, logs }, pods: Pods::default() }
+    pub fn new(client: Client, children: Children, program: PathBuf, logs: PathBuf, names: NameService) -> Self {
+        Self { client, launcher: Launcher { children, program, logs }, pods: Pods::default(), names }
     }
 }
 

@@ -19,6 +19,7 @@ mod error;
 mod kubeconfig;
 mod kubelet;
 mod launch;
+mod mounts;
 mod netns;
 mod network;
 pub mod probe;

@@ -29,7 +29,7 @@ use crate::addresses::{self, API_PORT};
 use crate::children::Children;
 use crate::control::{self, Cluster, Namespace};
 use crate::error::chain;
-use crate::kubelet::{self, HomeNode, Shared};
+use crate::kubelet::{self, HomeNode, NameService, Shared};
 use crate::launch::{Report, SELF, Spec};
 use crate::network::{Network, NetworkError};
 use crate::unit::Unit;
@@ -256,7 +256,9 @@ async fn bring_up(
         nodes.iter().map(|node| (Arc::clone(node), keep_agent(spec, tasks, children, &logs, node, &inside))).collect();
 
     let program = PathBuf::from(SELF);
-    let shared = Arc::new(Shared::new(client, children.clone(), program, logs));
+    let names = NameService::find(&client, spec.dir.clone()).await;
+    let node_mounts = nodes.iter().filter_map(|node| Some((node.name.clone(), names.of_node(&node.name)?))).collect();
+    let shared = Arc::new(Shared::new(client, children.clone(), program, logs, names));
     tasks.spawn(kubelet::run(Arc::clone(&shared), nodes));
     let cluster = Arc::new(Cluster {
         dir: spec.dir.clone(),
@@ -266,6 +268,7 @@ async fn bring_up(
         client: network.client,
         server,
         nodes: agents,
+        node_mounts,
         kubelet: shared,
         children: children.clone(),
         shared_namespaces: shared_namespaces(spec.user_namespace)

@@ -106,6 +106,13 @@ fn needs_no_root() {
         let probe = ["lab", "exec", "client", "--", program, "probe", "tcp", target, "-n", "30", "-o", "json"];
         let report: Value = serde_json::from_str(&stdout(&portolan(&probe))).unwrap();
         assert_eq!(report["answered"], 30, "{report}");
+        let inside = |name: &str, path: &str| stdout(&portolan(&["lab", "exec", name, "--", "cat", path]));
+        let resolver = inside("hello-1", "/etc/resolv.conf");
+        let search = "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+        assert!(resolver.starts_with("nameserver 10.96.0.10\n") && resolver.ends_with(search), "{resolver}");
+        assert!(inside("hello-1", "/etc/hosts").contains("\thello-1\n"));
+        assert!(inside("node-1", "/etc/resolv.conf").contains("search svc.cluster.local cluster.local\n"));
+        assert_eq!(inside("client", "/etc/resolv.conf"), fs::read_to_string("/etc/resolv.conf").unwrap());
     });
     stdout(&portolan(&["lab", "down"]));
     if let Err(panic) = result {

@@ -1,5 +1,6 @@
 //! The answering side, in the supervisor.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,6 +19,7 @@ use super::{Answer, MAX_LINE, Namespace, Request, descriptors, short_socket_path
 use crate::children::Children;
 use crate::error::chain;
 use crate::kubelet::{HomeNode, Phase, Shared};
+use crate::mounts::Mounts;
 use crate::netns::Netns;
 use crate::revisions;
 use crate::unit::Unit;
@@ -40,6 +42,8 @@ pub struct Cluster {
     pub server: Unit,
     /// Each node with its agent.
     pub nodes: Vec<(Arc<HomeNode>, Unit)>,
+    /// How files read on a node, for commands; its agent reads this machine's own.
+    pub node_mounts: HashMap<String, Arc<Mounts>>,
     pub kubelet: Arc<Shared>,
     pub children: Children,
     /// The namespaces that everything of the lab shares, in the order in which to enter them.
@@ -92,13 +96,13 @@ async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender
     tokio::time::timeout(ASK_LIMIT, reader.read_until(b'\n', &mut line))
         .await
         .map_err(|_| io::ErrorKind::TimedOut)??;
-    let mut netns = None;
+    let mut room = None;
     let answer = match serde_json::from_slice::<Request>(&line)? {
         Request::Status => Answer::Status(Box::new(cluster.status().await)),
         Request::Wait { milliseconds } => cluster.wait(Duration::from_millis(milliseconds)).await,
         Request::Enter { name } => match cluster.find(&name) {
             Some(found) => {
-                netns = Some(found);
+                room = Some(found);
                 Answer::Namespaces(
                     cluster.shared_namespaces.iter().map(|(kind, _)| *kind).chain([Namespace::Network]).collect(),
                 )
@@ -127,8 +131,11 @@ async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
     let mut fds: Vec<RawFd> = Vec::new();
-    if let Some(netns) = &netns {
-        fds.extend(cluster.shared_namespaces.iter().map(|(_, file)| file.as_raw_fd()));
+    if let Some(Room { netns, mounts }) = &room {
+        fds.extend(cluster.shared_namespaces.iter().map(|(kind, file)| match (kind, mounts) {
+            (Namespace::Mount, Some(own)) => own.as_raw_fd(),
+            _ => file.as_raw_fd(),
+        }));
         fds.push(netns.as_raw_fd());
     }
     // From here on blocking: an answer is small, and the caller is waiting for it.
@@ -139,16 +146,24 @@ async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender
     stream.write_all(text.get(sent..).unwrap_or_default())
 }
 
+/// Where a command of `lab exec` runs.
+struct Room {
+    netns: Arc<Netns>,
+    /// In which its files read as they do there; None where they are this machine's.
+    mounts: Option<Arc<Mounts>>,
+}
+
 impl Cluster {
-    fn find(&self, name: &str) -> Option<Arc<Netns>> {
+    fn find(&self, name: &str) -> Option<Room> {
         if name == "client" {
-            return Some(Arc::clone(&self.client));
+            return Some(Room { netns: Arc::clone(&self.client), mounts: None });
         }
         if let Some((node, _)) = self.nodes.iter().find(|(n, _)| n.name == name) {
-            return Some(Arc::clone(&node.net.netns));
+            let mounts = self.node_mounts.get(name).map(Arc::clone);
+            return Some(Room { netns: Arc::clone(&node.net.netns), mounts });
         }
         let (namespace, pod) = name.split_once('/').unwrap_or(("default", name));
-        self.kubelet.pods.find(namespace, pod).map(|p| p.netns)
+        self.kubelet.pods.find(namespace, pod).map(|p| Room { netns: p.netns, mounts: p.mounts })
     }
 
     /// `server`, or a node's agent.

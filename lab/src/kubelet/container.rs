@@ -1,6 +1,8 @@
-//! Starting a container: a process of this machine's own file system, inside the pod's network namespace.
+//! Starting a container: a process of this machine's own file system, inside the pod's network namespace,
+//! with the pod's `/etc/resolv.conf` and `/etc/hosts`.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -14,6 +16,7 @@ use tokio::net::unix::pipe;
 
 use super::manifest::{Container, Facts, Manifest, environment, expand};
 use crate::children::{Child, Children};
+use crate::mounts::Mounts;
 use crate::netns::Netns;
 
 /// A log that is larger than this when its container starts is put aside, over the one put aside before.
@@ -45,6 +48,7 @@ impl Launcher {
         pod: &Manifest,
         container: &Container,
         netns: &Arc<Netns>,
+        mounts: Option<&Arc<Mounts>>,
         facts: &Facts,
     ) -> io::Result<Started> {
         let variables = environment(pod, container, facts);
@@ -72,15 +76,20 @@ impl Launcher {
             .env("PORTOLAN_NAMESPACE", pod.metadata.namespace())
             .env("PORTOLAN_NODE", &pod.spec.node_name)
             .envs(variables);
-        command.current_dir(if container.working_dir.is_empty() { "/" } else { &container.working_dir });
+        let directory = if container.working_dir.is_empty() { "/" } else { &container.working_dir };
         let log = self.log(pod, container)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let netns = Arc::clone(netns);
-        // SAFETY: setns is a bare system call on a descriptor that the closure keeps open.
+        let (netns, mounts) = (Arc::clone(netns), mounts.map(Arc::clone));
+        if mounts.is_none() {
+            command.current_dir(directory);
+        }
+        let directory = CString::new(directory)?;
+        // SAFETY: setns and chdir are bare system calls on descriptors and a text that the closure keeps.
         unsafe {
             command.pre_exec(move || {
                 setns(&*netns, CloneFlags::CLONE_NEWNET)?;
-                Ok(())
+                // Entering a mount namespace leads to its root.
+                mounts.as_ref().map_or(Ok(()), |mounts| mounts.enter(&directory))
             })
         };
         Ok(Started { child: self.children.spawn(&mut command)?, listening: ready })

@@ -29,6 +29,11 @@ pub struct Spec {
     pub containers: Vec<Container>,
     #[serde(deserialize_with = "nullable")]
     pub init_containers: Vec<Container>,
+    pub dns_config: Option<DnsConfig>,
+    #[serde(deserialize_with = "nullable")]
+    pub dns_policy: String,
+    #[serde(deserialize_with = "nullable")]
+    pub host_aliases: Vec<HostAlias>,
     #[serde(deserialize_with = "nullable")]
     pub host_network: bool,
     #[serde(deserialize_with = "nullable")]
@@ -43,7 +48,35 @@ pub struct Spec {
     pub scheduler_name: String,
     #[serde(deserialize_with = "nullable")]
     pub scheduling_gates: Vec<serde_json::Value>,
+    #[serde(deserialize_with = "nullable")]
+    pub subdomain: String,
     pub termination_grace_period_seconds: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DnsConfig {
+    #[serde(deserialize_with = "nullable")]
+    pub nameservers: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub searches: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub options: Vec<DnsOption>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DnsOption {
+    pub name: String,
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct HostAlias {
+    pub ip: String,
+    #[serde(deserialize_with = "nullable")]
+    pub hostnames: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::machine::Phase;
+use crate::mounts::Mounts;
 use crate::netns::Netns;
 
 /// A pod that has its namespace.
@@ -19,6 +20,7 @@ pub struct Entry {
     pub ready: bool,
     pub terminating: bool,
     pub netns: Arc<Netns>,
+    pub mounts: Option<Arc<Mounts>>,
 }
 
 /// The pods that run, by uid: a pod and its successor of the same name may overlap.

@@ -20,6 +20,7 @@ use super::{Entry, Shared};
 use crate::addresses;
 use crate::children::{Exit, kill_inside};
 use crate::error::chain;
+use crate::mounts::Mounts;
 use crate::netns::Netns;
 use crate::network::{Sandbox, add_pod};
 
@@ -52,6 +53,8 @@ pub struct Worker {
     machine: Machine,
     conditions: Conditions,
     place: Place,
+    /// In which its files read as a pod's.
+    mounts: Option<Arc<Mounts>>,
     /// The process number of each container, while it runs.
     pids: Vec<Option<i32>>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
@@ -77,6 +80,7 @@ impl Worker {
             machine,
             conditions,
             place,
+            mounts: None,
             pids,
             events,
             written: None,
@@ -96,6 +100,7 @@ impl Worker {
                 Settled::Deleted => return self.remove().await,
             }
         };
+        self.mounts = self.shared.names.of_pod(&self.pod, &self.place.pod_ips);
         let netns = Arc::clone(sandbox.as_ref().map_or(&self.home.net.netns, |s| &s.netns));
         let earlier = self.pod.status.start_time.as_deref().and_then(|at| at.parse().ok());
         self.place.started = Some(earlier.unwrap_or_else(Timestamp::now));
@@ -206,7 +211,7 @@ impl Worker {
                 let pod = Arc::clone(&self.pod);
                 let (_, container) = pod.containers().nth(index)?;
                 let facts = Facts { pod_ips: self.place.pod_ips.clone(), host_ips: self.place.host_ips.clone() };
-                match self.shared.launcher.start(&pod, container, netns, &facts) {
+                match self.shared.launcher.start(&pod, container, netns, self.mounts.as_ref(), &facts) {
                     Ok(started) => {
                         if let Some(slot) = self.pids.get_mut(index) {
                             *slot = Some(started.child.pid);
@@ -355,6 +360,7 @@ impl Worker {
             ready: self.machine.ready(),
             terminating: self.machine.deleting() || self.pod.metadata.terminating(),
             netns: Arc::clone(netns),
+            mounts: self.mounts.clone(),
         });
     }
 }
