@@ -7,6 +7,8 @@
 //! 3. the policy Local takes those of this node, by rule 1 among them alone;
 //! 4. nobody at all: reject. Nobody here but somebody elsewhere: drop.
 //!
+//! Where the node itself answers ([`Local::dns`]) none of them matters.
+//!
 //! [`compile()`] is [`compile_service`] for every Service, so that a caller who knows what changed compiles only that.
 //! A Service's plan depends on the Service, its slices, and the zone label of this node, on nothing else; a change of
 //! that label concerns every Service.
@@ -36,6 +38,8 @@ mod tests;
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// What Kubernetes defaults `sessionAffinityConfig.clientIP.timeoutSeconds` to.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+/// The one port that a node answers on in place of a Service's endpoints.
+pub const DNS_PORT: u16 = 53;
 
 /// Compiles the plan of the node that `local` describes.
 pub fn compile(snapshot: &Snapshot, local: &Local) -> Plan {
@@ -54,6 +58,7 @@ pub fn compile_node(snapshot: &Snapshot, local: &Local) -> NodePlan {
         name: local.name.clone(),
         localhost_node_ports: local.localhost_node_ports,
         masqueraded_clients: ranges::outside(&local.cluster_cidrs),
+        dns: local.dns.clone(),
         ..NodePlan::default()
     };
     if let NodePortAddresses::Ranges(ranges) = &local.node_ports {
@@ -117,6 +122,19 @@ pub fn compile_service(snapshot: &Snapshot, local: &Local, key: &Key) -> Option<
     plan.frontends.shrink_to_fit();
     plan.pools.shrink_to_fit();
     Some(plan)
+}
+
+/// The addresses at which a node may answer in place of this Service's endpoints: its ClusterIPs, if it has port 53 of UDP
+/// or TCP and is no other proxy's.
+pub fn answerable(snapshot: &Snapshot, key: &Key) -> BTreeSet<IpAddr> {
+    let local = Local { dns: Some(key.clone()), ..Local::new("") };
+    let frontends = compile_service(snapshot, &local, key).map(|plan| plan.frontends).unwrap_or_default();
+    let here = frontends.into_iter().filter(|frontend| frontend.action == Action::Here);
+    here.filter_map(|frontend| match frontend.at {
+        At::Address(address) => Some(address),
+        At::NodePort(_) => None,
+    })
+    .collect()
 }
 
 /// Where a Service listens in one family, beside its node ports.
@@ -192,7 +210,12 @@ fn compile_port(
     let at_addresses = places.at.iter().map(|(kind, address)| (*kind, At::Address(*address), number));
     let at_node_port = (node_port > 0).then_some((FrontendKind::NodePort, At::NodePort(family), node_port));
     for (kind, at, port) in at_addresses.chain(at_node_port) {
-        let (action, inside) = if kind == FrontendKind::ClusterIp { (internal, None) } else { (external, inside) };
+        let answers = local.dns.as_ref() == Some(key) && port == DNS_PORT && protocol != Protocol::Sctp;
+        let (action, inside) = match kind {
+            FrontendKind::ClusterIp if answers => (Action::Here, None),
+            FrontendKind::ClusterIp => (internal, None),
+            _ => (external, inside),
+        };
         let sources = places.sources.clone().filter(|_| kind == FrontendKind::LoadBalancer);
         plan.frontends.push(Frontend { at, protocol, port, action, inside, sources, kind });
     }

@@ -108,6 +108,8 @@ pub enum Outcome {
     Forwarded,
     Rejected,
     Dropped,
+    /// By a process of the node, at the address that was asked.
+    AnsweredHere,
     /// The node's rules leave it alone.
     Untouched,
 }
@@ -176,6 +178,7 @@ impl Hop {
                 Verdict::Endpoints { .. } => Outcome::Forwarded,
                 Verdict::Reject => Outcome::Rejected,
                 Verdict::Drop => Outcome::Dropped,
+                Verdict::Here => Outcome::AnsweredHere,
                 Verdict::NotOurs => Outcome::Untouched,
             },
             reasons: Vec::new(),

@@ -10,6 +10,7 @@
 pub mod compile;
 pub mod conntrack;
 pub mod explain;
+pub mod local;
 pub mod nftables;
 pub mod plan;
 pub mod route;
@@ -24,7 +25,7 @@ mod flow_table;
 #[path = "../tests/kernel/cluster.rs"]
 mod testing;
 
-pub use compile::{compile, compile_node, compile_service};
+pub use compile::{DNS_PORT, answerable, compile, compile_node, compile_service};
 pub use plan::{
     Action, At, Endpoint, Family, Frontend, FrontendKind, HealthCheck, Local, NodePlan, NodePortAddresses, Plan, Pool,
     PoolKey, ServicePlan, Serving,

@@ -38,6 +38,8 @@ pub struct NodePlan {
     /// Clients whose address is hidden when they ask a ClusterIP and the endpoint is on another node: those from outside
     /// the cluster, which that node would answer directly. Disjoint.
     pub masqueraded_clients: Vec<IpNet>,
+    /// As in [`Local::dns`].
+    pub dns: Option<Key>,
 }
 
 /// What a node's agent is told about its node, beside what the API says of it.
@@ -51,6 +53,8 @@ pub struct Local {
     /// The ranges of every pod and node of the cluster. Whoever is in none of them is a stranger to it, and their
     /// address is hidden when they ask a ClusterIP. Nobody is when there are none of the family.
     pub cluster_cidrs: Vec<IpNet>,
+    /// The Service at whose ClusterIPs this node itself answers on port 53 of UDP and TCP: set only while it does.
+    pub dns: Option<Key>,
 }
 
 /// On which of the machine's addresses node ports answer.
@@ -71,6 +75,7 @@ impl Local {
             node_ports: NodePortAddresses::Primary,
             localhost_node_ports: true,
             cluster_cidrs: Vec::new(),
+            dns: None,
         }
     }
 }
@@ -163,6 +168,8 @@ pub enum Action {
     Reject,
     /// Silence: somebody serves this, but not here.
     Drop,
+    /// A process of this node answers, at this very address: no translation, and no memory of the connection.
+    Here,
 }
 
 /// The most draws, and so the most endpoints, that a pool can have; compiling leaves out what is beyond, in address order.

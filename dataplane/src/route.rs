@@ -46,6 +46,8 @@ pub enum Verdict {
     /// TCP reset or ICMP port unreachable.
     Reject,
     Drop,
+    /// A process of this node answers at the address that was asked.
+    Here,
     /// The dataplane leaves the packet alone.
     NotOurs,
 }
@@ -86,7 +88,9 @@ pub fn route(plan: &Plan, packet: &Packet) -> Verdict {
         };
         let stranger = frontend.kind == FrontendKind::ClusterIp
             && plan.node.masqueraded_clients.iter().any(|range| range.contains(&packet.client));
-        return act(service, action, packet, stranger);
+        // Where the node answers at a ClusterIP, that is the address from which its own processes ask it.
+        let services_own = plan.services.values().any(|s| !s.foreign && s.addresses.contains(&packet.client));
+        return act(service, action, packet, Hidden { stranger, services_own });
     }
     let has_address = |s: &ServicePlan| s.addresses.contains(&packet.destination);
     if plan.services.values().any(|s| !s.foreign && has_address(s)) {
@@ -132,16 +136,29 @@ pub(crate) fn node_ports_at(node: &NodePlan, packet: &Packet) -> bool {
     packet.here && node.node_port_ranges.iter().any(|range| range.contains(&packet.destination))
 }
 
-/// `stranger`: a client whose address is hidden from endpoints of other nodes, whatever the frontend says.
-fn act(service: &ServicePlan, action: Action, packet: &Packet, stranger: bool) -> Verdict {
+/// Why a client's address is hidden, whatever the frontend says.
+#[derive(Clone, Copy)]
+struct Hidden {
+    /// From endpoints of other nodes: it is a stranger to the cluster.
+    stranger: bool,
+    /// From all: it is a Service's.
+    services_own: bool,
+}
+
+fn act(service: &ServicePlan, action: Action, packet: &Packet, hidden: Hidden) -> Verdict {
     match action {
         Action::Reject => Verdict::Reject,
         Action::Drop => Verdict::Drop,
+        Action::Here => Verdict::Here,
         Action::Balance { pool, masquerade } => {
             let Some(pool) = service.pool(pool) else { return Verdict::Reject };
             let candidates = pool.endpoints.iter().map(|e| Candidate {
                 endpoint: e.socket(),
-                source: source(packet, e, masquerade || stranger),
+                source: if hidden.services_own {
+                    Source::Masqueraded
+                } else {
+                    source(packet, e, masquerade || hidden.stranger)
+                },
                 share: e.share,
             });
             Verdict::Endpoints { candidates: candidates.collect(), affinity_seconds: pool.affinity_seconds }

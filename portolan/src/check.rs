@@ -154,9 +154,7 @@ async fn look(client: &Client, cluster: &Cluster, node: &str, again: Option<Vec<
 }
 
 fn plan(cluster: &Cluster, node: &str, told: &Told) -> Plan {
-    let mut plan = compile(&cluster.snapshot, &Local::new(node));
-    told.tell(&mut plan.node);
-    plan
+    told.plan(&cluster.snapshot, node)
 }
 
 fn words(probe: &Probe) -> String {

@@ -73,7 +73,7 @@ fn hop(cluster: &Cluster, step: &Step, answer: Result<Routes, String>) -> Hop {
             Kernel { agrees: false, differences: vec![problem], revision: None, chains: Vec::new(), remembered: None }
         }
         Ok(routes) => {
-            routes.node.tell(&mut plan.node);
+            plan = routes.node.plan(&cluster.snapshot, &step.node);
             let routed = routes.verdicts.into_iter().next().unwrap_or_default();
             let mut differences = routed.differences(&route(&plan, &step.packet));
             let tampered = routes.tampered.map(|what| format!("somebody has changed the table: {what}"));

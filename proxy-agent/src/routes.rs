@@ -17,14 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dataplane::nftables::inspect::{self, Inspector};
-use dataplane::{Candidate, NodePlan, Origin, Packet, Plan, Source, Verdict};
+use dataplane::{Candidate, Local, NodePlan, Origin, Packet, Plan, Source, Verdict, compile};
 use ipnet::IpNet;
+use model::Key;
+use model::snapshot::Snapshot;
 use model::types::Protocol;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::chain;
 use crate::questions::{Answer, refusal};
+use crate::{chain, path};
 
 /// Packets in one question.
 pub const MAX_PACKETS: usize = 1000;
@@ -78,13 +80,16 @@ pub struct Routes {
     pub verdicts: Vec<Routed>,
 }
 
-/// What the agent's flags make of its node.
+/// What the agent's flags, and what it does beside programming, make of its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Told {
     pub node_port_ranges: Vec<IpNet>,
     pub localhost_node_ports: bool,
     pub masqueraded_clients: Vec<IpNet>,
+    /// The Service whose DNS it answers itself, `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<String>,
 }
 
 /// What becomes of a packet.
@@ -114,6 +119,7 @@ pub enum Outcome {
     Reject,
     Drop,
     NotOurs,
+    Here,
     #[default]
     Unknown,
 }
@@ -208,11 +214,20 @@ impl Told {
             node_port_ranges: node.node_port_ranges.clone(),
             localhost_node_ports: node.localhost_node_ports,
             masqueraded_clients: node.masqueraded_clients.clone(),
+            dns: node.dns.as_ref().map(path),
         }
     }
 
-    /// Puts it into a plan of the same node that was made without it.
-    pub fn tell(&self, node: &mut NodePlan) {
+    /// The plan of the node `name` as its agent makes it.
+    pub fn plan(&self, snapshot: &Snapshot, name: &str) -> Plan {
+        let dns = self.dns.as_ref().and_then(|dns| dns.split_once('/'));
+        let dns = dns.map(|(namespace, name)| Key::new(namespace, name));
+        let mut plan = compile(snapshot, &Local { dns, ..Local::new(name) });
+        self.tell(&mut plan.node);
+        plan
+    }
+
+    fn tell(&self, node: &mut NodePlan) {
         node.node_port_ranges.clone_from(&self.node_port_ranges);
         node.localhost_node_ports = self.localhost_node_ports;
         node.masqueraded_clients.clone_from(&self.masqueraded_clients);
@@ -229,6 +244,7 @@ impl From<inspect::Outcome> for Routed {
             Verdict::Endpoints { candidates, affinity_seconds } => (Outcome::Endpoints, candidates, affinity_seconds),
             Verdict::Reject => (Outcome::Reject, Vec::new(), None),
             Verdict::Drop => (Outcome::Drop, Vec::new(), None),
+            Verdict::Here => (Outcome::Here, Vec::new(), None),
             Verdict::NotOurs => (Outcome::NotOurs, Vec::new(), None),
         };
         let chance = |(Candidate { endpoint, source, .. }, probability): (Candidate, f64)| Chance {
@@ -253,6 +269,7 @@ impl Routed {
             }
             Verdict::Reject => (Outcome::Reject, &[][..], None),
             Verdict::Drop => (Outcome::Drop, &[][..], None),
+            Verdict::Here => (Outcome::Here, &[][..], None),
             Verdict::NotOurs => (Outcome::NotOurs, &[][..], None),
         };
         if self.verdict != outcome {
@@ -305,6 +322,7 @@ impl Outcome {
             Self::Reject => "it is rejected",
             Self::Drop => "it is dropped",
             Self::NotOurs => "it is left alone",
+            Self::Here => "the node answers itself",
             Self::Unknown => "nobody knows",
         }
     }

@@ -17,6 +17,7 @@ fn spec(endpoints: &[(u8, bool, State)]) -> ServiceSpec {
         external_ip: false,
         load_balancer: None,
         foreign: false,
+        dns: false,
         families: vec![Family::V4],
         endpoints: endpoints
             .iter()
@@ -36,6 +37,7 @@ fn leads(plan: &ServicePlan, action: Action) -> String {
     match action {
         Action::Reject => "reject".into(),
         Action::Drop => "drop".into(),
+        Action::Here => "here".into(),
         Action::Balance { pool, masquerade } => {
             let hosts: Vec<_> = plan.pool(pool).unwrap().endpoints.iter().map(host).collect();
             format!("{}{}", hosts.join(" "), if masquerade { " masquerade" } else { "" })
@@ -279,4 +281,33 @@ fn who_serves() {
     });
     let serving: Vec<_> = plan.serving.iter().map(|s| (s.port, s.node_port, s.endpoints.len())).collect();
     assert_eq!(serving, [(81, 30001, 3)], "only UDP");
+}
+
+#[test]
+fn a_node_answers_at_the_cluster_ips_of_one_service_and_on_port_53_alone() {
+    let mut cluster = Cluster::new();
+    let spec = ServiceSpec { dns: true, node_port: true, external_ip: true, ..spec(&[(1, true, State::Ready)]) };
+    let key = cluster.set(0, Some(spec.clone()));
+    let other = cluster.set(1, Some(spec.clone()));
+    let addresses = |plan: &crate::plan::Plan, key: &Key| -> BTreeSet<(At, Protocol)> {
+        let here = plan.services[key].frontends.iter().filter(|f| f.action == Action::Here);
+        here.map(|f| (f.at, f.protocol)).collect()
+    };
+    let plan = cluster.plan();
+    let at = At::Address("10.96.0.1".parse().unwrap());
+    assert!(addresses(&plan, &key).is_superset(&[(at, Protocol::Tcp), (at, Protocol::Udp)].into()));
+    assert!(addresses(&plan, &key).iter().all(|(place, protocol)| {
+        matches!(place, At::Address(a) if answerable(&cluster.snapshot, &key).contains(a))
+            && *protocol != Protocol::Sctp
+    }));
+    assert_eq!(addresses(&plan, &other), BTreeSet::new(), "another Service's port 53");
+    cluster.local.dns = None;
+    assert_eq!(addresses(&cluster.plan(), &key), BTreeSet::new());
+    assert!(!answerable(&cluster.snapshot, &key).is_empty(), "it could");
+    cluster.set(0, Some(ServiceSpec { foreign: true, ..spec.clone() }));
+    assert!(answerable(&cluster.snapshot, &key).is_empty(), "another proxy's");
+    cluster.set(0, Some(ServiceSpec { dns: false, ..spec }));
+    assert!(answerable(&cluster.snapshot, &key).is_empty(), "no port 53");
+    cluster.set(0, None);
+    assert!(answerable(&cluster.snapshot, &key).is_empty());
 }

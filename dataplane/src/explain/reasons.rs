@@ -20,7 +20,7 @@ const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 impl Scene<'_> {
     pub(super) fn why(&self, verdict: &Verdict) -> Why {
         match (verdict, self.found) {
-            (Verdict::Endpoints { .. }, _) => Why::default(),
+            (Verdict::Endpoints { .. } | Verdict::Here, _) => Why::default(),
             (Verdict::Reject, Some(_)) => self.nobody(),
             (Verdict::Reject, None) => (self.no_such_port().into_iter().collect(), Vec::new()),
             (Verdict::Drop, Some(_)) => self.not_here(),

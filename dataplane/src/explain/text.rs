@@ -50,6 +50,7 @@ impl fmt::Display for Hop {
             Outcome::Forwarded => self.endpoints(f)?,
             Outcome::Rejected => lines(f, "rejected", &or(&self.reasons, "at once"))?,
             Outcome::Dropped => lines(f, "dropped", &or(&self.reasons, "without a word"))?,
+            Outcome::AnsweredHere => line(f, "answered", &format!("{} answers itself", self.node))?,
             Outcome::Untouched => lines(f, "untouched", &or(&self.reasons, "it is no Service's"))?,
         }
         lines(f, "unless", &self.remedies)?;

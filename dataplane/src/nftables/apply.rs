@@ -1,5 +1,6 @@
 //! The thin end: batches into the kernel, and its refusals into sentences.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -24,6 +25,7 @@ use super::read::{self, Entry, Value};
 use super::set::Set;
 use super::shadow::{Exhausted, Sticky};
 use super::verify;
+use crate::local::LocalRoutes;
 use crate::plan::Family;
 
 /// How often elements are changed anew because somebody else was faster.
@@ -251,8 +253,8 @@ fn localnet_is_ours(socket: &Socket) -> Result<bool, NetlinkError> {
     Ok(found.is_some())
 }
 
-/// Removes both tables, whoever made them, in the calling thread's network namespace, and puts back what they say was set.
-/// Returns whether there was one.
+/// Removes both tables, whoever made them, in the calling thread's network namespace, puts back what they say was set, and
+/// removes the routes that made addresses the machine's own. Returns whether there was anything.
 ///
 /// # Errors
 /// When the kernel refuses: without the right, or because a running agent owns them.
@@ -266,14 +268,21 @@ pub fn cleanup() -> Result<bool, ProgramError> {
         }
     }
     if batch.is_empty() {
-        return Ok(false);
+        return remove_routes();
     }
     let marked = localnet_is_ours(&socket).map_err(explain)?;
     socket.commit(&batch).map_err(explain)?;
     if marked && let Err(error) = Localnet::open().set(false) {
         tracing::warn!(%error, "route_localnet cannot be set back to 0");
     }
+    remove_routes()?;
     Ok(true)
+}
+
+fn remove_routes() -> Result<bool, ProgramError> {
+    let open = |source| ProgramError::Kernel(NetlinkError::Send { bytes: 0, source });
+    let routes = LocalRoutes::open().map_err(open)?;
+    routes.retain(&BTreeSet::new()).map_err(explain)
 }
 
 /// Whether the kernel knows owned tables: it makes one and removes it in the same batch, so that nobody ever sees it.

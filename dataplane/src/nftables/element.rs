@@ -46,6 +46,12 @@ pub enum Element {
         protocol: Protocol,
         port: u16,
     },
+    /// In `answered-here`.
+    Here {
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+    },
     /// `pool` as it stands in a word.
     Draw {
         family: Family,
@@ -91,9 +97,10 @@ impl Element {
         match self {
             Self::Frontend { at, .. } | Self::Masqueraded { at, .. } => at.family(),
             Self::Draw { family, .. } | Self::Balancer { family, .. } => *family,
-            Self::Endpoint { address, .. } | Self::Address { address, .. } | Self::Guard { address, .. } => {
-                Family::of(*address)
-            }
+            Self::Endpoint { address, .. }
+            | Self::Address { address, .. }
+            | Self::Guard { address, .. }
+            | Self::Here { address, .. } => Family::of(*address),
             Self::Range { net, .. } | Self::Allowed { net, .. } => Family::of(net.addr()),
         }
     }
@@ -111,6 +118,7 @@ impl Element {
             Self::Address { set, .. } | Self::Range { set, .. } => *set,
             Self::Balancer { .. } => Set::Balancers,
             Self::Guard { .. } => Set::Guards,
+            Self::Here { .. } => Set::AnsweredHere,
             Self::Allowed { .. } => Set::Allowed,
         }
     }
@@ -129,7 +137,7 @@ impl Element {
                 out.extend_from_slice(&pool.to_ne_bytes());
                 out.extend_from_slice(&slot.to_ne_bytes());
             }
-            Self::Guard { address, protocol, port, .. } => {
+            Self::Guard { address, protocol, port, .. } | Self::Here { address, protocol, port } => {
                 push_address(out, *address);
                 out.extend_from_slice(&[protocol.number(), 0, 0, 0]);
                 push_port(out, *port);
@@ -164,6 +172,7 @@ impl Element {
                 push_port(out, *port);
             }
             Self::Masqueraded { .. }
+            | Self::Here { .. }
             | Self::Address { .. }
             | Self::Range { .. }
             | Self::Allowed { .. }
@@ -289,6 +298,7 @@ impl fmt::Display for Element {
             Self::Guard { address, protocol, port, guard } => {
                 write!(f, "{address} . {} . {port} : guard {guard}", protocol_name(*protocol))
             }
+            Self::Here { address, protocol, port } => write!(f, "{address} . {} . {port}", protocol_name(*protocol)),
             Self::Allowed { guard, net } => write!(f, "guard {guard} . {net}"),
             Self::Draw { pool, slot, id, .. } => write!(f, "{} . {slot} : #{id:08x}", pool / word::POOL_STEP),
             Self::Endpoint { pool, id, address, port } => {

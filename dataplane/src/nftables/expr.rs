@@ -28,6 +28,7 @@ impl Reg {
 pub enum Field {
     Source,
     Destination,
+    SourcePort,
     DestinationPort,
 }
 
@@ -48,6 +49,7 @@ pub const LOOPBACK_INDEX: u32 = 1;
 /// what the client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ct {
+    State,
     Status,
     Destination,
     DestinationPort,
@@ -97,6 +99,8 @@ pub enum Expr {
     Differs(Reg, u32),
     /// Breaks unless the register's first byte is this.
     EqualsByte(Reg, u8),
+    /// Breaks unless the register's first two bytes are this port.
+    EqualsPort(Reg, u16),
     And(Reg, u32),
     Set(Reg, u32),
     /// Breaks unless the key that starts in the register is in the set.
@@ -132,6 +136,8 @@ pub enum Expr {
     },
     /// An address of the outgoing interface as new source, and a random port; ends the evaluation.
     Masquerade,
+    /// The connection is not remembered, and so not translated: conntrack and the NAT chains pass the packet by.
+    Untrack,
     Reject(Reject),
     Verdict(Verdict),
 }
@@ -162,7 +168,7 @@ impl Expr {
             Self::LoadMeta(..) | Self::SetMeta(..) => "meta",
             Self::LoadCt(..) => "ct",
             Self::LoadFib(..) => "fib",
-            Self::Equals(..) | Self::Differs(..) | Self::EqualsByte(..) => "cmp",
+            Self::Equals(..) | Self::Differs(..) | Self::EqualsByte(..) | Self::EqualsPort(..) => "cmp",
             Self::And(..) => "bitwise",
             Self::Set(..) | Self::Verdict(_) => "immediate",
             Self::In(..) | Self::Lookup { .. } | Self::LookupVerdict { .. } => "lookup",
@@ -170,6 +176,7 @@ impl Expr {
             Self::Remember { .. } => "dynset",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
+            Self::Untrack => "notrack",
             Self::Reject(_) => "reject",
         }
     }
@@ -178,7 +185,10 @@ impl Expr {
     pub fn encode(&self, family: Family, writer: &mut Writer) {
         writer.nest(LIST_ELEM, |w| {
             w.text(EXPR_NAME, self.name());
-            w.nest(EXPR_DATA, |w| self.encode_data(family, w));
+            // What has nothing to say about itself the kernel lists without data.
+            if *self != Self::Untrack {
+                w.nest(EXPR_DATA, |w| self.encode_data(family, w));
+            }
         });
     }
 
@@ -202,7 +212,7 @@ impl Expr {
             Self::LoadCt(key, to) => {
                 w.u32(2, key.number(family));
                 w.u32(1, to.number());
-                if *key != Ct::Status {
+                if !matches!(key, Ct::State | Ct::Status) {
                     // IP_CT_DIR_ORIGINAL
                     w.bytes(3, &[0]);
                 }
@@ -217,6 +227,7 @@ impl Expr {
             Self::Equals(reg, value) => compare(w, *reg, 0, &value.to_ne_bytes()),
             Self::Differs(reg, value) => compare(w, *reg, 1, &value.to_ne_bytes()),
             Self::EqualsByte(reg, value) => compare(w, *reg, 0, &[*value]),
+            Self::EqualsPort(reg, port) => compare(w, *reg, 0, &port.to_be_bytes()),
             Self::And(reg, mask) => {
                 w.u32(1, reg.number());
                 w.u32(2, reg.number());
@@ -264,6 +275,7 @@ impl Expr {
                 w.u32(5, port.number());
             }
             Self::Masquerade => w.u32(1, FULLY_RANDOM),
+            Self::Untrack => {}
             Self::Reject(reject) => {
                 let (kind, code) = match (reject, family) {
                     (Reject::TcpReset, _) => (1, None),
@@ -306,14 +318,15 @@ impl Verdict {
 }
 
 impl Field {
-    /// (base, offset, length): the network header is base 1, the transport header 2. The destination port stands
-    /// at the same place in TCP, UDP and SCTP.
+    /// (base, offset, length): the network header is base 1, the transport header 2. The ports stand
+    /// at the same places in TCP, UDP and SCTP.
     fn position(self, family: Family) -> (u32, u32, u32) {
         match (self, family) {
             (Self::Source, Family::V4) => (1, 12, 4),
             (Self::Destination, Family::V4) => (1, 16, 4),
             (Self::Source, Family::V6) => (1, 8, 16),
             (Self::Destination, Family::V6) => (1, 24, 16),
+            (Self::SourcePort, _) => (2, 0, 2),
             (Self::DestinationPort, _) => (2, 2, 2),
         }
     }
@@ -340,6 +353,7 @@ impl Meta {
 impl Ct {
     fn number(self, family: Family) -> u32 {
         match (self, family) {
+            (Self::State, _) => 0,
             (Self::Status, _) => 2,
             (Self::DestinationPort, _) => 12,
             (Self::Destination, Family::V4) => 20,
@@ -363,6 +377,7 @@ impl fmt::Display for Expr {
                 match field {
                     Field::Source => "saddr",
                     Field::Destination => "daddr",
+                    Field::SourcePort => "sport",
                     Field::DestinationPort => "dport",
                 }
             ),
@@ -372,6 +387,7 @@ impl fmt::Display for Expr {
                 f,
                 "{to} = ct {}",
                 match key {
+                    Ct::State => "state",
                     Ct::Status => "status",
                     Ct::Destination => "original daddr",
                     Ct::DestinationPort => "original proto-dst",
@@ -382,6 +398,7 @@ impl fmt::Display for Expr {
             Self::Equals(reg, value) => write!(f, "{reg} == {value:#x}"),
             Self::Differs(reg, value) => write!(f, "{reg} != {value:#x}"),
             Self::EqualsByte(reg, value) => write!(f, "{reg} == {value}"),
+            Self::EqualsPort(reg, port) => write!(f, "{reg} == {port}"),
             Self::And(reg, mask) => write!(f, "{reg} &= {mask:#x}"),
             Self::Set(reg, value) => write!(f, "{reg} = {value}"),
             Self::In(set, key) => write!(f, "{key} in @{set}"),
@@ -394,6 +411,7 @@ impl fmt::Display for Expr {
             Self::Remember { how: Remember::Delete, map, key, .. } => write!(f, "delete @{map}[{key}]"),
             Self::Dnat { address, port } => write!(f, "dnat to {address} port {port}"),
             Self::Masquerade => f.write_str("masquerade fully-random"),
+            Self::Untrack => f.write_str("notrack"),
             Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
             Self::Reject(Reject::PortUnreachable) => f.write_str("reject with port unreachable"),
             Self::Verdict(Verdict::Drop) => f.write_str("drop"),

@@ -16,6 +16,8 @@
 //!                                                                                             ├▶ pick-N ─▶ dnat
 //! postrouting ─▶ was dnat'ed? ─▶ source ─▶ masquerade, or keep the client's address           └▶ sticky-N-T
 //! input ─▶ not from lo, and to or from a loopback address: drop, unless it is an answer
+//!
+//! raw-prerouting, raw-output ─▶ port 53, in answered-here? ─▶ untracked: no other chain is for it
 //! ```
 //!
 //! - A frontend leads to a *word* ([`word`]): a pool, and an *action* that the small map `balancers` turns into a
@@ -28,6 +30,10 @@
 //!   use so, belongs to policy routing and VPNs; the priority of a packet that has come in from a device is 0,
 //!   and 0 is what it is set back to. (A process that gave its socket a priority loses it for the first packet.)
 //! - The masquerade decision needs no mark either: postrouting asks conntrack what the client asked for.
+//! - Where the node itself answers, the address is one of its own (`dataplane::local`), and neither a query nor its answer is
+//!   tracked: a resolver's thousand queries leave nothing behind, and none waits for a translation. The chains for that see
+//!   every packet of the machine, so they ask for the port first, which costs next to nothing; there is no other port. What
+//!   asks such an address for another port is tracked, and refused as at any ClusterIP, whatever listens on 0.0.0.0.
 //! - Node ports on loopback addresses need `route_localnet`: without it the kernel drops what leaves for, and returns
 //!   from, another machine with such an address in its connection. With it alone, a neighbour on the wire could reach what
 //!   listens on 127.0.0.1. So `input` drops what the kernel would have dropped. Only packets for this machine pass there.
@@ -39,6 +45,7 @@ use super::balancer;
 use super::expr::{Ct, Expr, Fib, Field, LOOPBACK_INDEX, Meta, Reg, Reject, Verdict};
 use super::set::Set;
 use super::word;
+use crate::compile::DNS_PORT;
 use crate::plan::Family;
 
 /// The name of both tables.
@@ -47,6 +54,8 @@ pub const TABLE_COMMENT: &str = "Kubernetes Services; made by portolan agent, do
 
 /// `RTN_LOCAL`: the address is one of this machine.
 const LOCAL: u32 = 2;
+/// `NF_CT_STATE_BIT(IP_CT_RELATED)`: the packet is about another's connection.
+const RELATED: u32 = 1 << 2;
 /// `IPS_DST_NAT`: the connection's destination was changed.
 const DNAT: u32 = 1 << 5;
 const TCP: u8 = 6;
@@ -63,10 +72,12 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Where a base chain is called: `input` with every packet for this machine, the others, which translate addresses,
-/// with the first packet of a connection.
+/// Where a base chain is called: the raw ones with every packet, `input` with every one for this machine, the others,
+/// which translate addresses, with the first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    RawPrerouting,
+    RawOutput,
     Prerouting,
     Input,
     Output,
@@ -80,9 +91,11 @@ pub struct Rule {
 }
 
 impl Hook {
-    /// The kernel's number and the priority: `dstnat`, `srcnat`, and just before `filter`.
+    /// The kernel's number and the priority: `raw`, `dstnat`, `srcnat`, and just before `filter`.
     pub fn number_and_priority(self) -> (u32, i32) {
         match self {
+            Self::RawPrerouting => (0, -300),
+            Self::RawOutput => (3, -300),
             Self::Prerouting => (0, -100),
             Self::Input => (1, -10),
             Self::Output => (3, -100),
@@ -92,7 +105,10 @@ impl Hook {
 
     /// The type of the chain.
     pub fn kind(self) -> &'static str {
-        if self == Self::Input { "filter" } else { "nat" }
+        match self {
+            Self::RawPrerouting | Self::RawOutput | Self::Input => "filter",
+            Self::Prerouting | Self::Output | Self::Postrouting => "nat",
+        }
     }
 }
 
@@ -106,7 +122,17 @@ pub(super) const fn address_words(family: Family) -> u8 {
 
 /// Every chain that a table has from the start, in an order in which a chain's targets may come later.
 pub fn chains(family: Family) -> Vec<Chain> {
+    let query = || untrack(family, Field::Destination, Field::DestinationPort);
     let mut chains = vec![
+        base("raw-prerouting", Hook::RawPrerouting, vec![rule("queries that this node answers", query())]),
+        base(
+            "raw-output",
+            Hook::RawOutput,
+            vec![
+                rule("queries that this node answers itself", query()),
+                rule("its answers", untrack(family, Field::Source, Field::SourcePort)),
+            ],
+        ),
         base(
             "prerouting",
             Hook::Prerouting,
@@ -190,6 +216,18 @@ pub fn chains(family: Family) -> Vec<Chain> {
             "refuse",
             "nobody serves this",
             vec![
+                // Where the node answers at a ClusterIP, its processes ask from there, and a refusal would be refused.
+                rule(
+                    "a refusal to a process of this node",
+                    vec![
+                        Expr::LoadCt(Ct::State, KEY),
+                        Expr::And(KEY, RELATED),
+                        Expr::Differs(KEY, 0),
+                        Expr::LoadFib(Fib::Source, KEY),
+                        Expr::Equals(KEY, LOCAL),
+                        Expr::Verdict(Verdict::Return),
+                    ],
+                ),
                 rule(
                     "",
                     vec![
@@ -271,6 +309,11 @@ fn source(family: Family) -> Chain {
                 "nobody could answer it",
                 vec![Expr::Load(Field::Source, KEY), Expr::In(Set::Loopback.name(), KEY), Expr::Masquerade],
             ),
+            // What a process of the node has where it asks a ClusterIP at which the node answers.
+            rule(
+                "nor an address of a Service",
+                vec![Expr::Load(Field::Source, KEY), Expr::In(Set::ClusterIps.name(), KEY), Expr::Masquerade],
+            ),
             rule(
                 "the node itself",
                 vec![Expr::LoadFib(Fib::Source, KEY), Expr::Equals(KEY, LOCAL), Expr::Verdict(Verdict::Return)],
@@ -321,6 +364,21 @@ fn look_up_service(family: Family, map: Set) -> Vec<Expr> {
         goto("balance"),
     ]);
     exprs
+}
+
+/// Keeps what is asked of an address at which this node answers, or what it answers, out of conntrack. The port first, and
+/// alone: with that most packets are done.
+fn untrack(family: Family, address: Field, port: Field) -> Vec<Expr> {
+    let next = address_words(family);
+    vec![
+        Expr::Load(port, KEY),
+        Expr::EqualsPort(KEY, DNS_PORT),
+        Expr::Load(address, KEY),
+        Expr::LoadMeta(Meta::Protocol, Reg(next)),
+        Expr::Load(port, Reg(next + 1)),
+        Expr::In(Set::AnsweredHere.name(), KEY),
+        Expr::Untrack,
+    ]
 }
 
 /// Destination, protocol and port.

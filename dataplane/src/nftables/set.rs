@@ -28,6 +28,7 @@ pub enum Set {
     NodePorts,
     ServicesInside,
     NodePortsInside,
+    AnsweredHere,
 }
 
 /// What a key or a value consists of; the numbers are `nft`'s, so that it prints elements as what they are.
@@ -76,7 +77,7 @@ pub enum Kind {
 const AFFINITY_SIZE: u32 = 262_144;
 
 /// How many sets a table has.
-pub const COUNT: usize = 20;
+pub const COUNT: usize = 21;
 
 use Type::{Address, Number, Ordered, Port, Protocol};
 
@@ -146,6 +147,7 @@ const SPECS: [Spec; COUNT] = [
         Data::Value(&[Number]),
         "the same for clients on this node",
     ),
+    spec(Set::AnsweredHere, "answered-here", SERVICE, Data::None, "frontends at which this node itself answers"),
 ];
 
 const SERVICE: &[Type] = &[Address, Protocol, Port];

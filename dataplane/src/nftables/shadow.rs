@@ -239,7 +239,7 @@ impl Shadow {
         for frontend in &new.frontends {
             let words = Words {
                 everybody: word(frontend.action),
-                inside: frontend.inside.map(word),
+                inside: frontend.inside.and_then(word),
                 masquerade: matches!(frontend.action, Action::Balance { masquerade: true, .. }),
                 guard: frontend.sources.as_ref().map(|sources| self.guards.take(sources)),
             };
@@ -305,16 +305,17 @@ impl Shadow {
     }
 }
 
-fn word_of(action: Action, plan: &ServicePlan, pools: &[ProgrammedPool]) -> u32 {
-    match action {
+/// `None` for what no chain of the frontends does.
+fn word_of(action: Action, plan: &ServicePlan, pools: &[ProgrammedPool]) -> Option<u32> {
+    Some(match action {
         Action::Reject => word::REFUSE,
         Action::Drop => word::DISCARD,
+        Action::Here => return None,
         Action::Balance { pool, .. } => {
             let index = plan.pools.binary_search_by_key(&pool, |p| p.key).ok();
-            let Some(pool) = index.and_then(|i| pools.get(i)) else { return word::REFUSE };
-            pool.number | pool.action
+            index.and_then(|i| pools.get(i)).map_or(word::REFUSE, |pool| pool.number | pool.action)
         }
-    }
+    })
 }
 
 /// What a set of ranges holds for a node. Ranges of one set must not touch each other.

@@ -96,6 +96,7 @@ enum End {
     Masquerade,
     Drop,
     Reject,
+    Untrack,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +157,12 @@ impl<'a, T: Tables> Walker<'a, T> {
         if Family::of(packet.client) != context.family {
             return Ok(way);
         }
+        let raw = if packet.origin == Origin::ThisNode { "raw-output" } else { "raw-prerouting" };
+        if self.run_chain(&context, raw, 0, 0)?.contains_key(&End::Untrack) {
+            return Ok(Way { verdict: Routed::Here, chains: context.chains.take(), ..way });
+        }
+        // As good as every packet comes through there untouched, which is no news.
+        context.chains.get_mut().clear();
         let ends = self.run_chain(&context, first, 0, 0)?;
         way.chains = context.chains.take();
         let mut candidates: BTreeMap<Candidate, f64> = BTreeMap::new();
@@ -163,6 +170,7 @@ impl<'a, T: Tables> Walker<'a, T> {
         for (end, probability) in &ends {
             let Translation { endpoint, memory } = match end {
                 End::Dnat(translation) => *translation,
+                End::Untrack => return Err(WalkError::Astray("untracked too late".to_owned())),
                 End::Masquerade => return Err(WalkError::Astray("a new source before the destination".to_owned())),
                 _ if ends.len() > 1 => {
                     return Err(WalkError::Astray(format!("{end:?} for a part of the packets alone")));

@@ -17,6 +17,7 @@ fn plan() -> Plan {
         external_ip: true,
         load_balancer: None,
         foreign: false,
+        dns: false,
         families: vec![Family::V4],
         endpoints: vec![endpoint(2, true), endpoint(3, false)],
     };

@@ -31,6 +31,8 @@ pub struct ServiceSpec {
     /// Type LoadBalancer, with an address of its own; and who may ask it: everybody, one range, or two.
     pub load_balancer: Option<u8>,
     pub foreign: bool,
+    /// TCP and UDP on port 53, where the node answers for Service 0.
+    pub dns: bool,
     pub families: Vec<Family>,
     pub endpoints: Vec<EndpointSpec>,
 }
@@ -65,12 +67,14 @@ pub fn arbitrary_service() -> impl Strategy<Value = ServiceSpec> {
         (any::<bool>(), any::<bool>(), prop::option::of(1..3i32), any::<bool>()),
         (prop::bool::weighted(0.3), prop::bool::weighted(0.1), families, prop::option::weighted(0.3, 0..3u8)),
         prop::collection::vec(endpoint, 0..16),
+        prop::bool::weighted(0.4),
     )
         .prop_map(
             |(
                 (internal_local, external_local, affinity, node_port),
                 (external_ip, foreign, families, load_balancer),
                 endpoints,
+                dns,
             )| {
                 ServiceSpec {
                     internal_local,
@@ -80,6 +84,7 @@ pub fn arbitrary_service() -> impl Strategy<Value = ServiceSpec> {
                     external_ip,
                     load_balancer,
                     foreign,
+                    dns,
                     families,
                     endpoints,
                 }
@@ -109,6 +114,7 @@ impl Cluster {
             cluster_cidrs: ["10.244.0.0/16", "172.31.255.0/26", "fd00:244::/32", "fd00:31::/124"]
                 .map(|c| c.parse().unwrap())
                 .into(),
+            dns: Some(key(0)),
             ..Local::new(NODE)
         };
         Self { snapshot, local }
@@ -120,7 +126,7 @@ impl Cluster {
 
     /// Makes Service `index` like this, or deletes it. Returns its key.
     pub fn set(&mut self, index: usize, spec: Option<ServiceSpec>) -> Key {
-        let key = Key::new("default", &format!("service-{index}"));
+        let key = key(index);
         self.snapshot.revision += 1;
         match spec {
             Some(spec) => {
@@ -188,6 +194,10 @@ impl Cluster {
     }
 }
 
+fn key(index: usize) -> Key {
+    Key::new("default", &format!("service-{index}"))
+}
+
 fn number<T: TryFrom<usize>>(n: usize) -> T {
     T::try_from(n).ok().unwrap()
 }
@@ -229,7 +239,7 @@ pub fn service(index: usize, spec: &ServiceSpec) -> Service {
         s.ports.push(ServicePort {
             name: protocol.to_lowercase(),
             protocol: protocol.into(),
-            port: number(80 + n),
+            port: if spec.dns && protocol != "SCTP" { 53 } else { number(80 + n) },
             node_port,
             ..ServicePort::default()
         });

@@ -42,7 +42,7 @@ fn clean(namespace: &Namespace, services: &[Web]) -> Report {
 }
 
 /// What tells the entries of conntrack apart: their tuples.
-fn entries(namespace: &Namespace) -> BTreeSet<Vec<u8>> {
+pub fn entries(namespace: &Namespace) -> BTreeSet<Vec<u8>> {
     namespace.run(|| {
         let socket = Socket::open().unwrap();
         let mut all = BTreeSet::new();

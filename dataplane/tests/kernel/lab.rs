@@ -62,7 +62,7 @@ impl Namespace {
     }
 
     /// Runs `job` on a thread of its own in the namespace, and does not wait.
-    fn spawn(&self, job: impl FnOnce() + Send + 'static) {
+    pub fn spawn(&self, job: impl FnOnce() + Send + 'static) {
         self.run(move || {
             std::thread::spawn(job);
         });
@@ -83,7 +83,8 @@ impl Namespace {
         })
     }
 
-    fn set(&self, setting: &'static str, value: &'static str) {
+    /// Writes a setting of the network.
+    pub fn set(&self, setting: &'static str, value: &'static str) {
         self.run(move || std::fs::write(format!("/proc/sys/net/{setting}"), value).unwrap());
     }
 

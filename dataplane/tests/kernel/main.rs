@@ -9,6 +9,7 @@ mod cluster;
 mod conntrack;
 mod flow_table;
 mod flows;
+mod here;
 mod inspect;
 mod lab;
 mod plans;

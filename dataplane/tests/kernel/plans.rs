@@ -124,6 +124,7 @@ pub fn plan(revision: u64, services: &[Web]) -> Plan {
         pod_cidrs: parse(&["10.244.1.0/24", "fd00:244:1::/64"]),
         service_cidrs: parse(&["10.96.0.0/16", "fd00:10:96::/112"]),
         masqueraded_clients: Vec::new(),
+        dns: None,
     };
     let services: BTreeMap<_, _> = services.iter().map(|s| (s.key(), Arc::new(s.plan()))).collect();
     Plan { revision, node, services }

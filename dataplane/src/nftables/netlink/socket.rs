@@ -65,7 +65,7 @@ impl Socket {
     }
 
     /// Opens a socket to another part of the kernel.
-    pub(super) fn open_to(protocol: isize) -> io::Result<Self> {
+    pub(crate) fn open_to(protocol: isize) -> io::Result<Self> {
         let mut raw = Raw::new(protocol)?;
         raw.bind_auto()?;
         raw.connect(&SocketAddr::new(0, 0))?;

@@ -20,7 +20,8 @@ use crate::plan::At;
 /// The words of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Words {
-    pub everybody: u32,
+    /// `None`: this node itself answers, and the frontend leads nowhere.
+    pub everybody: Option<u32>,
     /// For clients on this node, where that differs.
     pub inside: Option<u32>,
     pub masquerade: bool,
@@ -85,6 +86,15 @@ impl Claims {
                     new.into_iter().for_each(|g| changes.add(element(g)));
                 }
             }
+            if let At::Address(address) = at {
+                let here = |claim: Option<&Claim>| claim.is_some_and(|c| c.words.everybody.is_none());
+                let element = Element::Here { address, protocol, port };
+                match (here(before.as_ref()), here(after)) {
+                    (true, false) => changes.remove(element),
+                    (false, true) => changes.add(element),
+                    _ => {}
+                }
+            }
             // The owner is the element's comment, so another owner is another element.
             let mut one = |inside: bool, word: fn(&Words) -> Option<u32>| {
                 let element = |claim: &Claim| {
@@ -97,7 +107,7 @@ impl Claims {
                     new.into_iter().for_each(|e| changes.add(e));
                 }
             };
-            one(false, |w| Some(w.everybody));
+            one(false, |w| w.everybody);
             one(true, |w| w.inside);
         }
     }

@@ -15,6 +15,7 @@ fn words(cell: &Cell, verdict: &Verdict) -> Result<Expected, String> {
     match verdict {
         Verdict::Reject => Ok(Expected::Refused),
         Verdict::Drop => Ok(Expected::Dropped),
+        Verdict::Here => Err("answered here".into()),
         Verdict::NotOurs => Err("not ours".into()),
         Verdict::Endpoints { candidates, .. } => {
             let one = |c: &crate::route::Candidate| Ok((place(c.endpoint.ip())?, c.source == Source::Masqueraded));

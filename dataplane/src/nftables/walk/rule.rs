@@ -109,6 +109,8 @@ impl<T: Tables> Walker<'_, T> {
         match expr {
             Expr::Load(Field::Source, to) => r.store_address(*to, packet.client),
             Expr::Load(Field::Destination, to) => r.store_address(*to, context.destination.ip()),
+            // The client's port is nobody's in particular.
+            Expr::Load(Field::SourcePort, to) => r.store_port(*to, 0),
             Expr::Load(Field::DestinationPort, to) => r.store_port(*to, context.destination.port()),
             Expr::LoadMeta(Meta::Protocol, to) => r.store(*to, &[packet.protocol.number(), 0, 0, 0]),
             Expr::LoadMeta(Meta::Priority, to) => r.store(*to, &lane.priority.to_ne_bytes()),
@@ -120,6 +122,8 @@ impl<T: Tables> Walker<'_, T> {
                 return Err(WalkError::Astray(format!("`{expr}` on the way of a connection")));
             }
             Expr::LoadCt(Ct::Status, to) => r.store(*to, &(u32::from(context.translated) << 5).to_ne_bytes()),
+            // NF_CT_STATE_BIT(IP_CT_NEW)
+            Expr::LoadCt(Ct::State, to) => r.store(*to, &8u32.to_ne_bytes()),
             Expr::LoadCt(Ct::Destination, to) => r.store_address(*to, packet.destination),
             Expr::LoadCt(Ct::DestinationPort, to) => r.store_port(*to, packet.port),
             Expr::LoadFib(which, to) => {
@@ -132,6 +136,7 @@ impl<T: Tables> Walker<'_, T> {
             Expr::Equals(reg, value) => return Ok((r.number(*reg) != *value).then_some(Step::Break)),
             Expr::Differs(reg, value) => return Ok((r.number(*reg) == *value).then_some(Step::Break)),
             Expr::EqualsByte(reg, value) => return Ok((r.first_byte(*reg) != *value).then_some(Step::Break)),
+            Expr::EqualsPort(reg, port) => return Ok((r.port(*reg) != *port).then_some(Step::Break)),
             Expr::And(reg, mask) => r.store(*reg, &(r.number(*reg) & mask).to_ne_bytes()),
             Expr::Set(to, value) => r.store(*to, &value.to_ne_bytes()),
             // The lanes have their numbers.
@@ -162,6 +167,7 @@ impl<T: Tables> Walker<'_, T> {
                 let endpoint = SocketAddr::new(r.address(*address, context.family), r.port(*port));
                 return Ok(Some(Step::End(End::Dnat(Translation { endpoint, memory: lane.memory }))));
             }
+            Expr::Untrack => return Ok(Some(Step::End(End::Untrack))),
             Expr::Masquerade => return Ok(Some(Step::End(End::Masquerade))),
             Expr::Reject(Reject::TcpReset | Reject::PortUnreachable) => return Ok(Some(Step::End(End::Reject))),
             Expr::Verdict(Verdict::Drop) => return Ok(Some(Step::End(End::Drop))),
