@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use crate::acknowledge::Programmed;
+use crate::answering::Answering;
 use crate::census::{Census, Checks};
 use crate::conntrack::Flows;
 use crate::events::{Note, Reason, Recorder};
@@ -84,6 +85,20 @@ pub struct Links {
     pub flows: Arc<Flows>,
     /// Learns what everything is called, where this node answers for it.
     pub names: Option<Keeper>,
+    /// Says where it does.
+    pub answering: Option<Answering>,
+    /// That the agent is to end, and how soon.
+    pub ending: watch::Receiver<Ending>,
+}
+
+/// The end of an agent that answers DNS, in steps: what it does last is to let others answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    #[default]
+    No,
+    /// Nobody is to be sent here any more.
+    Soon,
+    Now,
 }
 
 struct Refusal {
@@ -118,13 +133,14 @@ impl<P: Program> Core<P> {
         }
     }
 
-    /// Runs until every sender of updates is gone.
+    /// Runs until every sender of updates is gone, or it is told to end.
     ///
     /// # Errors
     /// When the very first plan is refused for good. Later the kernel has something to keep, and the agent stays.
     pub async fn run(mut self, mut updates: mpsc::Receiver<News>) -> Result<(), P::Error> {
         let mut batch = Vec::new();
         loop {
+            let check_at = self.links.answering.as_ref().and_then(Answering::check_at);
             let again_at = self.refusal.as_ref().map(|refusal| refusal.again_at).or(self.retry_at);
             tokio::select! {
                 count = updates.recv_many(&mut batch, BATCH) => {
@@ -137,6 +153,18 @@ impl<P: Program> Core<P> {
                     continue;
                 }
                 () = until(again_at) => {}
+                () = until(check_at) => {
+                    self.answer(Instant::now());
+                    if !self.state.dirty() {
+                        continue;
+                    }
+                }
+                ending = changed(&mut self.links.ending) => {
+                    if self.end(ending) {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 () = noticed(&mut self.kernel, self.rest_until) => {
                     self.repair(Instant::now());
                     continue;
@@ -178,6 +206,7 @@ impl<P: Program> Core<P> {
         {
             names.take(self.state.snapshot(), renamed);
         }
+        self.answer(now);
         if self.refusal.as_ref().is_some_and(|refusal| now < refusal.again_at) {
             return Ok(());
         }
@@ -235,6 +264,44 @@ impl<P: Program> Core<P> {
             }
         }
         Ok(())
+    }
+
+    /// Brings up to the state where this node answers itself. What is to be programmed for that is dirty afterwards.
+    fn answer(&mut self, now: Instant) {
+        let Some(answering) = self.links.answering.as_mut().filter(|_| self.state.complete()) else { return };
+        let service = answering.service().clone();
+        if !self.state.touched(&service) && answering.check_at().is_some_and(|check_at| now < check_at) {
+            return;
+        }
+        let dns = answering.settle(self.state.snapshot(), now).then_some(&service);
+        if self.local.dns.as_ref() != dns {
+            self.local.dns = dns.cloned();
+            self.state.again([service]);
+        }
+    }
+
+    /// `true` when it is the end. Queries are then taken elsewhere, and a kernel that refuses that keeps what it has.
+    fn end(&mut self, ending: Ending) -> bool {
+        let Some(answering) = &mut self.links.answering else { return ending == Ending::Now };
+        match ending {
+            Ending::No => return false,
+            Ending::Soon => {
+                answering.prepare_to_leave();
+                return false;
+            }
+            Ending::Now => {}
+        }
+        if let Some(service) = self.local.dns.take() {
+            let dirty = Dirty::Services([service].into());
+            self.compile(&dirty);
+            if let Err(error) = self.kernel.program(&self.plan, &dirty) {
+                error!(error = %chain(&error), "queries for the cluster's names still come to this node");
+            }
+        }
+        if let Some(answering) = &mut self.links.answering {
+            answering.end();
+        }
+        true
     }
 
     /// Undoes what somebody else did to what is programmed.
@@ -304,6 +371,7 @@ impl<P: Program> Core<P> {
             Dirty::All => self.plan = compile(snapshot, &self.local),
             Dirty::Services(keys) => {
                 self.plan.revision = snapshot.revision;
+                self.plan.node.dns.clone_from(&self.local.dns);
                 for key in keys {
                     match compile_service(snapshot, &self.local, key) {
                         Some(service) => self.plan.services.insert(key.clone(), Arc::new(service)),
@@ -332,6 +400,14 @@ async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// The next word about the end; never where nobody is left to say one.
+async fn changed(ending: &mut watch::Receiver<Ending>) -> Ending {
+    match ending.changed().await {
+        Ok(()) => *ending.borrow_and_update(),
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Reason {
     FailedToProgram,
     /// The port of `healthCheckNodePort` is taken on this node (kube-proxy's word).
     FailedToStartServiceHealthcheck,
+    /// This node does not answer for the cluster's names where it should.
+    FailedToAnswer,
 }
 
 impl Reason {
@@ -55,6 +57,7 @@ impl Reason {
         match self {
             Self::FailedToProgram => "FailedToProgram",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
+            Self::FailedToAnswer => "FailedToAnswer",
         }
     }
 }

@@ -12,6 +12,7 @@
 //!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
 //!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
 //!                                        conntrack: stale UDP flows are removed
+//!  names ─▶ DNS, on threads of its own   answering: where, and that the plan says so
 //! ```
 //!
 //! Decisions are pure and have no runtime: when to list and when to watch (`reflector::machine`), what changed
@@ -19,9 +20,11 @@
 //! thread: run the agent on a current-thread Tokio runtime and it needs no more.
 //!
 //! What the agent never does: it programs nothing before it has read every resource once, it does not go back to an
-//! older plan, and it removes nothing when it ends. While the server is away the kernel keeps what it has.
+//! older plan, and it removes nothing when it ends, except that it answers DNS no more. While the server is away the kernel
+//! keeps what it has.
 
 mod acknowledge;
+mod answering;
 mod census;
 mod checks;
 pub mod client;
@@ -53,9 +56,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
+use dataplane::local::LocalRoutes;
 use dataplane::nftables::{OpenError, ProgramError, Table};
-use dns::Names;
+use dns::{Names, Server, StartError};
 use model::Key;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -70,14 +75,16 @@ pub use node::resources;
 pub use program::Program;
 
 use crate::acknowledge::Programmed;
+use crate::answering::Answering;
 use crate::conntrack::Flows;
-use crate::core::{Core, Links};
+use crate::core::{Core, Ending, Links};
 use crate::events::Recorder;
 use crate::health::Health;
 use crate::http::{Door, Site};
 use crate::lineage::Lineage;
 use crate::metrics::Metrics;
 use crate::names::Keeper;
+use crate::node::DnsPort;
 use crate::objects::WATCHED;
 use crate::program::Nftables;
 use crate::state::State;
@@ -87,6 +94,11 @@ use client::{Client, ClientError};
 const QUEUE: usize = 256;
 /// Questions that wait for it.
 const QUESTIONS: usize = 16;
+/// How long an agent that answers DNS may take to end; for the Node object to say that it does not any more; and for the
+/// endpoints that follow from that to come back.
+const LEAVING: Duration = Duration::from_secs(1);
+const TELLING: Duration = Duration::from_millis(500);
+const LEARNING: Duration = Duration::from_millis(100);
 
 /// Why an agent cannot begin or go on. Whatever fails on the way is tried again and is no error here.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +111,8 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
+    #[error("DNS cannot be answered")]
+    Dns(#[from] StartError),
     #[error("the kernel's nftables cannot be used")]
     Open(#[from] OpenError),
     /// The process lacks a right, or the kernel a part.
@@ -152,15 +166,29 @@ pub async fn run_with<P: Program>(
     let (checks, ports) = watch::channel(Arc::default());
     let (events, notes) = Recorder::new(site.metrics.dropped_events());
     let flows = Arc::new(Flows::default());
+    let (dns_port_is, dns_port) = watch::channel(None);
+    let (dns_port_told, dns_port_known) = watch::channel(None);
+    let (end, ending) = watch::channel(Ending::No);
     let names = config.dns.as_ref().map(|dns| Arc::new(RwLock::new(Names::new(dns.zone.clone()))));
     let named = names.clone().zip(config.resolver);
+    let mut answering = None;
+    if let Some((dns, names)) = config.dns.as_ref().zip(names.clone()) {
+        let server = Server::start(dns.options(&config.local.cluster_cidrs), names, site.metrics.dns())?;
+        let routes = LocalRoutes::open().map_err(|source| AgentError::Open(OpenError(source)))?;
+        let (service, events) = (dns.zone.service.clone(), events.clone());
+        let (sockets, routes) = (Box::new(server), Box::new(routes));
+        answering = Some(Answering::new(service, &node_name, dns.port, sockets, routes, dns_port_is, events));
+    }
+    let answers = answering.is_some();
     let links = Links {
         programmed,
         questions,
         checks,
         events: events.clone(),
         flows: Arc::clone(&flows),
-        names: names.clone().map(Keeper::new),
+        names: names.map(Keeper::new),
+        answering,
+        ending,
     };
     let clean = kernel.conntrack();
     let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
@@ -184,8 +212,9 @@ pub async fn run_with<P: Program>(
         acknowledge::REPEAT,
     ));
     tasks.spawn(questions::listen(client.clone(), node_name.clone(), asked, again));
+    let dns_port = DnsPort { is: dns_port, told: dns_port_told };
     let (keeper, health) =
-        (node::keep(client.clone(), lineage, node_name.clone(), config.node_ips), Arc::clone(&site.health));
+        (node::keep(client.clone(), lineage, node_name.clone(), config.node_ips, dns_port), Arc::clone(&site.health));
     tasks.spawn(async move {
         // A node that forwards nothing must not call itself ready.
         health.programmed().await;
@@ -204,17 +233,43 @@ pub async fn run_with<P: Program>(
     tasks.spawn(http::serve(health_listener, Door::Health, site));
     info!(node = node_name, server = client.server_url(), "the agent runs");
 
+    let core = core.run(updates);
+    tokio::pin!(core);
     tokio::select! {
         () = shutdown => {
+            if answers {
+                leave(&end, dns_port_known, &mut core).await;
+            }
             info!("the agent ends; the kernel keeps its tables");
             Ok(())
         }
-        ended = core.run(updates) => match ended {
+        ended = &mut core => match ended {
             Ok(()) => Err(AgentError::Ended(None)),
             Err(cause) => Err(AgentError::Program(Box::new(cause))),
         },
         ended = tasks.join_next() => Err(AgentError::Ended(ended.and_then(Result::err))),
     }
+}
+
+/// Lets other nodes answer DNS in place of this one, as far as that can be done in [`LEAVING`]: first nobody is to be sent
+/// here, then this node's own queries go to the others that are left.
+async fn leave<T>(end: &watch::Sender<Ending>, mut known: watch::Receiver<Option<u16>>, core: impl Future<Output = T>) {
+    let steps = async {
+        end.send_replace(Ending::Soon);
+        // The core loop passes it on before anything can be known of it.
+        tokio::task::yield_now().await;
+        let _ = tokio::time::timeout(TELLING, known.wait_for(Option::is_none)).await;
+        tokio::time::sleep(LEARNING).await;
+        end.send_replace(Ending::Now);
+        std::future::pending::<()>().await;
+    };
+    let _ = tokio::time::timeout(LEAVING, async {
+        tokio::select! {
+            _ = core => {}
+            () = steps => {}
+        }
+    })
+    .await;
 }
 
 /// Removes from the kernel what an agent left there. `false`: there was nothing.

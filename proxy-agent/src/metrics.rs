@@ -50,6 +50,7 @@ pub struct Metrics {
     healthz: Family<CodeLabel, Counter>,
     livez: Family<CodeLabel, Counter>,
     resident_bytes: Gauge<u64, AtomicU64>,
+    dns: dns::Metrics,
 }
 
 impl Metrics {
@@ -80,6 +81,7 @@ impl Metrics {
             healthz: Family::default(),
             livez: Family::default(),
             resident_bytes: Gauge::default(),
+            dns: dns::Metrics::new(),
         };
         metrics.register();
         // Both are there from the beginning, so that a rate over them has a beginning.
@@ -117,6 +119,8 @@ impl Metrics {
             "Flows that were removed because they were never translated, or of UDP their endpoint no longer serves",
             self.removed_flows.clone(),
         );
+        // With CoreDNS' names.
+        self.dns.register(r);
         let sync = r.sub_registry_with_prefix("kubeproxy");
         sync.register("sync_proxy_rules_duration_seconds", "Time to compile and program", self.program_seconds.clone());
         sync.register(
@@ -236,6 +240,11 @@ impl Metrics {
         for (policy, count) in [("internal", internal), ("external", external)] {
             self.without_local.get_or_create(&[("traffic_policy", policy)]).set(count as u64);
         }
+    }
+
+    /// For who answers DNS.
+    pub fn dns(&self) -> dns::Metrics {
+        self.dns.clone()
     }
 
     /// Counts Events that are not written.

@@ -2,7 +2,8 @@
 //!
 //! As a kubelet does it: the Node is created when it does not exist, the Lease in `kube-node-lease` is renewed every
 //! 10 s and holds for 40. A Node that exists is left as it is; it may be another program's. None of it happens before the
-//! kernel was programmed once: a node that forwards nothing is not ready.
+//! kernel was programmed once: a node that forwards nothing is not ready. One annotation is ours even on a Node that exists:
+//! at which port this node answers DNS, from which the server makes endpoints.
 
 pub mod resources;
 #[cfg(test)]
@@ -12,7 +13,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::endpoints::DNS_PORT;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
@@ -27,15 +30,36 @@ const LEASE_SECONDS: u32 = 40;
 const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
+/// At which port this node answers DNS, if it does: what is so, and what the Node object was told of it.
+pub struct DnsPort {
+    pub is: watch::Receiver<Option<u16>>,
+    pub told: watch::Sender<Option<u16>>,
+}
+
 /// Keeps the Node object and its Lease for as long as it is polled.
-pub async fn keep(client: Client, lineage: Lineage, name: String, ips: Vec<IpAddr>) {
+pub async fn keep(client: Client, lineage: Lineage, name: String, ips: Vec<IpAddr>, mut dns: DnsPort) {
     let epoch = lineage.epoch();
-    let mut keeper = Keeper { client, lineage, epoch, name, ips, uid: None, lease: None, troubled: false };
+    let mut keeper =
+        Keeper { client, lineage, epoch, name, ips, uid: None, dns_port: None, lease: None, troubled: false };
     let mut ticks = tokio::time::interval(RENEW_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        match keeper.beat().await {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Ok(()) = dns.is.changed() => {}
+        }
+        let port = *dns.is.borrow_and_update();
+        let outcome = async {
+            // An agent that ends waits for the first.
+            keeper.publish(port).await?;
+            keeper.beat().await?;
+            keeper.publish(port).await
+        };
+        let outcome = outcome.await;
+        if keeper.dns_port == Some(port) {
+            dns.told.send_replace(port);
+        }
+        match outcome {
             Ok(()) if keeper.troubled => {
                 info!(node = keeper.name, "the node's lease is renewed again");
                 keeper.troubled = false;
@@ -59,6 +83,8 @@ struct Keeper {
     ips: Vec<IpAddr>,
     /// Of the Node object, once it is known to exist.
     uid: Option<String>,
+    /// What it says of this node's DNS; the outer `None`: not known.
+    dns_port: Option<Option<u16>>,
     /// As the server last answered it.
     lease: Option<Value>,
     troubled: bool,
@@ -69,7 +95,7 @@ impl Keeper {
         if self.lineage.epoch() != self.epoch {
             // Of another database nothing is known, not even that this node is in it.
             self.epoch = self.lineage.epoch();
-            (self.uid, self.lease) = (None, None);
+            (self.uid, self.dns_port, self.lease) = (None, None, None);
         }
         let uid = match &self.uid {
             Some(uid) => uid.clone(),
@@ -92,7 +118,12 @@ impl Keeper {
     async fn register(&mut self) -> Result<String, ClientError> {
         let path = format!("{NODES}/{}", self.name);
         match self.client.get(&path).await {
-            Ok(node) => return Ok(uid(&node)),
+            Ok(node) => {
+                let port = node["metadata"]["annotations"][DNS_PORT].as_str();
+                // What nobody can read is to be made right, too.
+                self.dns_port = port.map_or(Some(None), |port| port.parse().ok().map(Some));
+                return Ok(uid(&node));
+            }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
@@ -106,6 +137,7 @@ impl Keeper {
         match self.client.post(NODES, &node).await {
             Ok(created) => {
                 info!(node = self.name, "registered this node");
+                self.dns_port = Some(None);
                 // A server may ignore the status of what is created, as it does for most resources.
                 if created["status"]["addresses"] != node["status"]["addresses"] {
                     let status = json!({"status": node["status"]});
@@ -115,6 +147,27 @@ impl Keeper {
             }
             // Created by somebody else in between.
             Err(error) if error.is_conflict() => Ok(uid(&self.client.get(&path).await?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the Node object say at which port this node answers DNS, if that exists and says something else.
+    async fn publish(&mut self, port: Option<u16>) -> Result<(), ClientError> {
+        if self.uid.is_none() || self.dns_port == Some(port) {
+            return Ok(());
+        }
+        let text = port.map(|port| port.to_string());
+        let patch = json!({"metadata": {"annotations": {DNS_PORT: text}}});
+        match self.client.patch(&format!("{NODES}/{}", self.name), MERGE_PATCH, &patch).await {
+            Ok(_) => {
+                self.dns_port = Some(port);
+                Ok(())
+            }
+            // Somebody has deleted it, and nobody is sent here by it.
+            Err(error) if error.is_not_found() => {
+                (self.uid, self.dns_port) = (None, None);
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use model::endpoints::DNS_PORT;
 use model::types::{EndpointSlice, Node, NodeResources, ObjectMeta, Service, ServiceCidr};
 use model::{Key, Resource, Revision};
 use serde::Deserialize;
@@ -157,6 +158,8 @@ fn read_node(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
     let leaving = node.metadata.terminating() || taints.iter().any(|taint| taint.key == GOING_AWAY_TAINT);
     let (key, revision) = identity(&node.metadata);
     slim_metadata(&mut node.metadata);
+    // What this node says of itself is no news to it, and what others say is in their slices.
+    node.metadata.annotations.remove(DNS_PORT);
     // What zones have is the server's to count.
     node.status.allocatable = NodeResources::default();
     node.status.conditions = Vec::new();

@@ -133,6 +133,11 @@ impl State {
         self.all_dirty || !self.dirty.is_empty()
     }
 
+    /// Whether there is something of that kind about this Service.
+    pub fn touched(&self, service: &Key) -> bool {
+        self.all_dirty || self.dirty.contains(service)
+    }
+
     /// How many changes of Services and of EndpointSlices [`State::take`] has not given yet.
     pub fn changes(&self) -> (u64, u64) {
         (self.service_changes, self.endpoint_changes)

@@ -31,7 +31,7 @@ pub struct DnsArgs {
     #[arg(long)]
     pub dns_log: bool,
     /// Queries of one client that are answered in a second, so that no loop takes the machine; 0: all.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub dns_rate_limit: u32,
     /// Who may ask for names outside of the cluster, beside private, loopback and link-local addresses and this machine's
     /// own networks; others get REFUSED.

@@ -85,7 +85,16 @@ impl Bench {
         let (asked, questions) = mpsc::channel(4);
         let (checks, ports) = watch::channel(Arc::default());
         let (events, notes) = Recorder::new(Counter::default());
-        let links = Links { programmed, questions, checks, events, flows: Arc::default(), names: None };
+        let links = Links {
+            programmed,
+            questions,
+            checks,
+            events,
+            flows: Arc::default(),
+            names: None,
+            answering: None,
+            ending: watch::channel(Ending::No).1,
+        };
         let core = Core::new(
             state,
             Local::new("node-1"),

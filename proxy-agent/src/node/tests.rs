@@ -79,9 +79,12 @@ impl Objects {
                 Reply::json(200, &object)
             }
             "PATCH" => {
-                let path = asked.target.strip_suffix("/status").unwrap();
-                let object = self.by_path.get_mut(path).unwrap();
-                object["status"] = asked.json()["status"].clone();
+                let status = asked.target.strip_suffix("/status");
+                let object = self.by_path.get_mut(status.unwrap_or(&asked.target)).unwrap();
+                match status {
+                    Some(_) => object["status"] = asked.json()["status"].clone(),
+                    None => object["metadata"]["annotations"] = asked.json()["metadata"]["annotations"].clone(),
+                }
                 Reply::json(200, object)
             }
             other => panic!("{other}"),
@@ -102,6 +105,7 @@ async fn world() -> (Arc<Mutex<Objects>>, Fake, Keeper) {
         name: "n".into(),
         ips,
         uid: None,
+        dns_port: None,
         lease: None,
         troubled: false,
     };
@@ -180,4 +184,25 @@ async fn a_renewal_at_an_older_revision_than_was_seen_ends_the_epoch() {
     keeper.beat().await.unwrap();
     keeper.beat().await.unwrap();
     assert_eq!(keeper.lineage.epoch(), 1);
+}
+
+#[tokio::test]
+async fn the_node_says_at_which_port_it_answers_dns() {
+    let (objects, fake, mut keeper) = world().await;
+    let says = || objects.lock().unwrap().by_path["/api/v1/nodes/n"]["metadata"]["annotations"][DNS_PORT].clone();
+    keeper.publish(Some(10053)).await.unwrap();
+    assert!(fake.asked().is_empty(), "there is no Node yet");
+    keeper.beat().await.unwrap();
+    keeper.publish(None).await.unwrap();
+    assert_eq!(says(), Value::Null);
+    keeper.publish(Some(10053)).await.unwrap();
+    let asked = fake.asked().len();
+    keeper.publish(Some(10053)).await.unwrap();
+    assert_eq!((says(), fake.asked().len()), (json!("10053"), asked), "once is enough");
+    // Another agent of this node finds what this one has said.
+    (keeper.uid, keeper.dns_port) = (None, None);
+    keeper.beat().await.unwrap();
+    assert_eq!(keeper.dns_port, Some(Some(10053)));
+    keeper.publish(None).await.unwrap();
+    assert_eq!(says(), Value::Null);
 }
