@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dataplane::explain::{Cluster, Oracle, Probe, probes};
-use dataplane::{Local, Origin, Packet, Plan, compile};
+use dataplane::{Origin, Packet, Plan};
 use jiff::Timestamp;
 use proxy_agent::client::{Client, ClientError};
 use proxy_agent::routes::{Asked, MAX_PACKETS, Told};

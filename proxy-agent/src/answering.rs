@@ -242,7 +242,7 @@ impl Answering {
                 let instead = if here { "" } else { "; its queries go to other nodes" };
                 let message = format!("node {}: DNS is not answered everywhere: {trouble}{instead}", self.node);
                 warn!(service, "{message}");
-                self.events.record(Note { service: self.service.clone(), reason: Reason::FailedToAnswer, message });
+                self.events.record(Note { service: self.service.clone(), reason: Reason::DnsNotAnswered, message });
             }
             None => info!(service, here, "DNS is answered on every address of this node that it should be"),
         }

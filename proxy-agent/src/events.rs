@@ -49,7 +49,7 @@ pub enum Reason {
     /// The port of `healthCheckNodePort` is taken on this node (kube-proxy's word).
     FailedToStartServiceHealthcheck,
     /// This node does not answer for the cluster's names where it should.
-    FailedToAnswer,
+    DnsNotAnswered,
 }
 
 impl Reason {
@@ -57,7 +57,7 @@ impl Reason {
         match self {
             Self::FailedToProgram => "FailedToProgram",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
-            Self::FailedToAnswer => "FailedToAnswer",
+            Self::DnsNotAnswered => "DNSNotAnswered",
         }
     }
 }
