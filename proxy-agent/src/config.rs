@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use dataplane::nftables::Ownership;
 use dataplane::{Local, NodePortAddresses};
-use dns::{Access, Options, PodRecords, Rates, Upstream, Zone};
+use dns::{PodRecords, Zone};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -56,17 +56,6 @@ pub struct DnsConfig {
     pub rate_limit: u32,
     /// Who may ask for other names, beside those that may anyhow.
     pub allow: Vec<IpNet>,
-}
-
-impl DnsConfig {
-    /// For the server. Whoever is of the cluster may ask for any name, wherever its ranges are.
-    pub(crate) fn options(&self, cluster: &[IpNet]) -> Options {
-        let mut allow = Access::default();
-        allow.add(cluster.iter().chain(&self.allow).copied());
-        let upstream =
-            if self.upstream.is_empty() { Upstream::host() } else { Upstream::Servers(self.upstream.clone()) };
-        Options { upstream, allow, rates: Rates::new(self.rate_limit), log: self.log, ..Options::default() }
-    }
 }
 
 impl Config {

@@ -60,7 +60,7 @@ use std::time::Duration;
 
 use dataplane::local::LocalRoutes;
 use dataplane::nftables::{OpenError, ProgramError, Table};
-use dns::{Names, Server, StartError};
+use dns::{Names, Server};
 use model::Key;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -111,8 +111,6 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
-    #[error("DNS cannot be answered")]
-    Dns(#[from] StartError),
     #[error("the kernel's nftables cannot be used")]
     Open(#[from] OpenError),
     /// The process lacks a right, or the kernel a part.
@@ -173,7 +171,10 @@ pub async fn run_with<P: Program>(
     let named = names.clone().zip(config.resolver);
     let mut answering = None;
     if let Some((dns, names)) = config.dns.as_ref().zip(names.clone()) {
-        let server = Server::start(dns.options(&config.local.cluster_cidrs), names, site.metrics.dns())?;
+        let mut options = nameserver::options(dns, Vec::new());
+        // Whoever is of the cluster may ask for any name, wherever its ranges are.
+        options.allow.add(config.local.cluster_cidrs.iter().copied());
+        let server = Server::start(options, names, site.metrics.dns())?;
         let routes = LocalRoutes::open().map_err(|source| AgentError::Open(OpenError(source)))?;
         let (service, events) = (dns.zone.service.clone(), events.clone());
         let (sockets, routes) = (Box::new(server), Box::new(routes));
