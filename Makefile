@@ -1,6 +1,6 @@
 # The two commands of the README are `make lab` and `make test`.
 
-.PHONY: lab test soak schemathesis coredns bench fmt clippy clean
+.PHONY: lab test soak schemathesis coredns fuzz bench fmt clippy clean
 
 lab: ## three nodes in network namespaces, examples/hello.yaml, requests through each Service
 	@scripts/install-deps lab
@@ -11,6 +11,7 @@ test: ## installs what the tests need, runs every test
 	@scripts/install-deps test
 	cargo test --locked --workspace
 	@scripts/schemathesis target/debug/portolan 60 1
+	@scripts/fuzz 30 1
 	@PORTOLAN_LAB_DIR=target/demo-lab PORTOLAN_LAB_LISTEN=127.0.0.1:16443 scripts/lab-demo target/debug/portolan --down
 
 soak: ## the server away for a minute under load; foreign clients through five minutes of churn and, beside it, ten of silence
@@ -29,10 +30,15 @@ coredns: ## a real CoreDNS, reading from a Portolan server, is asked what dns/te
 	cargo build --locked -p portolan
 	@scripts/coredns target/debug/portolan
 
-bench: ## measures and prints ratios; see README
+fuzz: ## ten minutes of messages to the DNS server, led by coverage
 	@scripts/install-deps test
+	@scripts/fuzz 600
+
+bench: ## measures and prints ratios; see README
+	@scripts/install-deps bench
 	cargo bench --locked -p portolan --bench first_light --bench api_load --bench agent_scale
 	cargo bench --locked -p dataplane --bench programming
+	cargo bench --locked -p dns --bench serve
 
 fmt:
 	cargo fmt --all --check

@@ -104,3 +104,51 @@ fn line(said: &Answered<'_>) -> Option<String> {
 fn spell(line: &mut String, question: &Query) -> std::fmt::Result {
     write!(line, "{} {} {}", question.query_type(), question.query_class(), question.name().to_ascii())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(query: &[u8], answer: &[u8], code: ResponseCode) -> Option<String> {
+        let client = "10.0.0.7:4242".parse().unwrap();
+        line(&Answered { transport: Transport::Udp, client, query, answer, code, took: Duration::from_micros(123) })
+    }
+
+    #[test]
+    fn lines_are_corednss() {
+        let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03wEb\x02a\n\0\0\x01\0\x01";
+        let answer = b"\x12\x34\x85\x80\0\x01\0\0\0\0\0\0";
+        assert_eq!(
+            logged(query, answer, ResponseCode::NoError).unwrap(),
+            "10.0.0.7:4242 - 4660 \"A IN wEb.a\\010. udp 24 false 512\" NOERROR qr,aa,rd,ra 12 0.000123000s"
+        );
+        assert_eq!(
+            logged(&query[..12], answer, ResponseCode::FormErr).unwrap(),
+            "10.0.0.7:4242 - 4660 \". . . udp 12 false 512\" FORMERR qr,aa,rd,ra 12 0.000123000s"
+        );
+        assert_eq!(logged(&query[..11], answer, ResponseCode::FormErr), None);
+    }
+
+    /// Whoever asks does not wait for whoever reads the log.
+    #[test]
+    fn a_full_queue_drops_lines() {
+        let (lines, queue) = sync_channel(2);
+        let log = Log { lines, dropped: Arc::default() };
+        let (query, answer) = (&[0_u8; 12][..], &[0_u8; 12][..]);
+        let client = "10.0.0.7:4242".parse().unwrap();
+        let said = Answered {
+            transport: Transport::Tcp,
+            client,
+            query,
+            answer,
+            code: ResponseCode::FormErr,
+            took: Duration::ZERO,
+        };
+        for _ in 0..5 {
+            log.answered(&said);
+        }
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 3);
+        drop(log);
+        assert_eq!(queue.iter().count(), 2);
+    }
+}

@@ -43,7 +43,7 @@ impl Dice {
     }
 }
 
-pub fn seeds() -> Vec<Vec<u8>> {
+fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for name in NAMES {
         for kind in KINDS {
@@ -106,4 +106,13 @@ fn whatever_comes_is_answered_as_it_deserves() {
     }
     // The mutations reach every kind of answer.
     assert!(codes.len() >= 8, "{codes:?}");
+}
+
+/// Writes what the fuzzer begins with, where it says so.
+#[test]
+fn seeds_of_the_fuzzer() {
+    let Some(dir) = std::env::var_os("PORTOLAN_FUZZ_CORPUS").map(std::path::PathBuf::from) else { return };
+    for (number, seed) in seeds().iter().enumerate() {
+        std::fs::write(dir.join(format!("seed-{number}")), seed).unwrap();
+    }
 }
