@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -320,7 +320,7 @@ fn dnsperf(server: &str, data: &Path, seconds: usize, bound: Option<usize>) -> (
     let rate = text.lines().find_map(|line| line.trim().strip_prefix("Queries per second:")).expect("a rate");
     let lost = text.lines().find_map(|line| line.trim().strip_prefix("Queries lost:")).unwrap().trim();
     if !lost.starts_with("0 ") {
-        writeln!(std::io::stderr(), "{server} lost {lost}").unwrap();
+        eprintln!("{server} lost {lost}");
     }
     let times = text.lines().filter(|line| line.starts_with("> "));
     let mut times: Vec<f64> = times.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
