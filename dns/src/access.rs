@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::sys::socket::SockaddrStorage;
 
 /// Sources that may ask for every name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +32,32 @@ impl Access {
         }
     }
 
+    /// The networks that this machine's interfaces are in now, so that its own programs and neighbours may ask where addresses
+    /// are public ones.
+    pub fn add_own_networks(&mut self) {
+        let Ok(interfaces) = getifaddrs() else { return };
+        self.add(interfaces.filter_map(|interface| network(&interface)));
+    }
+
     pub fn allows(&self, client: IpAddr) -> bool {
         match client.to_canonical() {
             IpAddr::V4(client) => self.v4.iter().any(|network| network.contains(&client)),
             IpAddr::V6(client) => self.v6.iter().any(|network| network.contains(&client)),
         }
     }
+}
+
+/// `None` for an interface without an address, and for a mask that takes in the whole world.
+fn network(interface: &InterfaceAddress) -> Option<IpNet> {
+    let address = ip(interface.address.as_ref()?)?;
+    let mask = interface.netmask.as_ref().and_then(ip);
+    let network = mask.and_then(|mask| IpNet::with_netmask(address, mask).ok()).unwrap_or_else(|| address.into());
+    (network.prefix_len() > 0).then_some(network)
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 impl Default for Access {
@@ -71,5 +93,13 @@ mod tests {
         let only = Access::only(["203.0.113.0/24".parse().unwrap()]);
         assert!(only.allows("203.0.113.9".parse().unwrap()));
         assert!(!only.allows("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_machines_own_networks() {
+        // There is loopback everywhere, with 127.0.0.1/8.
+        let mut own = Access::only([]);
+        own.add_own_networks();
+        assert!(own.allows([127, 9, 9, 9].into()) && !own.allows([8, 8, 8, 8].into()));
     }
 }

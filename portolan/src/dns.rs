@@ -28,6 +28,6 @@ pub fn run(args: ServeDnsArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::new("starting the async runtime", &e))?;
     runtime.block_on(async {
         let stop = stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
-        nameserver::run(config, stop).await.map_err(|e| Failure::new("answering for the cluster's names", &e))
+        nameserver::run(config, stop).await.map_err(|e| Failure::new("running the DNS", &e))
     })
 }

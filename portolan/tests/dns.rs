@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -188,4 +190,82 @@ fn it_is_not_its_own_upstream() {
     let output = dns.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("is an address that this DNS itself answers on"), "{text}");
+}
+
+/// Runs this very test once more, in a network namespace of its own with loopback alone, and in a mount namespace whose `/etc` and
+/// `/run` are empty folders of a temporary one. Nothing of the machine's own is in reach then, and `body` looks that it is so.
+fn alone(test: &str, body: fn(&Path)) {
+    const INSIDE: &str = "PORTOLAN_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["etc", "run"] {
+            let own = dir.path().join(folder);
+            fs::create_dir(&own).unwrap();
+            run("mount", &["--bind", own.to_str().unwrap(), &format!("/{folder}")]);
+            assert_eq!(fs::read_dir(format!("/{folder}")).unwrap().count(), 0, "/{folder} is the machine's");
+        }
+        run("ip", &["link", "set", "lo", "up"]);
+        // With loopback addresses alone glibc takes IPv4 for switched off.
+        run("ip", &["address", "add", "192.0.2.1/32", "dev", "lo"]);
+        body(dir.path());
+        return;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount"]);
+    if !nix::unistd::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let me = std::env::current_exe().unwrap();
+    let output = unshare.arg(me).args([test, "--exact", "--nocapture"]).env(INSIDE, "1").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_machines_own_programs_find_the_clusters_names() {
+    alone("the_machines_own_programs_find_the_clusters_names", |dir| {
+        const FORMER: &str = "# by hand\nnameserver 127.0.0.2\noptions timeout:1\n";
+        fs::write("/etc/resolv.conf", FORMER).unwrap();
+        fs::write("/etc/nsswitch.conf", "hosts: files dns\n").unwrap();
+        let server = Server::start(dir);
+        create(&server, &service("web", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]})));
+        let log = fs::File::create(dir.join("dns.log")).unwrap();
+        let child = Command::new(PORTOLAN)
+            .args([
+                "dns",
+                "--listen",
+                "127.0.0.1:53",
+                "--configure-resolver",
+                "--resolver-search",
+                "default",
+                "--kubeconfig",
+            ])
+            .arg(server.kubeconfig())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let dns = Dns { child, at: at(53), metrics: at(9153), health: at(8181) };
+        let text = || fs::read_to_string("/etc/resolv.conf").unwrap();
+        eventually("resolv.conf", || text().contains("nameserver 127.0.0.1\n"));
+        assert!(
+            text().contains("nameserver 127.0.0.2\noptions timeout:1\nsearch default.svc.cluster.local "),
+            "{}",
+            text()
+        );
+        for name in ["web", "web.default", "web.default.svc", "web.default.svc.cluster.local"] {
+            assert_eq!(run("getent", &["ahostsv4", name]).split(' ').next(), Some("10.96.0.7"), "{name}");
+        }
+        // It goes, and whoever it left behind is told.
+        drop(dns);
+        let said = run(PORTOLAN, &["dns", "--cleanup"]);
+        assert_eq!((said.as_str(), text().as_str()), ("put /etc/resolv.conf back as it was\n", FORMER));
+        assert_eq!(run(PORTOLAN, &["dns", "--cleanup"]), "");
+    });
 }

@@ -48,6 +48,7 @@ pub struct Config {
 /// What the server is told, on nodes and elsewhere.
 pub fn options(config: &DnsConfig, listen: Vec<SocketAddr>) -> Options {
     let mut allow = Access::default();
+    allow.add_own_networks();
     allow.add(config.allow.iter().copied());
     let upstream = match config.upstream.as_slice() {
         [] => Upstream::host(),

@@ -143,7 +143,7 @@ fn wanted(names: &Names, servers: Option<&[SocketAddr]>, search: Option<&str>) -
     }
     let domain = names.zone().domain.to_ascii().trim_end_matches('.').to_owned();
     let servers = match servers {
-        Some(servers) => servers.iter().map(reachable).collect(),
+        Some(servers) => servers.to_vec(),
         None => cluster_ips(names),
     };
     if servers.is_empty() {
@@ -154,16 +154,6 @@ fn wanted(names: &Names, servers: Option<&[SocketAddr]>, search: Option<&str>) -
         vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()]
     });
     Some(Wanted { servers, domains: std::iter::once(domain.clone()).chain(reverse).collect(), search })
-}
-
-/// Where this machine finds who answers on every address.
-fn reachable(listening: &SocketAddr) -> SocketAddr {
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listening.port())
 }
 
 fn cluster_ips(names: &Names) -> Vec<SocketAddr> {

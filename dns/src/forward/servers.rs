@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
 use tokio::time::Instant;
 
 use super::resolv_conf::{is_stub, nameservers};
@@ -52,8 +51,7 @@ impl Servers {
             if given.len() > MOST {
                 return Err(UpstreamError::TooMany { given: given.len(), most: MOST });
             }
-            let local = local_addresses();
-            if let Some(server) = given.iter().find(|server| is_own(server, &own, &local)) {
+            if let Some(server) = given.iter().find(|server| is_own(server, &own)) {
                 return Err(UpstreamError::Own(*server));
             }
         }
@@ -114,8 +112,7 @@ impl State {
                 of_host(&nameservers(&text(resolv_conf)), || nameservers(&text(behind_stub)))
             }
         };
-        let local = local_addresses();
-        let (own, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|server| is_own(server, &self.own, &local));
+        let (own, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|server| is_own(server, &self.own));
         self.tell(upstream, &own, &others);
         self.servers = others;
         self.servers.truncate(MOST);
@@ -158,23 +155,9 @@ fn in_turn(servers: &[SocketAddr], shunned: impl Fn(&SocketAddr) -> bool) -> Vec
     all.iter().copied().cycle().take(if all.is_empty() { 0 } else { TRIES }).collect()
 }
 
-/// Whether whoever asks there asks us. `0.0.0.0` and `::` stand for every address of the host.
-fn is_own(server: &SocketAddr, own: &[SocketAddr], local: &[IpAddr]) -> bool {
-    own.iter().any(|own| {
-        own.port() == server.port()
-            && (own.ip().to_canonical() == server.ip().to_canonical()
-                || (own.ip().is_unspecified() && (server.ip().is_loopback() || local.contains(&server.ip()))))
-    })
-}
-
-fn local_addresses() -> Vec<IpAddr> {
-    let Ok(all) = getifaddrs() else { return Vec::new() };
-    all.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    })
-    .collect()
+/// Whether whoever asks there asks us. Nobody answers on `0.0.0.0` or `::`, so an address is one of the list or it is not.
+fn is_own(server: &SocketAddr, own: &[SocketAddr]) -> bool {
+    own.iter().any(|own| own.port() == server.port() && own.ip().to_canonical() == server.ip().to_canonical())
 }
 
 fn seen(upstream: &Upstream) -> [Option<Seen>; 2] {

@@ -47,18 +47,7 @@ fn nobody_is_their_own_upstream() {
     let refused = Servers::new(Upstream::Servers(all(&["192.0.2.2:53", "10.96.0.10:53"])), own.clone()).err().unwrap();
     assert!(refused.to_string().starts_with("10.96.0.10:53 is an address that this DNS itself answers on"));
     assert!(Servers::new(Upstream::Servers(all(&["192.0.2.1:53"])), own.clone()).is_ok());
-    // Every address of this host.
-    for (own, server, is) in [
-        ("0.0.0.0:53", "127.0.0.1:53", true),
-        ("0.0.0.0:53", "127.7.7.7:53", true),
-        ("[::]:53", "[::1]:53", true),
-        ("0.0.0.0:53", "192.0.2.1:53", false),
-        ("0.0.0.0:53", "127.0.0.1:54", false),
-        ("0.0.0.0:53", "192.0.2.7:53", true),
-        ("127.0.0.1:53", "[::ffff:127.0.0.1]:53", true),
-    ] {
-        assert_eq!(is_own(&at(server), &[at(own)], &["192.0.2.7".parse().unwrap()]), is, "{own} {server}");
-    }
+    assert!(is_own(&at("[::ffff:10.96.0.10]:53"), &own) && !is_own(&at("10.96.0.10:54"), &own));
     // One that is learned later is left out.
     let servers = Servers::new(Upstream::Servers(all(&["10.0.0.10:53", "192.0.2.2:53"])), own).unwrap();
     servers.answers_on(all(&["10.0.0.10:53"]));
