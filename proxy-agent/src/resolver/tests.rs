@@ -291,3 +291,25 @@ fn zones_of_ranges() {
     assert_eq!(reverse("fd00::/9").len(), 8);
     assert_eq!(reverse("fd00::1/128").len(), 1);
 }
+
+#[test]
+fn what_a_node_wants_follows_from_what_it_knows() {
+    let mut names = Names::new(dns::Zone::new("cluster.local").unwrap());
+    assert_eq!(super::wanted(&names, None, None), None, "nothing is known");
+    let service = serde_json::json!({
+        "metadata": {"name": "kube-dns", "namespace": "kube-system"},
+        "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00:10:96::a"], "ports": [{"port": 53}]},
+    });
+    let service_cidrs = vec!["10.96.0.0/16".parse().unwrap()];
+    let mut snapshot = model::snapshot::Snapshot { service_cidrs, ..Default::default() };
+    names.load(&snapshot);
+    assert_eq!(super::wanted(&names, None, None), None, "there is no such Service");
+    let service = std::sync::Arc::new(serde_json::from_value(service).unwrap());
+    snapshot.services.insert(model::Key::new("kube-system", "kube-dns"), service);
+    names.load(&snapshot);
+    assert_eq!(super::wanted(&names, None, None), Some(wanted()));
+    let own = vec!["192.0.2.20:53".parse().unwrap()];
+    let search = ["apps.svc.cluster.local", "svc.cluster.local", "cluster.local"].map(str::to_owned).to_vec();
+    let other = Wanted { servers: own.clone(), search, ..wanted() };
+    assert_eq!(super::wanted(&names, Some(&own), Some("apps")), Some(other));
+}
