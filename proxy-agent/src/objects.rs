@@ -173,10 +173,16 @@ fn slim_service(service: &mut Service) {
     // Pods are selected by the server; the slices say with what result.
     service.spec.selector = BTreeMap::new();
     service.status.conditions = Vec::new();
+    // A vector grows by doubling while it is read; here it keeps its size for good.
+    service.spec.ports.shrink_to_fit();
+    service.spec.cluster_ips.shrink_to_fit();
+    service.spec.ip_families.shrink_to_fit();
 }
 
 fn slim_slice(slice: &mut EndpointSlice) {
     slim_metadata(&mut slice.metadata);
+    // Whose it is says the place where it is kept, and a map of one label is larger than three endpoints.
+    slice.metadata.labels = BTreeMap::new();
     slice.api_version = String::new();
     slice.kind = String::new();
     for endpoint in &mut slice.endpoints {
@@ -186,7 +192,6 @@ fn slim_slice(slice: &mut EndpointSlice) {
         // Topology is decided by the hints.
         endpoint.zone = None;
     }
-    // A vector grows by doubling while it is read; here it keeps its size for good.
     slice.endpoints.shrink_to_fit();
     slice.ports.shrink_to_fit();
 }
