@@ -25,6 +25,10 @@ use model::types::{
     Endpoint, EndpointConditions, EndpointPort, EndpointSlice, ObjectMeta, Service, ServicePort, ServiceSpec,
 };
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ENDPOINTS: usize = 10;
 const OURS: &str = "127.0.0.1:5301";
 const NSD: &str = "127.0.0.1:5302";

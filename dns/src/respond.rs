@@ -235,10 +235,15 @@ impl Spin {
         self.below(2) == 0
     }
 
-    /// Turns each run of records of one name and type; what leads to them stays in front.
+    /// Turns the addresses, Services and mail servers of an answer; the CNAMEs that lead to them stay in front and in order.
+    /// Records of one of these types have one name in an answer: that of the question, or of the last CNAME.
     fn turn_records(&mut self, records: &mut [Record]) {
-        for run in records.chunk_by_mut(|a, b| a.record_type() == b.record_type() && a.name == b.name) {
-            if run.len() > 1 {
+        for run in records.chunk_by_mut(|a, b| a.record_type() == b.record_type()) {
+            let several = matches!(
+                run,
+                [Record { data: RData::A(_) | RData::AAAA(_) | RData::SRV(_) | RData::MX(_), .. }, _, ..]
+            );
+            if several {
                 run.rotate_left(self.below(run.len()));
             }
         }
