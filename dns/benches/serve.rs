@@ -199,6 +199,20 @@ fn zone_file(questions: &[(String, RecordType)]) -> String {
     text
 }
 
+/// A server and its files, which go also when a measurement fails.
+struct Nsd {
+    process: Child,
+    dir: PathBuf,
+}
+
+impl Drop for Nsd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
 fn measure() {
     let dir = std::env::temp_dir().join(format!("portolan-bench-dns-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -207,7 +221,7 @@ fn measure() {
     std::fs::write(&data, asked.iter().map(|(name, kind)| format!("{name} {kind}\n")).collect::<String>()).unwrap();
     std::fs::write(dir.join("zone"), zone_file(&asked)).unwrap();
     let mut ours = ours();
-    let mut nsd = nsd(&dir);
+    let _nsd = nsd(&dir);
     compare(&asked);
     let (rounds, seconds) = if small() { (1, 1) } else { (7, 4) };
     let mut rates = (Vec::new(), Vec::new());
@@ -235,9 +249,6 @@ fn measure() {
 
     drop(ours.stdin.take());
     ours.wait().unwrap();
-    nsd.kill().unwrap();
-    nsd.wait().unwrap();
-    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 fn ours() -> Child {
@@ -249,7 +260,7 @@ fn ours() -> Child {
     server
 }
 
-fn nsd(dir: &Path) -> Child {
+fn nsd(dir: &Path) -> Nsd {
     let address: SocketAddr = NSD.parse().unwrap();
     let at = dir.display();
     let config = format!(
@@ -265,9 +276,10 @@ fn nsd(dir: &Path) -> Child {
     let log = std::fs::File::create(dir.join("nsd.log")).unwrap();
     let mut command = Command::new(program);
     command.args(["-d", "-c"]).arg(dir.join("nsd.conf")).stderr(log).stdout(Stdio::null());
-    let mut nsd = command.spawn().expect("nsd; scripts/install-deps bench has it");
+    let process = command.spawn().expect("nsd; scripts/install-deps bench has it");
+    let mut nsd = Nsd { process, dir: dir.to_owned() };
     for _ in 0..300 {
-        if let Some(status) = nsd.try_wait().unwrap() {
+        if let Some(status) = nsd.process.try_wait().unwrap() {
             panic!("nsd: {status}\n{}", std::fs::read_to_string(dir.join("nsd.log")).unwrap());
         }
         if !say(address, &questions()[0]).is_empty() {
