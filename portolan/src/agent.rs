@@ -22,10 +22,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     let (Some(kubeconfig), Some(node_name)) = (args.kubeconfig, args.node_name) else {
         return Err(Failure::text("--kubeconfig and --node-name are needed"));
     };
-    let dns = match args.dns {
-        true => Some(args.names.config(args.dns_port).ok_or_else(|| Failure::text("--cluster-domain is no domain"))?),
-        false => None,
-    };
+    let dns = args.dns.then(|| args.names.config(args.dns_port));
     let config = proxy_agent::Config {
         kubeconfig,
         local: Local {

@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(args.nodeport_addresses, NodePortAddresses::Primary);
         assert!(args.localhost_nodeports && args.cluster_cidr.is_empty() && !args.no_table_ownership);
         assert!(args.dns && args.dns_port == 10053);
-        assert_eq!(args.names.config(0).unwrap().zone.domain.to_string(), "cluster.local.");
+        assert_eq!(args.names.config(0).zone.domain.to_string(), "cluster.local.");
     }
 
     #[test]

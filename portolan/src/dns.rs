@@ -15,7 +15,7 @@ pub fn run(args: ServeDnsArgs) -> Result<(), Failure> {
     let config = nameserver::Config {
         kubeconfig,
         // Of no node: it has no port of a node's.
-        dns: args.names.config(0).ok_or_else(|| Failure::text("--cluster-domain is no domain"))?,
+        dns: args.names.config(0),
         listen: args.listen,
         metrics_addr: args.metrics_listen,
         health_addr: args.health_listen,

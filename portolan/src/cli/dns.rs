@@ -6,21 +6,16 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use dns::{PodRecords, Zone};
 use ipnet::IpNet;
-use model::Key;
 use proxy_agent::{DnsConfig, ResolverConfig, nameserver};
 
-/// The Service under whose ClusterIPs nodes answer.
-const SERVICE: (&str, &str) = ("kube-system", "kube-dns");
-/// Seconds that answers may be kept; CoreDNS' default.
-const TTL: u32 = 5;
 /// Where other resolvers are asked.
 const DNS_PORT: u16 = 53;
 
 #[derive(Clone, Debug, Args)]
 pub struct DnsArgs {
     /// The domain that the cluster's names end in.
-    #[arg(long, value_name = "NAME", value_parser = domain, default_value = "cluster.local")]
-    pub cluster_domain: String,
+    #[arg(long, value_name = "NAME", value_parser = Zone::new, default_value = "cluster.local")]
+    pub cluster_domain: Zone,
     /// A resolver to ask for all other names; may be given more than once. Default: those of this machine's resolv.conf.
     #[arg(long, value_name = "IP[:PORT]", value_parser = upstream)]
     pub dns_upstream: Vec<SocketAddr>,
@@ -88,43 +83,21 @@ pub enum DnsPods {
 }
 
 impl DnsArgs {
-    /// What whoever answers is told; `port` is a node's. `None` for a domain that is none, which the command line does not let in.
-    pub fn config(self, port: u16) -> Option<DnsConfig> {
-        Some(DnsConfig {
-            zone: self.zone()?,
+    /// What whoever answers is told; `port` is a node's.
+    pub fn config(self, port: u16) -> DnsConfig {
+        let pods = match self.dns_pods {
+            DnsPods::Disabled => PodRecords::Disabled,
+            DnsPods::Insecure => PodRecords::Insecure,
+        };
+        DnsConfig {
+            zone: Zone { pods, ..self.cluster_domain },
             port,
             upstream: self.dns_upstream,
             log: self.dns_log,
             rate_limit: self.dns_rate_limit,
             allow: self.dns_allow,
-        })
+        }
     }
-
-    fn zone(&self) -> Option<Zone> {
-        Some(Zone {
-            domain: self.cluster_domain.parse().ok()?,
-            ttl: TTL,
-            pods: match self.dns_pods {
-                DnsPods::Disabled => PodRecords::Disabled,
-                DnsPods::Insecure => PodRecords::Insecure,
-            },
-            service: Key::new(SERVICE.0, SERVICE.1),
-        })
-    }
-}
-
-/// A domain in lower case with the dot at its end, as a zone has it.
-fn domain(text: &str) -> Result<String, String> {
-    let name = text.trim_end_matches('.').to_ascii_lowercase();
-    let label = |label: &str| {
-        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
-    };
-    // What stands before it in the longest names of Services needs its room too.
-    if name.len() > 100 || !name.split('.').all(label) {
-        return Err(format!("{text:?} is no domain of at most 100 bytes; write it as cluster.local"));
-    }
-    Ok(format!("{name}."))
 }
 
 /// A DNS label, which the name of a namespace is.
@@ -149,12 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domains_and_upstreams() {
-        assert_eq!(domain("Cluster.Local"), Ok("cluster.local.".into()));
-        assert_eq!(domain("k8s."), Ok("k8s.".into()));
-        for wrong in ["", ".", "a..b", "-a.b", "a_b.c", "ä.b", &"a.".repeat(60)] {
-            assert!(domain(wrong).is_err(), "{wrong}");
-        }
+    fn upstreams() {
         assert_eq!(upstream("192.0.2.1"), Ok("192.0.2.1:53".parse().unwrap()));
         assert_eq!(upstream("2001:db8::1"), Ok("[2001:db8::1]:53".parse().unwrap()));
         assert_eq!(upstream("[2001:db8::1]:5353"), Ok("[2001:db8::1]:5353".parse().unwrap()));
