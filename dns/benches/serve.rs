@@ -1,7 +1,8 @@
 //! Our server beside NSD, which serves the same names from a zone file: 10,000 Services with 10 endpoints each, asked by dnsperf on
 //! loopback in a network namespace of their own, one after the other, several times.
 //!
-//! Both have one thread (one process with NSD), no rate limit, and turn their answers round. Half of the Services are headless.
+//! Both have one thread (one process with NSD), no rate limit, and turn their answers round; so has CoreDNS with its `file` plugin, which
+//! is asked too where `make coredns` has built it. Half of the Services are headless.
 //! Questions: A and AAAA of Services and of endpoints, SRV, and one in seven for a name that is not there. Every answer that the
 //! zone file holds is one that [`dns::answer`] gave. Printed: queries a second (medians), their ratio, times at half of our rate, and
 //! the memory of our process. `PORTOLAN_BENCH_SMALL=1` runs a toy size.
@@ -32,6 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ENDPOINTS: usize = 10;
 const OURS: &str = "127.0.0.1:5301";
 const NSD: &str = "127.0.0.1:5302";
+const COREDNS: &str = "127.0.0.1:5303";
 const INSIDE: &str = "PORTOLAN_BENCH_INSIDE";
 
 fn main() {
@@ -199,23 +201,29 @@ fn zone_file(questions: &[(String, RecordType)]) -> String {
     text
 }
 
-/// A server and its files, which go also when a measurement fails.
-struct Nsd {
-    process: Child,
-    dir: PathBuf,
+/// The directory of all files; it goes also when a measurement fails.
+struct Files(PathBuf);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
-impl Drop for Nsd {
+/// Another server, which ends also when a measurement fails.
+struct Peer(Child);
+
+impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 fn measure() {
     let dir = std::env::temp_dir().join(format!("portolan-bench-dns-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
+    let _files = Files(dir.clone());
     let asked = questions();
     let data = dir.join("questions");
     std::fs::write(&data, asked.iter().map(|(name, kind)| format!("{name} {kind}\n")).collect::<String>()).unwrap();
@@ -223,17 +231,19 @@ fn measure() {
     let mut ours = ours();
     let _nsd = nsd(&dir);
     compare(&asked);
+    let coredns = coredns(&dir);
+    let mut servers = vec![("Portolan", OURS), ("NSD", NSD)];
+    servers.extend(coredns.is_some().then_some(("CoreDNS", COREDNS)));
     let (rounds, seconds) = if small() { (1, 1) } else { (7, 4) };
-    let mut rates = (Vec::new(), Vec::new());
+    let mut rates = vec![Vec::new(); servers.len()];
     for _ in 0..rounds {
-        rates.0.push(dnsperf(OURS, &data, seconds, None).0);
-        rates.1.push(dnsperf(NSD, &data, seconds, None).0);
+        for (rates, (_, address)) in rates.iter_mut().zip(&servers) {
+            rates.push(dnsperf(address, &data, seconds, None).0);
+        }
     }
     let memory = resident_mib(ours.id());
-    let (mine, theirs) = (median(&mut rates.0), median(&mut rates.1));
-    let half = Some(mine as usize / 2);
-    let mine_times = dnsperf(OURS, &data, seconds, half).1;
-    let their_times = dnsperf(NSD, &data, seconds, half).1;
+    let rates: Vec<f64> = rates.iter_mut().map(|rates| median(rates)).collect();
+    let half = Some(rates[0] as usize / 2);
 
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown");
@@ -241,9 +251,15 @@ fn measure() {
     println!("{}, {cores} cores; one thread each, {} Services x {ENDPOINTS} endpoints", &cpu[3..], services());
     println!("| server | queries/s (median of {rounds}) | of NSD | p50 at half load | p99 at half load |");
     println!("|---|---|---|---|---|");
-    for (name, rate, times) in [("Portolan", mine, mine_times), ("NSD", theirs, their_times)] {
+    for ((name, address), rate) in servers.iter().zip(&rates) {
+        // Who does not reach that load has no times at it.
+        if *rate < rates[0] / 2.0 {
+            println!("| {name} | {rate:.0} | {:.2} | | |", rate / rates[1]);
+            continue;
+        }
+        let times = dnsperf(address, &data, seconds, half).1;
         let [p50, p99] = [0.5, 0.99].map(|share| times[(times.len() as f64 * share) as usize] * 1e3);
-        println!("| {name} | {rate:.0} | {:.2} | {p50:.3} ms | {p99:.3} ms |", rate / theirs);
+        println!("| {name} | {rate:.0} | {:.2} | {p50:.3} ms | {p99:.3} ms |", rate / rates[1]);
     }
     println!("Our process, snapshot and names: {memory:.1} MiB resident");
 
@@ -260,7 +276,7 @@ fn ours() -> Child {
     server
 }
 
-fn nsd(dir: &Path) -> Nsd {
+fn nsd(dir: &Path) -> Peer {
     let address: SocketAddr = NSD.parse().unwrap();
     let at = dir.display();
     let config = format!(
@@ -273,21 +289,47 @@ fn nsd(dir: &Path) -> Nsd {
     );
     std::fs::write(dir.join("nsd.conf"), config).unwrap();
     let program = ["/usr/sbin/nsd", "nsd"].into_iter().find(|path| PathBuf::from(path).exists()).unwrap_or("nsd");
-    let log = std::fs::File::create(dir.join("nsd.log")).unwrap();
     let mut command = Command::new(program);
-    command.args(["-d", "-c"]).arg(dir.join("nsd.conf")).stderr(log).stdout(Stdio::null());
-    let process = command.spawn().expect("nsd; scripts/install-deps bench has it");
-    let mut nsd = Nsd { process, dir: dir.to_owned() };
+    command.args(["-d", "-c"]).arg(dir.join("nsd.conf"));
+    start("nsd", command, address, dir)
+}
+
+/// CoreDNS with the same zone file, on one thread; `None` where `make coredns` has not built it.
+fn coredns(dir: &Path) -> Option<Peer> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/coredns");
+    if !program.exists() {
+        println!("CoreDNS is left out: make coredns builds it");
+        return None;
+    }
+    let address: SocketAddr = COREDNS.parse().unwrap();
+    let config = format!(
+        "cluster.local:{} {{\n  bind {}\n  file {}\n  loadbalance round_robin\n}}\n",
+        address.port(),
+        address.ip(),
+        dir.join("zone").display()
+    );
+    std::fs::write(dir.join("Corefile"), config).unwrap();
+    let mut command = Command::new(program);
+    command.arg("-conf").arg(dir.join("Corefile")).env("GOMAXPROCS", "1");
+    Some(start("coredns", command, address, dir))
+}
+
+/// Starts another server, and returns when it answers.
+fn start(name: &str, mut command: Command, address: SocketAddr, dir: &Path) -> Peer {
+    let log = dir.join(format!("{name}.log"));
+    command.stderr(std::fs::File::create(&log).unwrap()).stdout(Stdio::null());
+    let process = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}; scripts/install-deps bench has NSD"));
+    let mut peer = Peer(process);
     for _ in 0..300 {
-        if let Some(status) = nsd.process.try_wait().unwrap() {
-            panic!("nsd: {status}\n{}", std::fs::read_to_string(dir.join("nsd.log")).unwrap());
+        if let Some(status) = peer.0.try_wait().unwrap() {
+            panic!("{name}: {status}\n{}", std::fs::read_to_string(&log).unwrap());
         }
         if !say(address, &questions()[0]).is_empty() {
-            return nsd;
+            return peer;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("nsd does not answer");
+    panic!("{name} does not answer");
 }
 
 /// One answer; empty if none comes.
