@@ -15,6 +15,7 @@ use nix::libc;
 use crate::nftables::expr::{LOOPBACK_INDEX, family_number};
 use crate::nftables::netlink::NetlinkError;
 use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
+use crate::nftables::netlink::routes::{LOCAL, REST, RTA_DST, RTM_GETROUTE, destination};
 use crate::nftables::netlink::socket::{Request, Socket};
 use crate::nftables::netlink::{Writer, attribute};
 use crate::plan::Family;
@@ -24,15 +25,12 @@ pub const PROTOCOL: u8 = 80;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
-const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
-/// `RT_TABLE_LOCAL`, `RT_SCOPE_HOST`, `RTN_LOCAL`.
+/// `RT_TABLE_LOCAL`, `RT_SCOPE_HOST`.
 const TABLE: u8 = 255;
 const SCOPE: u8 = 254;
-const LOCAL: u8 = 2;
 /// The first bytes of `struct rtmsg`, family and prefix length, in a message that is being written.
 const LENGTH_AT: usize = 17;
 
@@ -61,7 +59,7 @@ impl LocalRoutes {
             };
             // The rest of `struct rtmsg`, of which the family is all that is asked for. What changes while it is read are
             // other routes.
-            self.0.exchange(request, |w| w.bytes.extend_from_slice(&[0; 8]), |route| found.extend(ours(route)))?;
+            self.0.exchange(request, |w| w.bytes.extend_from_slice(&[0; REST]), |route| found.extend(ours(route)))?;
         }
         Ok(found)
     }
@@ -112,17 +110,14 @@ fn route(w: &mut Writer, address: IpAddr) {
         *length = if address.is_ipv4() { 32 } else { 128 };
     }
     w.bytes.extend_from_slice(&[TABLE, PROTOCOL, SCOPE, LOCAL, 0, 0, 0, 0]);
-    match address {
-        IpAddr::V4(a) => w.bytes(RTA_DST, &a.octets()),
-        IpAddr::V6(a) => w.bytes(RTA_DST, &a.octets()),
-    }
+    destination(w, address);
     // In the host's order, unlike the numbers of nf_tables.
     w.bytes(RTA_OIF, &LOOPBACK_INDEX.to_ne_bytes());
 }
 
 /// The address of a listed route that is ours, given what follows the first four bytes of `struct rtmsg`.
 fn ours(route: &[u8]) -> Option<IpAddr> {
-    let (head, attributes) = route.split_at_checked(8)?;
+    let (head, attributes) = route.split_at_checked(REST)?;
     let [TABLE, PROTOCOL, _, LOCAL, ..] = head else { return None };
     let bytes = attribute(attributes, RTA_DST)?;
     match bytes.len() {

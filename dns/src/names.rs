@@ -21,6 +21,7 @@ use hickory_proto::rr::Name;
 use ipnet::IpNet;
 use model::Key;
 use model::snapshot::Snapshot;
+use model::syntax::dns1123_label;
 
 pub(crate) use entry::{Entry, Kind};
 
@@ -59,14 +60,11 @@ impl Zone {
     pub fn new(domain: &str) -> Result<Self, NoDomain> {
         let wrong = || NoDomain { text: domain.to_owned() };
         let bare = domain.strip_suffix('.').unwrap_or(domain);
-        let label = |label: &str| {
-            let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
-        };
-        if bare.len() > MAX_DOMAIN || !bare.split('.').all(label) {
+        let bare = bare.to_ascii_lowercase();
+        if bare.len() > MAX_DOMAIN || !bare.split('.').all(|label| dns1123_label(label).is_empty()) {
             return Err(wrong());
         }
-        let domain = Name::from_str(&format!("{}.", bare.to_ascii_lowercase())).map_err(|_| wrong())?;
+        let domain = Name::from_str(&format!("{bare}.")).map_err(|_| wrong())?;
         Ok(Self { domain, ttl: DEFAULT_TTL, pods: PodRecords::default(), service: Key::new("kube-system", "kube-dns") })
     }
 
@@ -160,26 +158,24 @@ impl Names {
         for key in snapshot.services.keys() {
             self.take(snapshot, key);
         }
-        self.take_rest(snapshot);
+        self.serial = serial(snapshot.revision);
+        self.update_cluster(snapshot);
         self.synced = true;
     }
 
-    /// Takes what the snapshot has for these Services, and its namespaces and ranges.
+    /// Takes what the snapshot has for these Services.
     pub fn update<'a>(&mut self, snapshot: &Snapshot, services: impl IntoIterator<Item = &'a Key>) {
         for key in services {
             self.take(snapshot, key);
         }
-        self.take_rest(snapshot);
+        self.serial = serial(snapshot.revision);
     }
 
-    fn take_rest(&mut self, snapshot: &Snapshot) {
+    /// Takes the snapshot's namespaces and ranges: all of them, so to be called when there is another one.
+    pub fn update_cluster(&mut self, snapshot: &Snapshot) {
         self.serial = serial(snapshot.revision);
-        if self.namespaces != snapshot.namespaces {
-            self.namespaces.clone_from(&snapshot.namespaces);
-        }
-        if self.service_cidrs != snapshot.service_cidrs {
-            self.service_cidrs.clone_from(&snapshot.service_cidrs);
-        }
+        self.namespaces.clone_from(&snapshot.namespaces);
+        self.service_cidrs.clone_from(&snapshot.service_cidrs);
     }
 
     fn take(&mut self, snapshot: &Snapshot, key: &Key) {

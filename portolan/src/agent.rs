@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 
-use proxy_agent::{Local, Ownership};
+use proxy_agent::{AgentError, Local, Ownership};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -39,13 +40,24 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         resolver: args.resolver.config(),
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
+    until_stopped("running the agent", |stop| proxy_agent::run(config, stop))
+}
+
+/// Runs `work`, which is called `what`, on this thread alone; what it is given resolves at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// When there can be no runtime or no handlers of signals, and with what `work` fails.
+pub fn until_stopped<W>(what: &str, work: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>) -> W) -> Result<(), Failure>
+where
+    W: Future<Output = Result<(), AgentError>>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::new("starting the async runtime", &e))?;
     runtime.block_on(async {
         let stop = stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
-        proxy_agent::run(config, stop).await.map_err(|e| Failure::new("running the agent", &e))
+        work(Box::pin(stop)).await.map_err(|e| Failure::new(what, &e))
     })
 }
 

@@ -3,7 +3,7 @@
 use proxy_agent::nameserver;
 
 use crate::Failure;
-use crate::agent::{restore_resolver, stop_signal};
+use crate::agent::{restore_resolver, until_stopped};
 use crate::cli::ServeDnsArgs;
 
 /// Answers until SIGTERM or SIGINT.
@@ -22,12 +22,5 @@ pub fn run(args: ServeDnsArgs) -> Result<(), Failure> {
         resolver: args.resolver.config(),
     };
     // For the API alone; names are answered by threads of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new("starting the async runtime", &e))?;
-    runtime.block_on(async {
-        let stop = stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
-        nameserver::run(config, stop).await.map_err(|e| Failure::new("running the DNS", &e))
-    })
+    until_stopped("running the DNS", |stop| nameserver::run(config, stop))
 }

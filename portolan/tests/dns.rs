@@ -4,14 +4,13 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{PORTOLAN, Server, free_port, service};
+use support::{PORTOLAN, Server, free_port, get, service};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NOERROR: u8 = 0;
@@ -93,16 +92,6 @@ fn answer(bytes: &[u8]) -> (u8, Vec<Ipv4Addr>) {
         rest = &rest[12 + length..];
     }
     (bytes[3] & 15, found)
-}
-
-fn get(at: SocketAddr, path: &str) -> String {
-    let mut text = String::new();
-    if let Ok(mut stream) = TcpStream::connect(at) {
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut text));
-    }
-    text
 }
 
 #[track_caller]

@@ -87,6 +87,7 @@ use crate::names::Keeper;
 use crate::node::DnsPort;
 use crate::objects::WATCHED;
 use crate::program::Nftables;
+use crate::reflector::News;
 use crate::state::State;
 use client::{Client, ClientError};
 
@@ -196,12 +197,8 @@ pub async fn run_with<P: Program>(
 
     // Dropped on every way out, and its tasks with it.
     let mut tasks = JoinSet::new();
-    let (sender, updates) = mpsc::channel(QUEUE);
     let lineage = Lineage::default();
-    for resource in WATCHED {
-        tasks.spawn(reflector::follow(client.clone(), lineage.clone(), resource, sender.clone(), chance()));
-    }
-    drop(sender);
+    let updates = watch_all(&mut tasks, &client, &lineage);
     let again = Arc::new(Notify::new());
     let agent = process_id();
     tasks.spawn(acknowledge::tell(
@@ -279,6 +276,15 @@ async fn leave<T>(end: &watch::Sender<Ending>, mut known: watch::Receiver<Option
 /// When the kernel refuses, e.g. for lack of privileges or because an agent is running.
 pub fn cleanup() -> Result<bool, AgentError> {
     dataplane::nftables::cleanup().map_err(AgentError::Cleanup)
+}
+
+/// Follows every watched resource; the updates of all come through one queue.
+fn watch_all(tasks: &mut JoinSet<()>, client: &Client, lineage: &Lineage) -> mpsc::Receiver<News> {
+    let (sender, updates) = mpsc::channel(QUEUE);
+    for resource in WATCHED {
+        tasks.spawn(reflector::follow(client.clone(), lineage.clone(), resource, sender.clone(), chance()));
+    }
+    updates
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {

@@ -10,16 +10,14 @@ use std::sync::PoisonError;
 use dns::{Names, SharedNames};
 use model::Key;
 use model::snapshot::Snapshot;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::core::BATCH;
 use crate::lineage::Lineage;
-use crate::objects::WATCHED;
-use crate::reflector::{self, News};
+use crate::reflector::News;
 use crate::state::{Renamed, State};
-use crate::{QUEUE, chance};
+use crate::watch_all;
 
 /// Services that are renamed while those who answer wait; a microsecond or two each.
 const AT_ONCE: usize = 64;
@@ -46,6 +44,9 @@ impl Keeper {
             self.write(|names| *names = loaded);
             self.loaded = true;
             return;
+        }
+        if renamed.others {
+            self.write(|names| names.update_cluster(snapshot));
         }
         let mut services = renamed.services;
         loop {
@@ -74,12 +75,7 @@ fn split(keys: &mut BTreeSet<Key>, count: usize) -> BTreeSet<Key> {
 /// once. Without a server they stay as they are. Returns only when a part of it has ended, which none does by itself.
 pub async fn follow(client: Client, names: SharedNames) {
     let mut tasks = JoinSet::new();
-    let (sender, mut updates) = mpsc::channel(QUEUE);
-    let lineage = Lineage::default();
-    for resource in WATCHED {
-        tasks.spawn(reflector::follow(client.clone(), lineage.clone(), resource, sender.clone(), chance()));
-    }
-    drop(sender);
+    let mut updates = watch_all(&mut tasks, &client, &Lineage::default());
     // Of no node: there is none without a name.
     let mut state = State::new("", Vec::new());
     let mut keeper = Keeper::new(names);

@@ -49,6 +49,7 @@ enum Step {
     Delete(u8),
     Slice(u8, u8, Vec<(u8, bool, Option<&'static str>)>),
     NoSlice(u8, u8),
+    Namespace(u8),
 }
 
 fn key(number: u8) -> Key {
@@ -100,6 +101,7 @@ fn steps() -> impl Strategy<Value = Step> {
         (0..4_u8).prop_map(Step::Delete),
         (0..4_u8, 0..2_u8, endpoints).prop_map(|(s, n, endpoints)| Step::Slice(s, n, endpoints)),
         (0..4_u8, 0..2_u8).prop_map(|(s, n)| Step::NoSlice(s, n)),
+        (0..3_u8).prop_map(Step::Namespace),
     ]
 }
 
@@ -112,7 +114,19 @@ proptest! {
         kept.load(&snapshot);
         for step in steps {
             snapshot.revision += 1;
+            if let Step::Namespace(n) = step {
+                let name: Box<str> = format!("n{n}").into();
+                if !snapshot.namespaces.remove(&name) {
+                    snapshot.namespaces.insert(name);
+                }
+                kept.update_cluster(&snapshot);
+                let mut anew = Names::new(zone.clone());
+                anew.load(&snapshot);
+                prop_assert_eq!(&kept, &anew);
+                continue;
+            }
             let changed = match step {
+                Step::Namespace(_) => continue,
                 Step::Set(s, kind) => {
                     snapshot.services.insert(key(s), Arc::new(service(&key(s), kind)));
                     key(s)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use dns::{PodRecords, Zone};
 use ipnet::IpNet;
+use model::syntax::dns1123_label;
 use proxy_agent::{DnsConfig, ResolverConfig, nameserver};
 
 /// Where other resolvers are asked.
@@ -102,11 +103,10 @@ impl DnsArgs {
 
 /// A DNS label, which the name of a namespace is.
 fn namespace(text: &str) -> Result<String, String> {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=63).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-') && !text.ends_with('-') {
-        return Ok(text.to_owned());
+    match dns1123_label(text).as_slice() {
+        [] => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is no name of a namespace")),
     }
-    Err(format!("{text:?} is no name of a namespace"))
 }
 
 /// An address, with port 53 unless it says another.

@@ -3,7 +3,8 @@
 //! Processes are ended by their own handles, in `Drop`; nothing is found by name.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,17 @@ pub fn kubectl_path() -> PathBuf {
 /// A port of loopback that was free a moment ago.
 pub fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// What is served at a path over HTTP, head and body; empty when nobody listens.
+pub fn get(at: impl ToSocketAddrs, path: &str) -> String {
+    let mut text = String::new();
+    if let Ok(mut stream) = TcpStream::connect(at) {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut text));
+    }
+    text
 }
 
 /// A running `portolan server` on a data directory.

@@ -5,18 +5,20 @@ use std::net::IpAddr;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::NetlinkError;
 use super::batch::NLM_F_ACK;
 use super::socket::{Request, Socket};
+use super::{NetlinkError, Writer};
 use crate::nftables::expr::family_number;
 use crate::plan::Family;
 
-const RTM_GETROUTE: u16 = 26;
-const RTA_DST: u16 = 1;
+pub const RTM_GETROUTE: u16 = 26;
+pub const RTA_DST: u16 = 1;
 /// Where `rtm_type` stands in what follows the first four bytes of `struct rtmsg`.
 const TYPE_AT: usize = 3;
 /// `RTN_LOCAL`.
-const LOCAL: u8 = 2;
+pub const LOCAL: u8 = 2;
+/// The bytes of `struct rtmsg` behind its first four.
+pub const REST: usize = 8;
 
 /// The routes of the network namespace in which this was opened.
 pub struct Routes(Socket);
@@ -41,11 +43,8 @@ impl Routes {
             request,
             |w| {
                 // The rest of `struct rtmsg`, of which the family is all that is asked for.
-                w.bytes.extend_from_slice(&[0; 8]);
-                match address {
-                    IpAddr::V4(a) => w.bytes(RTA_DST, &a.octets()),
-                    IpAddr::V6(a) => w.bytes(RTA_DST, &a.octets()),
-                }
+                w.bytes.extend_from_slice(&[0; REST]);
+                destination(w, address);
             },
             |route| local = route.get(TYPE_AT) == Some(&LOCAL),
         );
@@ -55,5 +54,13 @@ impl Routes {
             Err(NetlinkError::Refused { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Writes the attribute that names the address.
+pub fn destination(w: &mut Writer, address: IpAddr) {
+    match address {
+        IpAddr::V4(a) => w.bytes(RTA_DST, &a.octets()),
+        IpAddr::V6(a) => w.bytes(RTA_DST, &a.octets()),
     }
 }
