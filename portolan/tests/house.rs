@@ -14,14 +14,16 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("model", &[][..]),
         ("allocator", &["model"]),
+        ("access", &["model"]),
         ("store", &["model", "allocator"]),
-        ("api", &["model", "store"]),
+        ("controller", &["model", "store"]),
+        ("api", &["access", "model", "store"]),
         ("dataplane", &["model"]),
         ("dns", &["model"]),
         ("proxy-agent", &["model", "dataplane", "dns"]),
         ("lab", &["model", "proxy-agent"]),
         ("conformance", &[]),
-        ("portolan", &["api", "dataplane", "dns", "lab", "model", "proxy-agent", "store"]),
+        ("portolan", &["access", "api", "controller", "dataplane", "dns", "lab", "model", "proxy-agent", "store"]),
     ])
 }
 
