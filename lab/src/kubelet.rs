@@ -5,8 +5,6 @@
 //! only carry it out.
 
 mod container;
-mod informer;
-mod leaving;
 mod machine;
 mod manifest;
 mod node;
@@ -25,6 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::types::Node;
 use proxy_agent::client::{Client, MERGE_PATCH};
+use proxy_agent::follow::{Change, HasMeta, follow};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,7 +33,6 @@ use crate::children::Children;
 use crate::error::chain;
 use crate::mounts::{Mounts, Overlay};
 use container::Launcher;
-use informer::{Change, HasMeta, follow};
 use manifest::Manifest;
 use schedule::Candidate;
 use worker::{Order, Worker, finish_deletion, is_final};
@@ -241,7 +239,7 @@ impl Kubelet {
             orders.send_replace(Order::Run(pod));
             return;
         }
-        let Some(home) = self.homes.get(&pod.spec.node_name) else { return };
+        let Some(home) = self.homes.get(&pod.spec.node_name).filter(|_| !pod.is_mirror()) else { return };
         if pod.metadata.terminating() {
             self.finish(pod);
         } else if !pod.is_over() {

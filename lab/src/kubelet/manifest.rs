@@ -6,9 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::types::ObjectMeta;
+use proxy_agent::follow::HasMeta;
 use serde::{Deserialize, Deserializer};
 
 use super::machine::{RestartPolicy, Role};
+
+/// Annotation of a Pod that stands for something which runs without the API's doing.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A Pod as the lab sees it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -162,7 +166,18 @@ pub struct ContainerReported {
     pub restart_count: u32,
 }
 
+impl HasMeta for Manifest {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+}
+
 impl Manifest {
+    /// Whether another program runs what this Pod stands for, such as a node's agent.
+    pub fn is_mirror(&self) -> bool {
+        self.metadata.annotations.contains_key(MIRROR)
+    }
+
     /// `namespace/name`.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.metadata.namespace(), self.metadata.name())

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use proxy_agent::client::{ClientError, MERGE_PATCH};
+use proxy_agent::leaving::Leaving;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 
 use super::container::Started;
-use super::leaving::Leaving;
 use super::machine::{Action, Event, Machine};
 use super::manifest::{Facts, Manifest};
 use super::node::HomeNode;

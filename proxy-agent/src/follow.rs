@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use model::Revision;
 use model::types::{Node, ObjectMeta};
-use proxy_agent::client::{Client, ClientError, WatchEvent};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::manifest::Manifest;
-use crate::error::chain;
+use crate::chain;
+use crate::client::{Client, ClientError, WatchEvent};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -25,12 +24,6 @@ pub trait HasMeta {
 
     fn revision(&self) -> Revision {
         self.meta().resource_version.as_deref().and_then(|r| r.parse().ok()).unwrap_or(0)
-    }
-}
-
-impl HasMeta for Manifest {
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
     }
 }
 
@@ -51,7 +44,7 @@ pub enum Change<T> {
     Gone(T),
 }
 
-/// Follows `path`, until nobody reads `changes` any more.
+/// Follows `path`, which may have a query, until nobody reads `changes` any more.
 pub async fn follow<T: HasMeta + DeserializeOwned>(client: Client, path: &str, changes: mpsc::Sender<Change<T>>) {
     let mut pause = FIRST_PAUSE;
     let mut position = None;
@@ -109,7 +102,9 @@ async fn round<T: HasMeta + DeserializeOwned>(
             revision
         }
     };
-    let mut watch = client.watch(&format!("{path}?watch=true&allowWatchBookmarks=true&resourceVersion={from}")).await?;
+    let more = if path.contains('?') { '&' } else { '?' };
+    let query = format!("{path}{more}watch=true&allowWatchBookmarks=true&resourceVersion={from}");
+    let mut watch = client.watch(&query).await?;
     while let Some(event) = watch.next().await? {
         let Some(step) = read(path, &event)? else { continue };
         if let Some(change) = step.change {

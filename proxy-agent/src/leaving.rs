@@ -7,12 +7,11 @@
 
 use std::time::Duration;
 
-use proxy_agent::client::Client;
-use proxy_agent::programmed;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::error::chain;
+use crate::client::Client;
+use crate::{chain, programmed};
 
 /// What is left of a long grace period for the end itself; of a short one it is half.
 const FOR_THE_END: Duration = Duration::from_secs(3);
