@@ -56,6 +56,13 @@ pub struct Config {
     pub version: String,
 }
 
+impl Config {
+    /// A configuration with everything else as it is by default.
+    pub fn new(store: store::Store, token: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { store, token: token.into(), version: version.into() }
+    }
+}
+
 /// The whole API as a service: tests call it without a socket, [`serve`] puts it on sockets.
 pub fn router(config: &Config) -> axum::Router {
     router::build(config)

@@ -136,7 +136,7 @@ impl Cluster {
         let environment =
             store::Environment { clock: Box::new(|| "2024-05-01T12:00:00Z".parse().unwrap()), seed: [1, 2, 3, 4] };
         let store = store::Store::open_in(config, environment).await.unwrap();
-        let config = api::Config { store: store.clone(), token: TOKEN.to_owned(), version: "v0.0.0-test".to_owned() };
+        let config = api::Config::new(store.clone(), TOKEN, "v0.0.0-test");
         let router = api::router(&config);
         for case in parse(ground) {
             let (code, answer) = send(&router, &case).await;

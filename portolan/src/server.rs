@@ -64,7 +64,7 @@ async fn serve(
     .map_err(|e| Failure::new("opening the store", &e))?;
 
     let handle = store.clone();
-    let config = api::Config { store, token: pki.token.clone(), version: format!("v{}", env!("CARGO_PKG_VERSION")) };
+    let config = api::Config::new(store, &*pki.token, concat!("v", env!("CARGO_PKG_VERSION")));
     let router = api::router(&config);
 
     let url = format!("https://{}", reachable(listeners.secure[0].1));

@@ -52,7 +52,7 @@ fn limits() {
 async fn a_request_that_takes_too_long_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let store = store::Store::open(store::Config::new(directory.path().join("portolan.db"))).await.unwrap();
-    let config = crate::Config { store, token: "t".to_owned(), version: "v0".to_owned() };
+    let config = crate::Config::new(store, "t", "v0");
     let router = Router::new()
         .route("/", any(async || std::future::pending::<()>().await))
         .layer(axum::middleware::from_fn_with_state(App::new(&config), around));
@@ -76,7 +76,7 @@ async fn a_request_that_takes_too_long_is_told_so() {
 async fn whoever_is_to_come_again_is_told_when() {
     let directory = tempfile::tempdir().unwrap();
     let store = store::Store::open(store::Config::new(directory.path().join("portolan.db"))).await.unwrap();
-    let config = crate::Config { store, token: "t".to_owned(), version: "v0".to_owned() };
+    let config = crate::Config::new(store, "t", "v0");
     let busy = async || Status::refused(model::Resource::Services, "web", &store::Refusal::Busy);
     let router =
         Router::new().route("/", any(busy)).layer(axum::middleware::from_fn_with_state(App::new(&config), around));

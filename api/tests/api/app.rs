@@ -38,8 +38,7 @@ impl App {
         let mut config = Config::new(directory.path().join("portolan.db"));
         configure(&mut config);
         let store = Store::open_in(config, environment).await.unwrap();
-        let router =
-            api::router(&api::Config { store: store.clone(), token: TOKEN.to_owned(), version: "v0.1.0".to_owned() });
+        let router = api::router(&api::Config::new(store.clone(), TOKEN, "v0.1.0"));
         Self { store, router, _directory: directory }
     }
 

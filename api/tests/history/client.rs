@@ -64,7 +64,7 @@ impl Client {
         let store = store::Store::open(store::Config::new(directory.path().join("portolan.db"))).await.unwrap();
         let watch = |resource| store.watch(resource, None, store.revision()).unwrap();
         let log = Mutex::new([Resource::Pods, Resource::Services, Resource::Leases].map(watch).into());
-        let router = api::router(&api::Config { store, token: TOKEN.to_owned(), version: "v0".to_owned() });
+        let router = api::router(&api::Config::new(store, TOKEN, "v0"));
         let client = Self { router, log, _directory: directory };
         let namespace = json!({"metadata": {"name": "other"}}).to_string();
         let answer = client.send("POST", "/api/v1/namespaces", "application/json", namespace).await;
