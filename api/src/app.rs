@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use store::Store;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::auth::Token;
+use crate::auth::Authenticator;
 use crate::body;
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::programmed::Programming;
 use crate::questions::Questions;
+use crate::routes::OpenPages;
 use crate::version::Version;
 
 /// Bodies that may be on their way at a time, read or waiting for the store, in KiB. Parsed they take several times that.
@@ -24,7 +25,8 @@ const BODIES_KIB: usize = 32 * 1024;
 /// counts.
 pub struct App {
     pub store: Store,
-    pub token: Token,
+    pub authenticator: Authenticator,
+    pub open: OpenPages,
     pub version: Version,
     pub discovery: Discovery,
     pub openapi: OpenApi,
@@ -57,7 +59,8 @@ impl App {
         let clock = Timestamp::now;
         Arc::new(Self {
             store: config.store.clone(),
-            token: Token::new(&config.token),
+            authenticator: Authenticator::new(&config.token),
+            open: OpenPages::new(),
             version: Version::new(&config.version),
             discovery: Discovery::new(),
             openapi: OpenApi::new(&config.version),

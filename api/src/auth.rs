@@ -1,86 +1,71 @@
-//! Who may ask: whoever shows the server's bearer token. Which pages are open to all, the table of pages says.
+//! Authentication: whoever a request is from ([`access::User`]).
+//!
+//! A certificate that TLS has verified goes before a token, as in kube-apiserver. Who shows nothing is `system:anonymous`, who
+//! may see the pages that are open to all; who shows something that is worth nothing is told so, and is not anybody. Where the
+//! answer stands: as `Arc<User>` among the extensions of the request, for everything behind [`crate::rim`].
 
-use std::hint::black_box;
+mod bearer;
 
+use std::sync::Arc;
+
+use access::User;
 use http::{HeaderMap, header::AUTHORIZATION};
+use jiff::Timestamp;
 
-use crate::routes::Page;
+use crate::peer::Peer;
+use bearer::AdminToken;
 
-/// The token of the server; has no `Debug`, so that no log can show it.
-#[derive(Clone)]
-pub struct Token {
-    token: String,
-    /// Paths that need none.
-    open: Vec<String>,
+/// Knows every kind of credential.
+pub struct Authenticator {
+    admin_token: AdminToken,
+    admin: Arc<User>,
+    anonymous: Arc<User>,
 }
 
-impl Token {
+/// Credentials that are worth nothing: unknown, expired, revoked or meant for something else. Which of these is nobody's
+/// business who does not hold better ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worthless;
+
+impl Authenticator {
+    /// `token` is the admin's; an empty one is nobody's.
     pub fn new(token: &str) -> Self {
-        let open = Page::all().into_iter().filter(|page| page.open());
-        Self { token: token.to_owned(), open: open.map(Page::path).collect() }
+        Self {
+            admin_token: AdminToken::new(token),
+            admin: Arc::new(User::admin()),
+            anonymous: Arc::new(User::anonymous()),
+        }
     }
 
-    /// Whether the request may pass. A slash at the end of a path changes nothing, here as in the router.
-    pub fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
-        presented(headers).is_some_and(|token| self.is(token)) || self.is_open(path)
+    /// Nobody in particular.
+    pub fn anonymous(&self) -> Arc<User> {
+        Arc::clone(&self.anonymous)
     }
 
-    fn is_open(&self, path: &str) -> bool {
-        let path = path.trim_end_matches('/');
-        self.open.iter().any(|open| open == path)
+    /// Who sends a request with these headers over this connection.
+    ///
+    /// # Errors
+    /// For credentials that are worth nothing.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        now: Timestamp,
+    ) -> Result<Arc<User>, Worthless> {
+        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+        if let Some(certificate) = certificate.filter(|certificate| certificate.holds(now)) {
+            return Ok(Arc::clone(&certificate.user));
+        }
+        match (headers.get(AUTHORIZATION), certificate) {
+            (None, None) => Ok(self.anonymous()),
+            (None, Some(_)) => Err(Worthless),
+            (Some(value), _) => {
+                let token = bearer::presented(value.as_bytes()).ok_or(Worthless)?;
+                if self.admin_token.is(token) { Ok(Arc::clone(&self.admin)) } else { Err(Worthless) }
+            }
+        }
     }
-
-    /// Compares in a time that depends on the lengths alone.
-    fn is(&self, presented: &[u8]) -> bool {
-        let token = self.token.as_bytes();
-        let differing = token.iter().zip(presented).fold(0u8, |acc, (a, b)| black_box(acc | (a ^ b)));
-        !token.is_empty() && token.len() == presented.len() && differing == 0
-    }
-}
-
-/// The credentials of `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110, 11.1).
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, rest) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn headers(value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])
-    }
-
-    #[test]
-    fn only_the_token_itself_passes() {
-        let token = Token::new("sesame");
-        assert!(token.admits("/api", &headers("Bearer sesame")));
-        assert!(token.admits("/api", &headers("bearer  sesame ")));
-        for wrong in ["Bearer sesam", "Bearer sesamee", "Bearer Sesame", "Basic sesame", "sesame", "Bearer ", ""] {
-            assert!(!token.admits("/api", &headers(wrong)), "{wrong}");
-        }
-        assert!(!token.admits("/api", &HeaderMap::new()));
-    }
-
-    #[test]
-    fn health_version_and_the_page_for_people_are_open() {
-        let token = Token::new("sesame");
-        for path in
-            ["/livez", "/readyz", "/healthz", "/version", "/version/", "/openapi.json", "/docs", "/docs/page.js"]
-        {
-            assert!(token.admits(path, &HeaderMap::new()), "{path}");
-        }
-        for path in ["/", "/metrics", "/livezz", "/version/x", "/openapi/v3", "/docs/x", "/api"] {
-            assert!(!token.admits(path, &HeaderMap::new()), "{path}");
-        }
-    }
-
-    #[test]
-    fn an_empty_token_admits_nobody() {
-        assert!(!Token::new("").admits("/api", &headers("Bearer ")));
-    }
-}
+mod tests;

@@ -29,6 +29,7 @@ mod openapi;
 mod options;
 mod own;
 mod path;
+mod peer;
 mod programmed;
 mod query;
 mod questions;
@@ -50,7 +51,7 @@ pub use serve::{Listener, serve};
 pub struct Config {
     /// Where objects live.
     pub store: store::Store,
-    /// The bearer token that every client must show. Must not be empty: an empty one admits nobody.
+    /// The bearer token of the admin, who may do everything. An empty one is nobody's.
     pub token: String,
     /// Portolan's own version, shown in `/version` as the build metadata of `gitVersion`.
     pub version: String,

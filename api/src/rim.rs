@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use access::User;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -21,6 +22,7 @@ use crate::app::App;
 use crate::encode::{self, Spelling};
 use crate::negotiate::{self, Endpoint, Format};
 use crate::own;
+use crate::peer::Peer;
 use crate::query::Query;
 use crate::respond;
 use crate::routes::Own;
@@ -44,15 +46,17 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let query = Query::parse(request.uri().query());
     let spelling = spelling(request.headers(), &query);
 
-    let (request, leftover) = leftover::lend(request);
+    let (mut request, leftover) = leftover::lend(request);
 
-    let mut response = if app.token.admits(request.uri().path(), request.headers()) {
-        match time_limit(request.method(), request.uri().path(), &query) {
-            Ok(limit) => within(limit, next.run(request)).await,
-            Err(status) => status.into_response(),
+    let mut response = match identify(&app, &request) {
+        Ok(user) => {
+            request.extensions_mut().insert(user);
+            match time_limit(request.method(), request.uri().path(), &query) {
+                Ok(limit) => within(limit, next.run(request)).await,
+                Err(status) => status.into_response(),
+            }
         }
-    } else {
-        Status::unauthorized().into_response()
+        Err(status) => status.into_response(),
     };
     if let Some(leftover) = leftover {
         leftover.discard().await;
@@ -69,6 +73,20 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let label = response.extensions().get::<Label>().copied().unwrap_or(Label { verb: "other", resource: "" });
     app.metrics.request(label, response.status(), begun.elapsed());
     response
+}
+
+/// Who sends the request. A page that is open to all is shown whatever is shown for it: a probe does not fail for an old
+/// token.
+///
+/// # Errors
+/// 401 for credentials that are worth nothing, and for none where some are needed.
+fn identify(app: &App, request: &Request) -> Result<Arc<User>, Status> {
+    let open = app.open.contains(request.uri().path());
+    match app.authenticator.authenticate(request.headers(), request.extensions().get::<Peer>(), (app.clock)()) {
+        Ok(user) if open || !user.is_anonymous() => Ok(user),
+        Err(_) if open => Ok(app.authenticator.anonymous()),
+        _ => Err(Status::unauthorized()),
+    }
 }
 
 /// What the handler answers, or why it does not.

@@ -11,7 +11,7 @@ use http::Method;
 use model::schema::Kind;
 use model::{Resource, ResourceInfo, Review};
 pub use own::{API_VERSION, Own};
-pub use pages::Page;
+pub use pages::{OpenPages, Page};
 
 /// What a route does. The names are Kubernetes' verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,6 +10,7 @@ mod stall;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,20 +106,20 @@ async fn accept(
     loop {
         // The semaphore is never closed.
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let stream = next(&socket).await;
+        let (stream, address) = next(&socket).await;
         let (tls, router, draining) = (tls.clone(), router.clone(), draining.clone());
         tokio::spawn(async move {
-            connection::run(stream, tls, router, draining).await;
+            connection::run(stream, address, tls, router, draining).await;
             drop(permit);
         });
     }
 }
 
 /// The next connection; errors of single connections are passed over, those of the machine waited out.
-async fn next(socket: &TcpListener) -> TcpStream {
+async fn next(socket: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::warn!("accepting a connection: {error}; trying again");

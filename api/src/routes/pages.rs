@@ -88,6 +88,22 @@ impl Page {
     }
 }
 
+/// The paths of the pages that are open to all.
+#[derive(Clone, Debug)]
+pub struct OpenPages(Vec<String>);
+
+impl OpenPages {
+    pub fn new() -> Self {
+        Self(Page::all().into_iter().filter(|page| page.open()).map(Page::path).collect())
+    }
+
+    /// Whether this path is one. A slash at its end changes nothing, here as in the router.
+    pub fn contains(&self, path: &str) -> bool {
+        let path = path.trim_end_matches('/');
+        self.0.iter().any(|open| open == path)
+    }
+}
+
 const OPENAPI: &str = "/openapi.json";
 const DOCS: &str = "/docs";
 const DOCS_SCRIPT: &str = "/docs/page.js";
@@ -98,6 +114,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn health_version_and_the_page_for_people_are_open() {
+        let open = OpenPages::new();
+        for path in
+            ["/livez", "/readyz", "/healthz", "/version", "/version/", "/openapi.json", "/docs", "/docs/page.js"]
+        {
+            assert!(open.contains(path), "{path}");
+        }
+        for path in ["/", "/metrics", "/livezz", "/version/x", "/openapi/v3", "/docs/x", "/api"] {
+            assert!(!open.contains(path), "{path}");
+        }
+    }
 
     #[test]
     fn every_page_has_a_path_of_its_own() {

@@ -1,18 +1,25 @@
 //! One connection, from the first byte to the last.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tower::Service;
 
 use super::Draining;
 use super::stall::Patience;
+use crate::peer::Peer;
 
 const HANDSHAKE_LONGEST: Duration = Duration::from_secs(10);
 
@@ -38,7 +45,7 @@ const STREAMS_MOST: u32 = 250;
 const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Serves one connection; ends with it, or soon after draining began.
-pub async fn run(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, draining: Draining) {
+pub async fn run(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>, router: Router, draining: Draining) {
     // Fails only on a socket that is gone already, which the next read will notice.
     let _ = stream.set_nodelay(true);
     // A client that has vanished gives its place back, also where nothing is ever sent to it.
@@ -46,20 +53,40 @@ pub async fn run(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, dr
     let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let stream = Patience::new(stream, STALL_LONGEST);
     let Some(acceptor) = tls else {
-        return http1(stream, router, draining).await;
+        return http1(stream, Known { router, peer: Peer::new(address) }, draining).await;
     };
     let handshake = tokio::time::timeout(HANDSHAKE_LONGEST, acceptor.accept(stream));
     match handshake.await {
         Ok(Ok(stream)) => {
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            if h2 { http2(stream, router, draining).await } else { http1(stream, router, draining).await }
+            let session = stream.get_ref().1;
+            let service = Known { router, peer: Peer::behind(address, session) };
+            let h2 = session.alpn_protocol() == Some(b"h2");
+            if h2 { http2(stream, service, draining).await } else { http1(stream, service, draining).await }
         }
         Ok(Err(error)) => tracing::debug!("TLS handshake: {error}"),
         Err(_) => tracing::debug!("TLS handshake took longer than {HANDSHAKE_LONGEST:?}"),
     }
 }
 
-async fn http1<S>(stream: S, router: Router, mut draining: Draining)
+/// The router for one connection, whose requests it tells who is at the other end.
+struct Known {
+    router: Router,
+    peer: Peer,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Known {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    /// The router is always ready.
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.router.clone().call(request)
+    }
+}
+
+async fn http1<S>(stream: S, service: Known, mut draining: Draining)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -67,7 +94,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LONGEST)
         .max_buf_size(BUFFER_MOST)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -79,7 +106,7 @@ where
     ended(result);
 }
 
-async fn http2<S>(stream: S, router: Router, mut draining: Draining)
+async fn http2<S>(stream: S, service: Known, mut draining: Draining)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -91,7 +118,7 @@ where
         // Finds peers that went away without a word; their watches would wait until their timeout otherwise.
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
