@@ -1,6 +1,6 @@
 //! The definitions: the closure of the served kinds, with lists of each kind and the types of the machinery.
 
-use k8s_openapi::api::{authentication, authorization, coordination, core, discovery, events, networking};
+use k8s_openapi::api::{authentication, authorization, coordination, core, discovery, events, networking, rbac};
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use k8s_openapi::apimachinery::pkg::runtime;
 use schemars::SchemaGenerator;
@@ -8,16 +8,20 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::lists::{self, ListType};
+use crate::own;
 use crate::resource::Resource;
 use crate::review::Review;
 
 type Error = Box<dyn std::error::Error>;
 
 /// Where references point in an OpenAPI 3 document.
-const REFERENCE: &str = "#/components/schemas/";
+pub const REFERENCE: &str = "#/components/schemas/";
 
 /// What is posted to `…/pods/{name}/binding`, and never stored.
 pub const BINDING: &str = "io.k8s.api.core.v1.Binding";
+
+/// What is posted to `…/serviceaccounts/{name}/token`, and never stored.
+pub const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 
 /// Every definition by its name (`io.k8s.api.core.v1.Service`).
 pub fn definitions() -> Result<Map<String, Value>, Error> {
@@ -33,6 +37,7 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
     }
     for machinery in [
         generator.subschema_for::<core::v1::Binding>(),
+        generator.subschema_for::<authentication::v1::TokenRequest>(),
         generator.subschema_for::<meta::v1::DeleteOptions>(),
         generator.subschema_for::<meta::v1::Status>(),
         generator.subschema_for::<meta::v1::ListMeta>(),
@@ -45,6 +50,7 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
     for schema in definitions.values_mut() {
         spell_as_openapi(schema);
     }
+    definitions.extend(own::definitions());
     for (resource, name) in &kinds {
         let info = resource.info();
         let kinds = json!([{ "group": info.group, "version": info.version, "kind": info.kind }]);
@@ -62,8 +68,10 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
         definition(&mut definitions, &format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"))?
             .insert("x-kubernetes-group-version-kind".into(), kinds);
     }
-    let binding = json!([{ "group": "", "version": "v1", "kind": "Binding" }]);
-    definition(&mut definitions, BINDING)?.insert("x-kubernetes-group-version-kind".into(), binding);
+    for (name, group, kind) in [(BINDING, "", "Binding"), (TOKEN_REQUEST, "authentication.k8s.io", "TokenRequest")] {
+        let kinds = json!([{ "group": group, "version": "v1", "kind": kind }]);
+        definition(&mut definitions, name)?.insert("x-kubernetes-group-version-kind".into(), kinds);
+    }
     mark_lists(&mut definitions)?;
     mark_atomic_maps(&mut definitions)?;
     mark_key_defaults(&mut definitions)?;
@@ -84,6 +92,12 @@ fn reference_to_kind(generator: &mut SchemaGenerator, resource: Resource) -> Str
         Resource::IpAddresses => generator.subschema_for::<networking::v1::IPAddress>(),
         Resource::Leases => generator.subschema_for::<coordination::v1::Lease>(),
         Resource::EventsV1 => generator.subschema_for::<events::v1::Event>(),
+        Resource::ServiceAccounts => generator.subschema_for::<core::v1::ServiceAccount>(),
+        Resource::Roles => generator.subschema_for::<rbac::v1::Role>(),
+        Resource::RoleBindings => generator.subschema_for::<rbac::v1::RoleBinding>(),
+        Resource::ClusterRoles => generator.subschema_for::<rbac::v1::ClusterRole>(),
+        Resource::ClusterRoleBindings => generator.subschema_for::<rbac::v1::ClusterRoleBinding>(),
+        Resource::Tokens => return own::reference("Token"),
     };
     schema.get("$ref").and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -82,6 +82,7 @@ const fn keyed(definition: &'static str, property: &'static str, keys: &'static 
 
 /// Every list of the closure, by definition and property.
 pub const LISTS: &[Row] = &[
+    atomic("authentication.v1.TokenRequestSpec", "audiences"),
     atomic("authentication.v1.UserInfo", "groups"),
     atomic("authorization.v1.FieldSelectorAttributes", "requirements"),
     atomic("authorization.v1.LabelSelectorAttributes", "requirements"),
@@ -198,6 +199,8 @@ pub const LISTS: &[Row] = &[
     row("core.v1.ResourceStatus", "resources", ListType::Map(&["resourceID"]), Patch::Replace),
     atomic("core.v1.SecretProjection", "items"),
     atomic("core.v1.SecretVolumeSource", "items"),
+    atomic("core.v1.ServiceAccount", "imagePullSecrets"),
+    keyed("core.v1.ServiceAccount", "secrets", &["name"]),
     atomic("core.v1.ServiceSpec", "clusterIPs"),
     atomic("core.v1.ServiceSpec", "externalIPs"),
     atomic("core.v1.ServiceSpec", "ipFamilies"),
@@ -221,6 +224,17 @@ pub const LISTS: &[Row] = &[
     atomic("meta.v1.StatusDetails", "causes"),
     atomic("networking.v1.ServiceCIDRSpec", "cidrs"),
     keyed("networking.v1.ServiceCIDRStatus", "conditions", &["type"]),
+    set("portolan.v1alpha1.TokenSpec", "groups"),
+    atomic("rbac.v1.AggregationRule", "clusterRoleSelectors"),
+    atomic("rbac.v1.ClusterRole", "rules"),
+    atomic("rbac.v1.ClusterRoleBinding", "subjects"),
+    atomic("rbac.v1.PolicyRule", "apiGroups"),
+    atomic("rbac.v1.PolicyRule", "nonResourceURLs"),
+    atomic("rbac.v1.PolicyRule", "resourceNames"),
+    atomic("rbac.v1.PolicyRule", "resources"),
+    atomic("rbac.v1.PolicyRule", "verbs"),
+    atomic("rbac.v1.Role", "rules"),
+    atomic("rbac.v1.RoleBinding", "subjects"),
 ];
 
 /// Objects that server-side apply takes as one value: whole definitions, or one property of a definition.
@@ -241,6 +255,8 @@ pub const ATOMIC_MAPS: &[(&str, Option<&str>)] = &[
     ("discovery.v1.EndpointPort", None),
     ("meta.v1.LabelSelector", None),
     ("meta.v1.OwnerReference", None),
+    ("rbac.v1.RoleRef", None),
+    ("rbac.v1.Subject", None),
 ];
 
 /// Keys of a list that may be left out, and what they are then: the definition of the items, the key, its default.
@@ -258,4 +274,6 @@ pub const ALWAYS_THERE: &[(&str, &str)] = &[
     ("core.v1.NodeStatus", "nodeInfo"),
     ("core.v1.PodSpec", "containers"),
     ("core.v1.ServiceStatus", "loadBalancer"),
+    ("rbac.v1.ClusterRoleBinding", "roleRef"),
+    ("rbac.v1.RoleBinding", "roleRef"),
 ];

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::definitions::{BINDING, is_named};
+use crate::definitions::{BINDING, TOKEN_REQUEST, is_named};
 use crate::lists;
 use crate::resource::Resource;
 use crate::review::Review;
@@ -51,8 +51,11 @@ pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
         let info = review.info();
         writeln!(out, "{},", root(info.group, info.version, info.kind, definitions, &index)?)?;
     }
-    let binding = index.get(BINDING).ok_or_else(|| format!("no definition {BINDING}"))?;
-    writeln!(out, "];\nconst BINDING: u16 = {binding};")?;
+    writeln!(out, "];")?;
+    for (constant, name) in [("BINDING", BINDING), ("TOKEN_REQUEST", TOKEN_REQUEST)] {
+        let at = index.get(name).ok_or_else(|| format!("no definition {name}"))?;
+        writeln!(out, "const {constant}: u16 = {at};")?;
+    }
     Ok(out)
 }
 

@@ -15,9 +15,11 @@ mod lease;
 mod namespace;
 mod node;
 mod pod;
+mod rbac;
 mod service_cidr;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 mod weights;
 
 use crate::admission::Subresource;
@@ -37,7 +39,14 @@ pub(crate) fn create(resource: Resource, object: &mut Document) {
         Resource::Endpoints => endpoints::default(object),
         Resource::EndpointSlices => endpoint_slice::default(object),
         Resource::Events | Resource::EventsV1 => event::default(object),
-        Resource::Leases | Resource::IpAddresses | Resource::Services => {}
+        Resource::RoleBindings | Resource::ClusterRoleBindings => rbac::default_binding(object),
+        Resource::Leases
+        | Resource::IpAddresses
+        | Resource::Services
+        | Resource::ServiceAccounts
+        | Resource::Roles
+        | Resource::ClusterRoles
+        | Resource::Tokens => {}
     }
 }
 
@@ -51,7 +60,15 @@ pub(crate) fn update(resource: Resource, sub: Subresource, old: &Document, new: 
         Resource::Endpoints => endpoints::default(new),
         Resource::EndpointSlices => endpoint_slice::default(new),
         Resource::Events | Resource::EventsV1 => event::default(new),
-        Resource::Leases | Resource::IpAddresses | Resource::Services | Resource::ServiceCidrs => {}
+        Resource::RoleBindings | Resource::ClusterRoleBindings => rbac::default_binding(new),
+        Resource::Leases
+        | Resource::IpAddresses
+        | Resource::Services
+        | Resource::ServiceCidrs
+        | Resource::ServiceAccounts
+        | Resource::Roles
+        | Resource::ClusterRoles
+        | Resource::Tokens => {}
     }
 }
 
@@ -75,7 +92,12 @@ pub(crate) fn validate(
         Resource::ServiceCidrs => service_cidr::validate(old, object, errors),
         Resource::IpAddresses => ip_address::validate(old, object, errors),
         Resource::Leases => lease::validate(object, errors),
-        Resource::Services => {}
+        Resource::Roles => rbac::validate_role(object, errors),
+        Resource::ClusterRoles => rbac::validate_cluster_role(object, errors),
+        Resource::RoleBindings => rbac::validate_binding(false, old, object, errors),
+        Resource::ClusterRoleBindings => rbac::validate_binding(true, old, object, errors),
+        Resource::Tokens => token::validate(old, object, errors),
+        Resource::Services | Resource::ServiceAccounts => {}
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::field::FieldError;
+use crate::kinds;
 use crate::kinds::document::{Document, Errors, keep, text};
 use crate::resource::Resource;
 use crate::syntax;
@@ -117,7 +118,12 @@ pub(crate) fn name_problems(resource: Resource, name: &str) -> Vec<String> {
         | Resource::EventsV1
         | Resource::EndpointSlices
         | Resource::ServiceCidrs
-        | Resource::Leases => syntax::dns1123_subdomain(name),
+        | Resource::Leases
+        | Resource::ServiceAccounts => syntax::dns1123_subdomain(name),
+        Resource::Roles | Resource::RoleBindings | Resource::ClusterRoles | Resource::ClusterRoleBindings => {
+            syntax::path_segment(name)
+        }
+        Resource::Tokens => kinds::token::name_problems(name),
     }
 }
 

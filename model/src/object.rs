@@ -162,9 +162,17 @@ impl View {
             Resource::EndpointSlices => View::EndpointSlice(serde_json::from_slice(bytes)?),
             Resource::ServiceCidrs => View::ServiceCidr(serde_json::from_slice(bytes)?),
             Resource::IpAddresses => View::IpAddress(serde_json::from_slice(bytes)?),
-            Resource::Namespaces | Resource::Endpoints | Resource::Events | Resource::EventsV1 | Resource::Leases => {
-                View::Document(Box::new(serde_json::from_slice::<OnlyMeta>(bytes)?.metadata))
-            }
+            Resource::Namespaces
+            | Resource::Endpoints
+            | Resource::Events
+            | Resource::EventsV1
+            | Resource::Leases
+            | Resource::ServiceAccounts
+            | Resource::Roles
+            | Resource::RoleBindings
+            | Resource::ClusterRoles
+            | Resource::ClusterRoleBindings
+            | Resource::Tokens => View::Document(Box::new(serde_json::from_slice::<OnlyMeta>(bytes)?.metadata)),
         })
     }
 

@@ -19,6 +19,13 @@ pub enum Resource {
     Leases,
     /// `events.k8s.io/v1`: the objects of [`Events`](Resource::Events) in another form.
     EventsV1,
+    ServiceAccounts,
+    Roles,
+    RoleBindings,
+    ClusterRoles,
+    ClusterRoleBindings,
+    /// `portolan.dev/v1alpha1`: what lets a machine join, or somebody in, as long as it lasts.
+    Tokens,
 }
 
 /// One row of the table.
@@ -45,9 +52,11 @@ pub struct ResourceInfo {
     pub stored_as: Option<Resource>,
 }
 
+/// The group of roles and their bindings.
+const RBAC: &str = "rbac.authorization.k8s.io";
 const NO_NAMES: &[&str] = &[];
 
-static TABLE: [ResourceInfo; 11] = [
+static TABLE: [ResourceInfo; 17] = [
     row(Resource::Namespaces, "", "Namespace", "namespaces", "namespace", &["ns"], NO_NAMES, false, true, false, false),
     row(Resource::Nodes, "", "Node", "nodes", "node", &["no"], NO_NAMES, false, true, false, false),
     row(Resource::Pods, "", "Pod", "pods", "pod", &["po"], &["all"], true, true, false, false),
@@ -122,6 +131,75 @@ static TABLE: [ResourceInfo; 11] = [
             false,
         )
     },
+    row(
+        Resource::ServiceAccounts,
+        "",
+        "ServiceAccount",
+        "serviceaccounts",
+        "serviceaccount",
+        &["sa"],
+        NO_NAMES,
+        true,
+        false,
+        false,
+        true,
+    ),
+    row(Resource::Roles, RBAC, "Role", "roles", "role", NO_NAMES, NO_NAMES, true, false, true, false),
+    row(
+        Resource::RoleBindings,
+        RBAC,
+        "RoleBinding",
+        "rolebindings",
+        "rolebinding",
+        NO_NAMES,
+        NO_NAMES,
+        true,
+        false,
+        true,
+        false,
+    ),
+    row(
+        Resource::ClusterRoles,
+        RBAC,
+        "ClusterRole",
+        "clusterroles",
+        "clusterrole",
+        NO_NAMES,
+        NO_NAMES,
+        false,
+        false,
+        true,
+        false,
+    ),
+    row(
+        Resource::ClusterRoleBindings,
+        RBAC,
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+        "clusterrolebinding",
+        NO_NAMES,
+        NO_NAMES,
+        false,
+        false,
+        true,
+        false,
+    ),
+    ResourceInfo {
+        version: "v1alpha1",
+        ..row(
+            Resource::Tokens,
+            "portolan.dev",
+            "Token",
+            "tokens",
+            "token",
+            NO_NAMES,
+            NO_NAMES,
+            false,
+            false,
+            false,
+            true,
+        )
+    },
 ];
 
 #[allow(clippy::too_many_arguments, reason = "a table reads better as columns than as 120 lines of field names")]
@@ -157,7 +235,7 @@ const fn row(
 
 impl Resource {
     /// Every served resource, in the order of the enum.
-    pub const ALL: [Resource; 11] = [
+    pub const ALL: [Resource; 17] = [
         Resource::Namespaces,
         Resource::Nodes,
         Resource::Pods,
@@ -169,6 +247,12 @@ impl Resource {
         Resource::IpAddresses,
         Resource::Leases,
         Resource::EventsV1,
+        Resource::ServiceAccounts,
+        Resource::Roles,
+        Resource::RoleBindings,
+        Resource::ClusterRoles,
+        Resource::ClusterRoleBindings,
+        Resource::Tokens,
     ];
 
     /// This resource's row.

@@ -36,6 +36,14 @@ pub fn inclusive_range(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
 }
 
+/// Problems of a name that is to be one segment of a path, and may have any form besides.
+pub fn path_segment(name: &str) -> Vec<String> {
+    if matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    ['/', '%'].into_iter().filter(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'")).collect()
+}
+
 /// A lower-case RFC 1123 label: `my-name`, `123-abc`; at most 63 bytes.
 pub fn dns1123_label(value: &str) -> Vec<String> {
     let mut problems = Vec::new();

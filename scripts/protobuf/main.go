@@ -22,6 +22,7 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	events "k8s.io/api/events/v1"
 	networking "k8s.io/api/networking/v1"
+	rbac "k8s.io/api/rbac/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metabeta "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -50,6 +51,8 @@ var kinds = []kind{
 	{"v1", "Event", &core.Event{}},
 	{"v1", "EventList", &core.EventList{}},
 	{"v1", "Binding", &core.Binding{}},
+	{"v1", "ServiceAccount", &core.ServiceAccount{}},
+	{"v1", "ServiceAccountList", &core.ServiceAccountList{}},
 	{"events.k8s.io/v1", "Event", &events.Event{}},
 	{"events.k8s.io/v1", "EventList", &events.EventList{}},
 	{"discovery.k8s.io/v1", "EndpointSlice", &discovery.EndpointSlice{}},
@@ -60,7 +63,16 @@ var kinds = []kind{
 	{"networking.k8s.io/v1", "IPAddressList", &networking.IPAddressList{}},
 	{"coordination.k8s.io/v1", "Lease", &coordination.Lease{}},
 	{"coordination.k8s.io/v1", "LeaseList", &coordination.LeaseList{}},
+	{"rbac.authorization.k8s.io/v1", "Role", &rbac.Role{}},
+	{"rbac.authorization.k8s.io/v1", "RoleList", &rbac.RoleList{}},
+	{"rbac.authorization.k8s.io/v1", "RoleBinding", &rbac.RoleBinding{}},
+	{"rbac.authorization.k8s.io/v1", "RoleBindingList", &rbac.RoleBindingList{}},
+	{"rbac.authorization.k8s.io/v1", "ClusterRole", &rbac.ClusterRole{}},
+	{"rbac.authorization.k8s.io/v1", "ClusterRoleList", &rbac.ClusterRoleList{}},
+	{"rbac.authorization.k8s.io/v1", "ClusterRoleBinding", &rbac.ClusterRoleBinding{}},
+	{"rbac.authorization.k8s.io/v1", "ClusterRoleBindingList", &rbac.ClusterRoleBindingList{}},
 	{"authentication.k8s.io/v1", "SelfSubjectReview", &authentication.SelfSubjectReview{}},
+	{"authentication.k8s.io/v1", "TokenRequest", &authentication.TokenRequest{}},
 	{"authorization.k8s.io/v1", "LocalSubjectAccessReview", &authorization.LocalSubjectAccessReview{}},
 	{"authorization.k8s.io/v1", "SubjectAccessReview", &authorization.SubjectAccessReview{}},
 	{"authorization.k8s.io/v1", "SelfSubjectAccessReview", &authorization.SelfSubjectAccessReview{}},

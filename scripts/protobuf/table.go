@@ -19,14 +19,15 @@ import (
 
 // special are the types whose JSON or protobuf is written by hand in Go; the transcoder knows them by these names.
 var special = map[reflect.Type]string{
-	reflect.TypeFor[meta.Time]():                 "time",
-	reflect.TypeFor[meta.MicroTime]():            "microtime",
-	reflect.TypeFor[meta.FieldsV1]():             "json",
-	reflect.TypeFor[runtime.RawExtension]():      "json",
-	reflect.TypeFor[resource.Quantity]():         "quantity",
-	reflect.TypeFor[intstr.IntOrString]():        "intorstring",
-	reflect.TypeFor[authorization.ExtraValue]():  "strings",
-	reflect.TypeFor[authentication.ExtraValue](): "strings",
+	reflect.TypeFor[meta.Time]():                       "time",
+	reflect.TypeFor[meta.MicroTime]():                  "microtime",
+	reflect.TypeFor[meta.FieldsV1]():                   "json",
+	reflect.TypeFor[runtime.RawExtension]():            "json",
+	reflect.TypeFor[resource.Quantity]():               "quantity",
+	reflect.TypeFor[intstr.IntOrString]():              "intorstring",
+	reflect.TypeFor[authorization.ExtraValue]():        "strings",
+	reflect.TypeFor[authentication.ExtraValue]():       "strings",
+	reflect.TypeFor[authentication.AttestationValue](): "strings",
 }
 
 type field struct {

@@ -119,6 +119,19 @@ fn legacy_roots() {
                       "version": "v1alpha1"
                     }
                   ]
+                },
+                {
+                  "name": "rbac.authorization.k8s.io",
+                  "preferredVersion": {
+                    "groupVersion": "rbac.authorization.k8s.io/v1",
+                    "version": "v1"
+                  },
+                  "versions": [
+                    {
+                      "groupVersion": "rbac.authorization.k8s.io/v1",
+                      "version": "v1"
+                    }
+                  ]
                 }
               ],
               "kind": "APIGroupList"
@@ -232,7 +245,8 @@ fn legacy_core_resources() {
         "services" "Service" true ["svc"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "services/status" "Service" true null ["get","patch","update"]
         "endpoints" "Endpoints" true ["ep"] ["create","delete","deletecollection","get","list","patch","update","watch"]
-        "events" "Event" true ["ev"] ["create","delete","deletecollection","get","list","patch","update","watch"]"#]]
+        "events" "Event" true ["ev"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "serviceaccounts" "ServiceAccount" true ["sa"] ["create","delete","deletecollection","get","list","patch","update","watch"]"#]]
     .assert_eq(&lines.join("\n"));
 }
 
@@ -525,6 +539,26 @@ fn aggregated() {
                       "freshness": "Current",
                       "resources": [
                         {
+                          "resource": "tokens",
+                          "responseKind": {
+                            "group": "portolan.dev",
+                            "kind": "Token",
+                            "version": "v1alpha1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "token",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
                           "resource": "nodes",
                           "responseKind": {
                             "group": "",
@@ -597,6 +631,100 @@ fn aggregated() {
                         }
                       ],
                       "version": "v1alpha1"
+                    }
+                  ]
+                },
+                {
+                  "metadata": {
+                    "creationTimestamp": null,
+                    "name": "rbac.authorization.k8s.io"
+                  },
+                  "versions": [
+                    {
+                      "freshness": "Current",
+                      "resources": [
+                        {
+                          "resource": "roles",
+                          "responseKind": {
+                            "group": "rbac.authorization.k8s.io",
+                            "kind": "Role",
+                            "version": "v1"
+                          },
+                          "scope": "Namespaced",
+                          "singularResource": "role",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "rolebindings",
+                          "responseKind": {
+                            "group": "rbac.authorization.k8s.io",
+                            "kind": "RoleBinding",
+                            "version": "v1"
+                          },
+                          "scope": "Namespaced",
+                          "singularResource": "rolebinding",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "clusterroles",
+                          "responseKind": {
+                            "group": "rbac.authorization.k8s.io",
+                            "kind": "ClusterRole",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "clusterrole",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "clusterrolebindings",
+                          "responseKind": {
+                            "group": "rbac.authorization.k8s.io",
+                            "kind": "ClusterRoleBinding",
+                            "version": "v1"
+                          },
+                          "scope": "Cluster",
+                          "singularResource": "clusterrolebinding",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        }
+                      ],
+                      "version": "v1"
                     }
                   ]
                 }
@@ -694,6 +822,8 @@ fn root_lists_what_is_served() {
                 "/apis/portolan.dev",
                 "/apis/portolan.dev/v1alpha1",
                 "/apis/portolan.dev/v1alpha1/programmed",
+                "/apis/rbac.authorization.k8s.io",
+                "/apis/rbac.authorization.k8s.io/v1",
                 "/docs",
                 "/docs/page.css",
                 "/docs/page.js",
@@ -711,6 +841,7 @@ fn root_lists_what_is_served() {
                 "/openapi/v3/apis/events.k8s.io/v1",
                 "/openapi/v3/apis/networking.k8s.io/v1",
                 "/openapi/v3/apis/portolan.dev/v1alpha1",
+                "/openapi/v3/apis/rbac.authorization.k8s.io/v1",
                 "/readyz",
                 "/version"
               ]

@@ -4,6 +4,7 @@ mod documents;
 mod network;
 mod node;
 mod pod;
+mod rbac;
 mod service;
 
 use jiff::Timestamp;
@@ -33,6 +34,12 @@ pub fn of(object: &Object, now: Timestamp) -> Row {
             Resource::Endpoints => documents::endpoints(name, &document(), age),
             Resource::Events => documents::event(name, &document(), now),
             Resource::Leases => vec![name, text(&document(), "/spec/holderIdentity").into(), age],
+            Resource::ServiceAccounts => vec![name, items(&document(), "/secrets").len().into(), age],
+            Resource::Roles | Resource::ClusterRoles => {
+                vec![name, text(&document(), "/metadata/creationTimestamp").into()]
+            }
+            Resource::RoleBindings | Resource::ClusterRoleBindings => rbac::binding(name, &document(), age),
+            Resource::Tokens => rbac::token(name, &document(), age, now),
             _ => vec![name, age],
         },
     }

@@ -83,6 +83,29 @@ static IP_ADDRESSES: [Column; 2] = [NAME, column("ParentRef", "The object that t
 
 static LEASES: [Column; 3] = [NAME, column("Holder", "Who holds the lease."), AGE];
 
+static SERVICE_ACCOUNTS: [Column; 3] = [NAME, column("Secrets", "How many secrets the account names."), AGE];
+
+static ROLES: [Column; 2] =
+    [NAME, Column { format: "date-time", ..column("Created At", "When the role was created.") }];
+
+static BINDINGS: [Column; 6] = [
+    NAME,
+    column("Role", "The role that is given."),
+    AGE,
+    wide("Users", "The users that have it."),
+    wide("Groups", "The groups that have it."),
+    wide("ServiceAccounts", "The service accounts that have it."),
+];
+
+static TOKENS: [Column; 6] = [
+    NAME,
+    column("Purpose", "NodeJoin or Access."),
+    column("User", "Whom its holder asks as."),
+    column("Expires", "How long it still holds."),
+    AGE,
+    wide("Description", "What people want to remember of it."),
+];
+
 /// The columns of a resource's table.
 pub fn of(resource: Resource) -> &'static [Column] {
     match resource {
@@ -96,5 +119,9 @@ pub fn of(resource: Resource) -> &'static [Column] {
         Resource::ServiceCidrs => &SERVICE_CIDRS,
         Resource::IpAddresses => &IP_ADDRESSES,
         Resource::Leases => &LEASES,
+        Resource::ServiceAccounts => &SERVICE_ACCOUNTS,
+        Resource::Roles | Resource::ClusterRoles => &ROLES,
+        Resource::RoleBindings | Resource::ClusterRoleBindings => &BINDINGS,
+        Resource::Tokens => &TOKENS,
     }
 }

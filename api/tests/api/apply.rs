@@ -342,11 +342,24 @@ async fn every_kind_can_be_applied() {
             json!({ "kind": "IPAddress", "spec": { "parentRef": parent } })
         }
         Resource::Leases => json!({ "kind": "Lease", "spec": { "holderIdentity": "me" } }),
+        Resource::ServiceAccounts => json!({ "kind": "ServiceAccount", "automountServiceAccountToken": false }),
+        Resource::Roles | Resource::ClusterRoles => {
+            json!({ "kind": resource.info().kind, "rules": [{ "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] }] })
+        }
+        Resource::RoleBindings | Resource::ClusterRoleBindings => {
+            let role = json!({ "apiGroup": resource.info().group, "kind": "ClusterRole", "name": "view" });
+            json!({ "kind": resource.info().kind, "roleRef": role })
+        }
+        Resource::Tokens => {
+            let hash = format!("sha256:{}", "0".repeat(64));
+            json!({ "kind": "Token", "spec": { "purpose": "Access", "hash": hash, "user": "alice" } })
+        }
     };
     for resource in Resource::ALL {
         let (info, body) = (resource.info(), body(resource));
         let kind = info.kind;
-        let root = if info.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/v1", info.group) };
+        let version = info.api_version();
+        let root = if info.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
         let namespace = if info.namespaced { "/namespaces/default" } else { "" };
         let name = match resource {
             Resource::IpAddresses => "10.123.0.7",

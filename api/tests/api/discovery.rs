@@ -167,6 +167,7 @@ async fn resources_and_verbs() {
             /status Service: get patch update
         /v1 endpoints (ep; ) Endpoints endpoints Namespaced: create delete deletecollection get list patch update watch
         /v1 events (ev; ) Event event Namespaced: create delete deletecollection get list patch update watch
+        /v1 serviceaccounts (sa; ) ServiceAccount serviceaccount Namespaced: create delete deletecollection get list patch update watch
         authentication.k8s.io/v1 selfsubjectreviews (; ) SelfSubjectReview selfsubjectreview Cluster: create
         authorization.k8s.io/v1 localsubjectaccessreviews (; ) LocalSubjectAccessReview localsubjectaccessreview Namespaced: create
         authorization.k8s.io/v1 selfsubjectaccessreviews (; ) SelfSubjectAccessReview selfsubjectaccessreview Cluster: create
@@ -178,10 +179,15 @@ async fn resources_and_verbs() {
         networking.k8s.io/v1 servicecidrs (; ) ServiceCIDR servicecidr Cluster: create delete deletecollection get list patch update watch
             /status ServiceCIDR: get patch update
         networking.k8s.io/v1 ipaddresses (ip; ) IPAddress ipaddress Cluster: create delete deletecollection get list patch update watch
+        portolan.dev/v1alpha1 tokens (; ) Token token Cluster: create delete deletecollection get list patch update watch
             /acknowledgement Acknowledgement: update
             /answers Answer: create
             /questions Question: create get
             /programmed ServiceProgrammed: get
+        rbac.authorization.k8s.io/v1 roles (; ) Role role Namespaced: create delete deletecollection get list patch update watch
+        rbac.authorization.k8s.io/v1 rolebindings (; ) RoleBinding rolebinding Namespaced: create delete deletecollection get list patch update watch
+        rbac.authorization.k8s.io/v1 clusterroles (; ) ClusterRole clusterrole Cluster: create delete deletecollection get list patch update watch
+        rbac.authorization.k8s.io/v1 clusterrolebindings (; ) ClusterRoleBinding clusterrolebinding Cluster: create delete deletecollection get list patch update watch
     "#]].assert_eq(&aggregated);
 }
 

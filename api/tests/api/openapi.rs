@@ -206,6 +206,12 @@ fn least(kind: &str) -> Value {
         "ServiceCIDR" => json!({"spec": {"cidrs": ["198.51.100.0/24"]}}),
         "IPAddress" => json!({"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "x"}}}),
         "Lease" => json!({"spec": {"holderIdentity": "x", "leaseDurationSeconds": 15}}),
+        "Role" | "ClusterRole" => json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}),
+        "RoleBinding" | "ClusterRoleBinding" => json!({
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "x"}],
+        }),
+        "Token" => json!({"spec": {"purpose": "Access", "user": "x", "hash": format!("sha256:{}", "0".repeat(64))}}),
         "SelfSubjectAccessReview" => json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}),
         "SubjectAccessReview" => json!({"spec": {"user": "x", "nonResourceAttributes": {"verb": "get", "path": "/"}}}),
         "LocalSubjectAccessReview" => {

@@ -68,6 +68,16 @@ fn example(resource: model::Resource) -> Option<Value> {
         "ipaddresses" => json!({
             "metadata": {"name": "10.99.0.7"}, "spec": {"parentRef": {"resource": "things", "name": "x"}},
         }),
+        "roles" | "clusterroles" => json!({"metadata": {"name": "x"}, "rules": []}),
+        "serviceaccounts" => json!({"metadata": {"name": "x"}}),
+        "rolebindings" | "clusterrolebindings" => json!({
+            "metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "name": "alice"}],
+        }),
+        "tokens" => json!({
+            "metadata": {"name": "abcdef"},
+            "spec": {"purpose": "Access", "user": "alice", "hash": format!("sha256:{}", "0".repeat(64))},
+        }),
         _ => return None,
     })
 }
@@ -75,7 +85,8 @@ fn example(resource: model::Resource) -> Option<Value> {
 /// Where the objects of a resource are: the collection to write to, and the one to read from.
 fn collections(resource: model::Resource) -> (String, String) {
     let info = resource.info();
-    let root = if info.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/v1", info.group) };
+    let version = info.api_version();
+    let root = if info.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
     let all = format!("{root}/{}", info.plural);
     if info.namespaced { (format!("{root}/namespaces/default/{}", info.plural), all) } else { (all.clone(), all) }
 }
@@ -118,6 +129,12 @@ async fn every_resource_has_its_columns() {
         ipaddresses: Name:name, ParentRef
         leases: Name:name, Holder, Age
         events: Last Seen, Type, Reason, Object, [Subobject], [Source], Message, [First Seen], [Count], [Name:name]
+        serviceaccounts: Name:name, Secrets, Age
+        roles: Name:name, Created At:date-time
+        rolebindings: Name:name, Role, Age, [Users], [Groups], [ServiceAccounts]
+        clusterroles: Name:name, Created At:date-time
+        clusterrolebindings: Name:name, Role, Age, [Users], [Groups], [ServiceAccounts]
+        tokens: Name:name, Purpose, User, Expires, Age, [Description]
     "#]].assert_eq(&text);
 }
 

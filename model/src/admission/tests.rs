@@ -278,6 +278,27 @@ fn samples() -> Vec<(Resource, Value)> {
                 "reportingController": "example.com/c", "reportingInstance": "i",
             }),
         ),
+        (Resource::ServiceAccounts, json!({ "metadata": { "name": "a" }, "automountServiceAccountToken": false })),
+        (
+            Resource::Roles,
+            json!({ "metadata": { "name": "a" }, "rules": [{ "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] }] }),
+        ),
+        (
+            Resource::RoleBindings,
+            json!({ "metadata": { "name": "a" }, "roleRef": { "kind": "Role", "name": "a" }, "subjects": [{ "kind": "User", "name": "a" }] }),
+        ),
+        (Resource::ClusterRoles, json!({ "metadata": { "name": "a:b" }, "rules": null })),
+        (
+            Resource::ClusterRoleBindings,
+            json!({ "metadata": { "name": "a" }, "roleRef": { "kind": "ClusterRole", "name": "a:b" } }),
+        ),
+        (
+            Resource::Tokens,
+            json!({
+                "metadata": { "name": "abcdef" },
+                "spec": { "purpose": "Access", "hash": format!("sha256:{}", "0".repeat(64)), "user": "a" },
+            }),
+        ),
     ]
 }
 

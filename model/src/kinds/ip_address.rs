@@ -29,17 +29,9 @@ fn reference(parent: &Document, errors: &mut Errors) {
         let path = format!("spec.parentRef.{field}");
         let value = text(parent, field);
         if !value.is_empty() {
-            errors.texts(&path, value, path_segment(value));
+            errors.texts(&path, value, syntax::path_segment(value));
         } else if required {
             errors.required(path, "");
         }
     }
-}
-
-/// Problems of a name that is to be one segment of a path.
-fn path_segment(name: &str) -> Vec<String> {
-    if matches!(name, "." | "..") {
-        return vec![format!("may not be '{name}'")];
-    }
-    ['/', '%'].into_iter().filter(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'")).collect()
 }

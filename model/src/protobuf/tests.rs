@@ -56,6 +56,10 @@ fn every_kind_has_vectors() {
     let names: BTreeSet<&str> = vectors().iter().map(|v| v.name.rsplit_once(' ').expect("a case").0).collect();
     for (api_version, kind, _) in &KINDS {
         let api_version = if *api_version == "*" { "v1" } else { api_version };
+        // Go knows nothing of our own kinds.
+        if api_version.starts_with("portolan.dev/") {
+            continue;
+        }
         assert!(names.contains(format!("{api_version} {kind}").as_str()), "{api_version} {kind}");
     }
     for resource in Resource::ALL {
@@ -63,6 +67,21 @@ fn every_kind_has_vectors() {
         assert!(message_of(&info.api_version(), info.kind).is_some(), "{resource}");
         assert!(message_of(&info.api_version(), &format!("{}List", info.kind)).is_some(), "{resource}");
     }
+}
+
+#[test]
+fn our_own_kinds_go_there_and_back() {
+    let token = serde_json::json!({
+        "kind": "Token",
+        "apiVersion": "portolan.dev/v1alpha1",
+        "metadata": { "name": "k3x9qa", "labels": { "a": "b" } },
+        "spec": {
+            "purpose": "Access", "hash": "sha256:00", "user": "alice", "groups": ["devs", "ops"],
+            "expiresAt": "2026-01-01T00:00:00Z", "description": "the east hall",
+        },
+    });
+    let bytes = encode(&token).expect("a message");
+    assert_eq!(without_nulls(decode(&bytes, "", "").expect("an object")), token);
 }
 
 #[test]

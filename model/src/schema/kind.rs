@@ -11,6 +11,8 @@ pub enum Kind {
     Review(Review),
     /// core/v1 Binding, the body of `…/pods/{name}/binding`.
     Binding,
+    /// authentication.k8s.io/v1 TokenRequest, the body of `…/serviceaccounts/{name}/token`.
+    TokenRequest,
 }
 
 impl From<Resource> for Kind {
@@ -28,7 +30,11 @@ impl From<Review> for Kind {
 impl Kind {
     /// Every one.
     pub fn all() -> impl Iterator<Item = Kind> {
-        Resource::ALL.into_iter().map(Kind::from).chain(Review::ALL.into_iter().map(Kind::from)).chain([Kind::Binding])
+        Resource::ALL
+            .into_iter()
+            .map(Kind::from)
+            .chain(Review::ALL.into_iter().map(Kind::from))
+            .chain([Kind::Binding, Kind::TokenRequest])
     }
 
     /// API group; empty for core.
@@ -37,6 +43,7 @@ impl Kind {
             Self::Resource(resource) => resource.info().group,
             Self::Review(review) => review.info().group,
             Self::Binding => "",
+            Self::TokenRequest => "authentication.k8s.io",
         }
     }
 
@@ -44,7 +51,7 @@ impl Kind {
         match self {
             Self::Resource(resource) => resource.info().version,
             Self::Review(review) => review.info().version,
-            Self::Binding => "v1",
+            Self::Binding | Self::TokenRequest => "v1",
         }
     }
 
@@ -60,6 +67,7 @@ impl Kind {
             Self::Resource(resource) => resource.info().kind,
             Self::Review(review) => review.info().kind,
             Self::Binding => "Binding",
+            Self::TokenRequest => "TokenRequest",
         }
     }
 
@@ -73,6 +81,7 @@ impl Kind {
             Self::Resource(resource) => super::ROOTS[resource as usize],
             Self::Review(review) => super::REVIEW_ROOTS[review as usize],
             Self::Binding => super::BINDING,
+            Self::TokenRequest => super::TOKEN_REQUEST,
         })
     }
 }

@@ -26,6 +26,7 @@ pub fn openapi_schemas<K: Into<Kind>>(kinds: impl IntoIterator<Item = K>) -> Map
     // A list of a kind that is never stored has no schema, and is passed over below.
     let names = kinds.into_iter().map(Into::into).flat_map(|kind| match kind {
         Kind::Resource(Resource::Pods) => vec![kind, Kind::Binding],
+        Kind::Resource(Resource::ServiceAccounts) => vec![kind, Kind::TokenRequest],
         _ => vec![kind],
     });
     let names = names.map(Kind::schema_name);

@@ -167,7 +167,13 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
         | Resource::EndpointSlices
         | Resource::ServiceCidrs
         | Resource::IpAddresses
-        | Resource::Leases => &[],
+        | Resource::Leases
+        | Resource::ServiceAccounts
+        | Resource::Roles
+        | Resource::RoleBindings
+        | Resource::ClusterRoles
+        | Resource::ClusterRoleBindings
+        | Resource::Tokens => &[],
     }
 }
 

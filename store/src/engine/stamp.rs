@@ -318,7 +318,17 @@ fn view(resource: Resource, value: &Value) -> Result<View, Refusal> {
         Resource::IpAddresses => IpAddress::deserialize(value).map(Whole::view),
         Resource::Pods => Pod::deserialize(value).map(|pod| View::Pod(Box::new(pod))),
         Resource::Nodes => Node::deserialize(value).map(|node| View::Node(Box::new(node))),
-        Resource::Namespaces | Resource::Endpoints | Resource::Events | Resource::EventsV1 | Resource::Leases => {
+        Resource::Namespaces
+        | Resource::Endpoints
+        | Resource::Events
+        | Resource::EventsV1
+        | Resource::Leases
+        | Resource::ServiceAccounts
+        | Resource::Roles
+        | Resource::RoleBindings
+        | Resource::ClusterRoles
+        | Resource::ClusterRoleBindings
+        | Resource::Tokens => {
             let metadata = value.get("metadata").unwrap_or(&Value::Null);
             ObjectMeta::deserialize(metadata).map(|meta| View::Document(Box::new(meta)))
         }

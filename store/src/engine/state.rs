@@ -293,7 +293,16 @@ impl State {
                 }
             }
             Resource::Nodes => self.place_node(old, new),
-            Resource::Namespaces | Resource::Endpoints | Resource::EventsV1 | Resource::Leases => {}
+            Resource::Namespaces
+            | Resource::Endpoints
+            | Resource::EventsV1
+            | Resource::Leases
+            | Resource::ServiceAccounts
+            | Resource::Roles
+            | Resource::RoleBindings
+            | Resource::ClusterRoles
+            | Resource::ClusterRoleBindings
+            | Resource::Tokens => {}
         }
         before
     }
