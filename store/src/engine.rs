@@ -41,7 +41,7 @@ pub(crate) use state::State;
 use crate::config::Environment;
 use crate::error::Refusal;
 use crate::event::Event;
-use crate::request::{Outcome, Verb, Write, Written};
+use crate::request::{Guard, Outcome, Verb, Write, Written};
 
 /// The rules, the writer's state, and where its time and chance come from.
 pub(crate) struct Engine {
@@ -78,11 +78,15 @@ impl Engine {
         self.now
     }
 
-    /// Does one request on the private state. A refused one, and a dry run, leave it as it was.
-    pub(crate) fn request(&mut self, write: Write) -> Result<Written, Refusal> {
+    /// Does one request on the private state, if the guard lets it. A refused one, and a dry run, leave it as it was.
+    pub(crate) fn request_guarded(&mut self, write: Write, guard: Option<&dyn Guard>) -> Result<Written, Refusal> {
         let mark = self.state.mark();
         self.dry_run = write.dry_run;
-        let result = self.dispatch(write).and_then(|written| {
+        let decided = match guard {
+            None => self.dispatch(write),
+            Some(guard) => self.guarded(write, guard),
+        };
+        let result = decided.and_then(|written| {
             self.settle()?;
             Ok(written)
         });
@@ -92,6 +96,24 @@ impl Engine {
         }
         self.dry_run = false;
         result
+    }
+
+    #[cfg(test)]
+    pub(crate) fn request(&mut self, write: Write) -> Result<Written, Refusal> {
+        self.request_guarded(write, None)
+    }
+
+    /// Does one request, with the guard's word before and after.
+    fn guarded(&mut self, write: Write, guard: &dyn Guard) -> Result<Written, Refusal> {
+        let resource = write.resource;
+        let old = self.state.get(resource.stored(), &write.namespace, &write.name).cloned();
+        let name = write.name.clone();
+        guard.before(old.as_deref()).map_err(|detail| Refusal::Forbidden { resource, name, detail })?;
+        let written = self.dispatch(write)?;
+        match guard.after(old.as_deref(), &written.object, written.outcome) {
+            Ok(()) => Ok(written),
+            Err(detail) => Err(Refusal::Forbidden { resource, name: written.object.key.name.to_string(), detail }),
+        }
     }
 
     fn dispatch(&mut self, write: Write) -> Result<Written, Refusal> {

@@ -31,7 +31,7 @@ pub use error::{Existing, Expired, Lagged, OpenError, Refusal};
 pub use event::{Event, EventKind};
 pub use metrics::{Histogram, Metrics};
 pub use past::Page;
-pub use request::{Binding, DeleteOptions, Outcome, Preconditions, Propagation, Verb, Write, Written};
+pub use request::{Binding, DeleteOptions, Guard, Outcome, Preconditions, Propagation, Verb, Write, Written};
 pub use shelf::Place;
 pub use store::Store;
 pub use watch::Watch;

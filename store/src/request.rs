@@ -1,5 +1,6 @@
 //! What a client asks of the writer, and what it gets back.
 
+use std::fmt;
 use std::sync::Arc;
 
 use model::Object;
@@ -22,6 +23,23 @@ pub struct Write {
     pub manager: String,
     /// Everything but storage: validated, allocated, answered, and undone.
     pub dry_run: bool,
+}
+
+/// Whoever has a say in a write where it is decided, between the rules of its kind and its commit: so no other write comes
+/// in between what was looked at and what is changed. Must not wait for anything: every write of the store waits for it.
+pub trait Guard: fmt::Debug + Send + Sync {
+    /// Asked before the request is looked at, of the object as it is; None where there is none. What a refusal after this
+    /// tells of the object, whoever passed here may know.
+    ///
+    /// # Errors
+    /// With the reason, for a [`Refusal::Forbidden`](crate::Refusal::Forbidden).
+    fn before(&self, old: Option<&Object>) -> Result<(), String>;
+
+    /// Asked when it is known what the write makes of the object; of one that goes, what it was.
+    ///
+    /// # Errors
+    /// With the reason; nothing of the write remains.
+    fn after(&self, old: Option<&Object>, new: &Object, outcome: Outcome) -> Result<(), String>;
 }
 
 /// What is asked for. Objects carry `kind`, `apiVersion` and, where namespaced, `metadata.namespace`.

@@ -12,7 +12,7 @@ use crate::error::{Expired, OpenError, Refusal};
 use crate::metrics::Metrics;
 use crate::past::{self, Page};
 use crate::published::Shared;
-use crate::request::{Write, Written};
+use crate::request::{Guard, Write, Written};
 use crate::shelf::Place;
 use crate::watch::Watch;
 use crate::writer::{self, Message, Request};
@@ -129,8 +129,16 @@ impl Store {
     /// # Errors
     /// See [`Refusal`]; a refused write has changed nothing.
     pub async fn write(&self, write: Write) -> Result<Written, Refusal> {
+        self.write_guarded(write, None).await
+    }
+
+    /// As [`write`](Self::write), if the guard lets it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and [`Refusal::Forbidden`] with the guard's reason.
+    pub async fn write_guarded(&self, write: Write, guard: Option<Arc<dyn Guard>>) -> Result<Written, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Message::Write(Request { write, answer })).map_err(|error| match error {
+        self.queue.try_send(Message::Write(Request { write, guard, answer })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Busy,
             mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
         })?;

@@ -28,7 +28,7 @@ use crate::engine::{Engine, State};
 use crate::error::{OpenError, Refusal};
 use crate::event::Event;
 use crate::published::Shared;
-use crate::request::{Write, Written};
+use crate::request::{Guard, Write, Written};
 use crate::{GROUP_LIMIT, QUEUE_LIMIT};
 use retention::{Ages, Retention};
 
@@ -61,6 +61,7 @@ pub(crate) enum Message {
 
 pub(crate) struct Request {
     pub(crate) write: Write,
+    pub(crate) guard: Option<Arc<dyn Guard>>,
     pub(crate) answer: oneshot::Sender<Result<Written, Refusal>>,
 }
 
@@ -279,12 +280,12 @@ impl Writer {
         }
     }
 
-    fn decide(&mut self, Request { write, answer }: Request, group: &mut Group) {
+    fn decide(&mut self, Request { write, guard, answer }: Request, group: &mut Group) {
         let began = Instant::now();
         if group.answers.is_empty() {
             self.engine.tick();
         }
-        group.answers.push((answer, self.engine.request(write)));
+        group.answers.push((answer, self.engine.request_guarded(write, guard.as_deref())));
         group.spent += began.elapsed();
     }
 
