@@ -14,6 +14,7 @@ mod delete;
 mod derive;
 mod index;
 mod namespaces;
+mod nodes;
 mod own;
 mod owners;
 mod repair;

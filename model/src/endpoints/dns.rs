@@ -46,13 +46,12 @@ impl<'a> DnsNode<'a> {
                 addresses[Family::of(ip) as usize].get_or_insert(ip);
             }
         }
-        let mut ready = node.status.conditions.iter().filter(|condition| condition.type_ == "Ready");
         Some(Self {
             name: node.metadata.name(),
             port,
             addresses,
             zone: node.metadata.labels.get(ZONE).map(String::as_str).filter(|zone| !zone.is_empty()),
-            ready: ready.next().is_none_or(|condition| condition.status == "True"),
+            ready: node.serves(),
         })
     }
 }

@@ -46,6 +46,9 @@ impl<'a> Candidates<'a> {
     /// publishes addresses whatever their state. A Pod of no Node at all is taken too, unlike in Kubernetes: there
     /// it has no address yet, here it is how somebody registers a workload on a machine that runs no agent.
     /// Whether a Pod has an address is asked for each family.
+    ///
+    /// A Pod on a Node that does not serve is as good as not ready, whatever it says itself: nobody there would take its
+    /// word back. (Kubernetes' node lifecycle controller writes that into every Pod; here the Pods are left as they are.)
     pub fn of(service: &'a Service, pods: &[&'a Pod], node: &dyn Fn(&str) -> Option<&'a Node>) -> Self {
         let publish = service.spec.publish_not_ready_addresses;
         let mut ports = PortSets::new(service);
@@ -58,7 +61,7 @@ impl<'a> Candidates<'a> {
             if node.is_none() && !pod.spec.node_name.is_empty() && !publish {
                 continue;
             }
-            let serving = pod.ready();
+            let serving = pod.ready() && node.is_none_or(Node::serves);
             let terminating = pod.metadata.terminating();
             list.push(Candidate {
                 pod,

@@ -14,7 +14,7 @@ use std::net::Ipv6Addr;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::types::{Endpoint, Node, Pod, Service};
+use crate::types::{Endpoint, Node, NodeCondition, Pod, Service};
 
 /// A stored Service `web` with this spec over the usual one.
 fn service(fields: Value) -> Service {
@@ -58,7 +58,14 @@ fn nodes() -> BTreeMap<String, Node> {
         node.metadata.labels.insert(ZONE.into(), zone.into());
         node
     };
-    [("node-1", "a"), ("node-2", "b")].map(|(name, zone)| (name.to_owned(), node(zone))).into()
+    let mut nodes: BTreeMap<String, Node> =
+        [("node-1", "a"), ("node-2", "b"), ("node-3", "c")].map(|(name, zone)| (name.to_owned(), node(zone))).into();
+    // The third has fallen silent; the others say nothing about themselves.
+    if let Some(silent) = nodes.get_mut("node-3") {
+        silent.status.conditions =
+            vec![NodeCondition { type_: "Ready".into(), status: "Unknown".into(), ..NodeCondition::default() }];
+    }
+    nodes
 }
 
 /// The slices of one Service, as a store would keep them.

@@ -55,6 +55,9 @@ pub struct NodeCondition {
     #[serde(rename = "type")]
     pub type_: String,
     pub status: String,
+    /// In one word.
+    #[serde(deserialize_with = "nullable")]
+    pub reason: String,
 }
 
 /// `type` is InternalIP, ExternalIP, Hostname, InternalDNS or ExternalDNS.
@@ -67,9 +70,19 @@ pub struct NodeAddress {
 }
 
 impl Node {
+    /// What it says of its readiness.
+    pub fn ready_condition(&self) -> Option<&NodeCondition> {
+        self.status.conditions.iter().find(|c| c.type_ == "Ready")
+    }
+
     /// Whether the `Ready` condition is `True`.
     pub fn ready(&self) -> bool {
-        self.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+        self.ready_condition().is_some_and(|c| c.status == "True")
+    }
+
+    /// Whether what runs there may be sent to: it is ready, or says nothing about it, as a Node that was made by hand.
+    pub fn serves(&self) -> bool {
+        self.ready_condition().is_none_or(|c| c.status == "True")
     }
 }
 

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use super::Engine;
 use super::index::Id;
+use super::nodes::PODS;
 use super::stamp::{broken, edit_metadata};
 use super::state::{Owner, State};
 use crate::error::Refusal;
@@ -151,6 +152,13 @@ impl Engine {
         if !self.is_blocked(owner) {
             finalizers.retain(|finalizer| finalizer != FOREGROUND);
         }
+        if finalizers.iter().any(|finalizer| finalizer == PODS) {
+            if self.remove_pods_on(&owner.key.name, COLLECT_LIMIT)? {
+                finalizers.retain(|finalizer| finalizer != PODS);
+            } else {
+                self.state.owe((owner.resource, owner.key.clone()));
+            }
+        }
         if finalizers == meta.finalizers {
             return Ok(());
         }
@@ -225,10 +233,11 @@ impl Engine {
     }
 }
 
-/// Whether it is an owner that stays because of its dependents.
+/// Whether it is an owner that stays because of its dependents, or a Node that stays because of its Pods.
 pub(super) fn waits_for_dependents(object: &Object) -> bool {
     let meta = object.meta();
-    meta.terminating() && meta.finalizers.iter().any(|finalizer| matches!(finalizer.as_str(), FOREGROUND | ORPHAN))
+    meta.terminating()
+        && meta.finalizers.iter().any(|finalizer| matches!(finalizer.as_str(), FOREGROUND | ORPHAN | PODS))
 }
 
 /// Whether it is an owner that stays until its dependents are gone.

@@ -58,6 +58,7 @@ impl Engine {
             Resource::Namespaces => self.delete_namespace(old, finalizers),
             Resource::ServiceCidrs => self.delete_cidr(old, finalizers),
             Resource::IpAddresses => self.delete_address(old, finalizers),
+            Resource::Nodes => self.delete_node(old, finalizers),
             Resource::Pods => {
                 let grace = old.pod().map_or(0, |pod| grace(pod, grace_seconds));
                 self.delete_or_mark(old, finalizers, grace)
@@ -141,6 +142,9 @@ impl Engine {
         }
         if old.resource == Resource::Endpoints {
             self.remove_owned_slices(old)?;
+        }
+        if old.resource == Resource::Nodes {
+            self.remove_pods_on(&old.key.name, usize::MAX)?;
         }
         Ok(last)
     }

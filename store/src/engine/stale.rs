@@ -1,6 +1,6 @@
 //! Which Services' endpoints a change makes stale. They are derived once, at the end of the group.
 //!
-//! A Service depends on its Pods, on the Nodes that these are on (whether they exist, and in which zone), and, where its
+//! A Service depends on its Pods, on the Nodes that these are on (whether they exist and serve, and in which zone), and, where its
 //! endpoints are allocated to zones, on what all Nodes are together; that of the cluster's DNS on the Nodes that answer. It also depends on what is derived from it, since
 //! whatever a client does to that is undone.
 
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use model::endpoints::hints::Share;
 use model::endpoints::weights::WEIGHT;
 use model::endpoints::{DnsNode, MANAGED_BY, SERVICE_NAME, ZONE, trigger_time};
-use model::types::Pod;
+use model::types::{Node, Pod};
 use model::{Key, Object, Resource};
 
 use super::state::State;
@@ -80,8 +80,7 @@ impl State {
     fn mark_node(&mut self, before: Option<&Object>, after: Option<&Object>) {
         let Some(node) = after.or(before) else { return };
         let mut services: BTreeSet<Key> = BTreeSet::new();
-        let zone = |object: &Object| object.labels().get(ZONE).cloned();
-        if before.is_some() != after.is_some() || before.and_then(zone) != after.and_then(zone) {
+        if place(before) != place(after) {
             services.extend(self.pods_on(&node.key.name).flat_map(|pod| self.services_of(pod)));
         }
         if share(before) != share(after) {
@@ -94,6 +93,12 @@ impl State {
             self.touch(service, Stale::beyond_pods());
         }
     }
+}
+
+/// What the endpoints on a Node have from it: whether they are served at all, and in which zone.
+fn place(node: Option<&Object>) -> Option<(bool, Option<&String>)> {
+    let node = node?;
+    Some((node.node().is_none_or(Node::serves), node.labels().get(ZONE)))
 }
 
 /// What a Node adds to its zone.

@@ -341,6 +341,7 @@ fn nobody_is_left_behind(engine: &mut Engine) {
             let name = &object.key.name;
             assert!(object.meta().terminating() || !collect::is_due(&engine.state, object), "{resource} {name}");
             if collect::waits_for_dependents(object) {
+                assert_ne!(resource, Resource::Nodes, "{name} waits for its Pods");
                 let mut dependents = engine.state.dependents().of(object.meta().uid());
                 assert!(dependents.next().is_some(), "{resource} {name} waits for nobody");
             }
@@ -435,12 +436,13 @@ fn check_endpoints(state: &State) {
             .flat_map(|slice| slice.endpoints.iter().map(|e| (e.addresses[0].clone(), e.conditions.ready)))
             .collect();
         derived.sort();
-        let node = state.get(Resource::Nodes, "", "n1").is_some();
+        let node = state.get(Resource::Nodes, "", "n1").and_then(|node| node.node());
+        let serves = node.is_some_and(|node| node.status.conditions.iter().all(|c| c.status == "True"));
         let mut expected: Vec<(String, Option<bool>)> = state
             .pods_of(object)
             .into_iter()
-            .filter(|pod| !pod.status.pod_ip.is_empty() && node)
-            .map(|pod| (pod.status.pod_ip.clone(), Some(pod.ready() && !pod.metadata.terminating())))
+            .filter(|pod| !pod.status.pod_ip.is_empty() && node.is_some())
+            .map(|pod| (pod.status.pod_ip.clone(), Some(pod.ready() && serves && !pod.metadata.terminating())))
             .collect();
         expected.sort();
         let v4 = service.spec.ip_families.iter().any(|family| family == "IPv4");
@@ -475,6 +477,8 @@ proptest! {
                 let result = engine.request(write);
                 if dry_run || result.is_err() {
                     prop_assert_eq!(engine.state.dump(), undone, "{:?} → {:?}", step, result);
+                } else if matches!(step, Step::Node { on: false }) {
+                    prop_assert_eq!(engine.state.pods_on("n1").count(), 0, "its Pods go with a Node");
                 }
             }
             let events = engine.finish();
@@ -603,4 +607,83 @@ fn preconditions_of_a_delete() {
     assert!(delete("", "1").unwrap_err().to_string().contains("the ResourceVersion in the precondition (1)"));
     let uid = stored.meta().uid().to_owned();
     assert_eq!(delete(&uid, &stored.revision.to_string()).unwrap().outcome, Outcome::Deleted);
+}
+
+/// A Node with 600 Pods, one of which has a finalizer, and a second Node with one.
+fn crowded() -> Engine {
+    let mut engine = engine();
+    for n in 0..600 {
+        let name = format!("p{n:03}");
+        let mut object = pod("default", &name, 1, true);
+        if n == 5 {
+            object["metadata"]["finalizers"] = json!(["example.com/hold"]);
+        }
+        engine.request(request(Resource::Pods, "default", &name, Verb::Create { object })).unwrap();
+    }
+    let mut object = pod("default", "other", 1, true);
+    object["spec"]["nodeName"] = json!("n2");
+    engine.request(request(Resource::Pods, "default", "other", Verb::Create { object })).unwrap();
+    commit(&mut engine);
+    engine
+}
+
+fn commit(engine: &mut Engine) -> usize {
+    let events = engine.finish();
+    engine.committed(events.len());
+    events.len()
+}
+
+fn on(engine: &Engine, node: &str) -> Vec<String> {
+    engine.state.pods_on(node).map(|pod| pod.key.name.to_string()).collect()
+}
+
+#[test]
+fn the_pods_of_a_node_go_in_its_transaction_but_for_what_others_hold() {
+    let mut engine = crowded();
+    for n in 200..600 {
+        let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+        engine.request(request(Resource::Pods, "default", &format!("p{n:03}"), Verb::Delete { options })).unwrap();
+    }
+    commit(&mut engine);
+    let deleted = engine.request(write(&Step::Node { on: false })).unwrap();
+    assert_eq!(deleted.outcome, Outcome::Deleted);
+    assert_eq!((on(&engine, "n1"), on(&engine, "n2").len()), (vec!["p005".to_owned()], 1));
+    let held = engine.state.get(Resource::Pods, "default", "p005").unwrap();
+    assert_eq!((held.meta().terminating(), held.meta().deletion_grace_period_seconds), (true, Some(0)));
+    let merge = json!({ "metadata": { "finalizers": null } });
+    let verb = Verb::Patch { kind: PatchKind::Merge, patch: merge, subresource: Subresource::None, strict: true };
+    engine.request(request(Resource::Pods, "default", "p005", verb)).unwrap();
+    assert_eq!(on(&engine, "n1"), Vec::<String>::new());
+}
+
+#[test]
+fn the_many_pods_of_a_node_go_in_steps_and_it_goes_with_the_last() {
+    let mut engine = crowded();
+    let marked = engine.request(write(&Step::Node { on: false })).unwrap();
+    assert_eq!((marked.outcome, on(&engine, "n1").len()), (Outcome::Deleting, 600 - collect::COLLECT_LIMIT + 1));
+    // A commit that fails loses nothing of it: the Node is there again, and so is what follows of its deletion.
+    engine.abandon();
+    assert_eq!(on(&engine, "n1").len(), 600);
+    engine.request(write(&Step::Node { on: false })).unwrap();
+    commit(&mut engine);
+    engine.finish();
+    engine.abandon();
+    let mut groups = 0;
+    while engine.state.get(Resource::Nodes, "", "n1").is_some() {
+        assert!(engine.owes(), "the Node says what is left to do");
+        assert!(commit(&mut engine) <= collect::COLLECT_LIMIT + 16, "a bounded group");
+        groups += 1;
+    }
+    assert_eq!((on(&engine, "n1"), on(&engine, "n2").len(), groups), (vec!["p005".to_owned()], 1, 1));
+}
+
+#[test]
+fn finalizers_emptied_by_hand_have_all_pods_go_at_once() {
+    let mut engine = crowded();
+    engine.request(write(&Step::Node { on: false })).unwrap();
+    let merge = json!({ "metadata": { "finalizers": null } });
+    let verb = Verb::Patch { kind: PatchKind::Merge, patch: merge, subresource: Subresource::None, strict: true };
+    engine.request(request(Resource::Nodes, "", "n1", verb)).unwrap();
+    assert!(engine.state.get(Resource::Nodes, "", "n1").is_none());
+    assert_eq!(on(&engine, "n1"), ["p005"]);
 }

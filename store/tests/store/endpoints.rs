@@ -75,6 +75,29 @@ async fn a_heartbeat_rewrites_nothing() {
 }
 
 #[tokio::test]
+async fn what_runs_on_a_node_that_is_not_ready_is_not_served() {
+    let home = home().await;
+    home.create(Resource::Pods, pod("a", "web")).await.unwrap();
+    home.status(Resource::Pods, "default", "a", running("10.9.0.1", true)).await.unwrap();
+    let says = |status: &str| json!({ "conditions": [{ "type": "Ready", "status": status, "reason": "Test" }] });
+    for (status, served) in [("Unknown", false), ("True", true), ("False", false), ("True", true)] {
+        home.status(Resource::Nodes, "", "n1", says(status)).await.unwrap();
+        assert_eq!(ready(&home), [("10.9.0.1".to_owned(), served)], "{status}");
+        assert_eq!(slices(&home)[0].endpoints[0].conditions.serving, Some(served), "{status}");
+    }
+    // Only what endpoints are made from counts, not a heartbeat.
+    let before = home.store.last_change(Resource::EndpointSlices);
+    let mut status = says("True");
+    status["conditions"][0]["lastHeartbeatTime"] = json!("2023-11-14T22:15:00Z");
+    home.status(Resource::Nodes, "", "n1", status).await.unwrap();
+    assert_eq!(home.store.last_change(Resource::EndpointSlices), before);
+    assert_eq!(home.value(Resource::Pods, "default", "a")["status"]["conditions"][0]["status"], "True");
+    home.delete(Resource::Nodes, "", "n1").await.unwrap();
+    assert!(home.names(Resource::Pods, "default").is_empty(), "they go with their Node");
+    assert_eq!(ready(&home), []);
+}
+
+#[tokio::test]
 async fn a_weight_is_on_the_slice_once_the_pod_has_it() {
     let home = home().await;
     for (name, ip) in [("a", "10.9.0.1"), ("b", "10.9.0.2")] {

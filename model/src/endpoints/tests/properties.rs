@@ -23,9 +23,11 @@ enum Step {
     LosePort,
     LoseSecondAddress,
     Weigh(u8),
+    /// To the Node that has fallen silent.
+    Strand,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step::Come,
     Step::Go,
     Step::TurnReady,
@@ -39,6 +41,7 @@ const STEPS: [Step; 13] = [
     Step::Weigh(0),
     Step::Weigh(50),
     Step::Weigh(FULL),
+    Step::Strand,
 ];
 
 type Pods = BTreeMap<u32, Pod>;
@@ -61,6 +64,7 @@ fn step(pods: &mut Pods, number: u32, step: Step) {
         Step::Renumber => pod.spec.containers[0].ports[0].container_port = 8081,
         Step::LosePort => pod.spec.containers[0].ports[0].name.clear(),
         Step::LoseSecondAddress => pod.status.pod_ips.truncate(1),
+        Step::Strand => pod.spec.node_name = "node-3".into(),
         Step::Weigh(weight) => _ = pod.metadata.annotations.insert(WEIGHT.into(), weight.to_string()),
         Step::Come | Step::Go => {}
     }
@@ -98,10 +102,14 @@ fn scan(service: &Service, pods: &Pods) -> BTreeSet<Fact> {
             (true, _) => String::new(),
             (false, _) => "http:8080 ".to_owned(),
         };
-        let ready = pod.status.conditions[0].status == "True";
+        let ready = pod.status.conditions[0].status == "True" && pod.spec.node_name != "node-3";
         let going = pod.metadata.deletion_timestamp.is_some();
         let conditions = [service.spec.publish_not_ready_addresses || (ready && !going), ready, going];
-        let zone = if pod.spec.node_name == "node-1" { "a" } else { "b" };
+        let zone = match pod.spec.node_name.as_str() {
+            "node-1" => "a",
+            "node-2" => "b",
+            _ => "c",
+        };
         for ip in &pod.status.pod_ips {
             let family = if ip.ip.parse::<IpAddr>().unwrap().is_ipv4() { "IPv4" } else { "IPv6" };
             if service.spec.ip_families.iter().any(|f| f == family) {
@@ -249,7 +257,7 @@ proptest! {
         let mut nodes = nodes();
         for (node, cpu) in nodes.values_mut().zip([cpus.0, cpus.1]) {
             node.status.allocatable.cpu_milli = cpu * 1000;
-            node.status.conditions = vec![crate::types::NodeCondition { type_: "Ready".into(), status: "True".into() }];
+            node.status.conditions = vec![NodeCondition { type_: "Ready".into(), status: "True".into(), ..NodeCondition::default() }];
         }
         let mut pods: Pods = (0..start).map(|n| (n, pod(&format!("p{n:04}"), n))).collect();
         let mut slices = Slices::default();

@@ -111,7 +111,7 @@ fn conditions_follow_readiness_and_deletion() {
         slices.text()
     };
     type Case = (&'static str, fn(&mut Pod));
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         ("ready", |_| {}),
         ("not ready", unready),
         ("terminating", |p| p.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into())),
@@ -125,6 +125,7 @@ fn conditions_follow_readiness_and_deletion() {
             p.status.pod_ip.clear();
             p.status.pod_ips.clear();
         }),
+        ("its Node is silent", |p| p.spec.node_name = "node-3".into()),
         ("its Node is gone", |p| p.spec.node_name = "node-9".into()),
         ("without a Node", |p| p.spec.node_name.clear()),
     ];
@@ -148,6 +149,8 @@ fn conditions_follow_readiness_and_deletion() {
           published: web-00001 IPv4 []
         without an address: web-00001 IPv4 []
           published: web-00001 IPv4 []
+        its Node is silent: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(---)
+          published: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(r--)
         its Node is gone: web-00001 IPv4 []
           published: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(rs-)
         without a Node: web-00001 IPv4 [http:8080/TCP] a=10.244.0.1(rs-)
