@@ -24,7 +24,7 @@ use model::snapshot::Snapshot;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::events::{Note, Reason, Recorder};
+use crate::events::{About, Note, Reason, Recorder};
 use crate::{chain, path};
 
 /// How often it is looked whether the routes are still there, and what failed is tried again.
@@ -242,7 +242,11 @@ impl Answering {
                 let instead = if here { "" } else { "; its queries go to other nodes" };
                 let message = format!("node {}: DNS is not answered everywhere: {trouble}{instead}", self.node);
                 warn!(service, "{message}");
-                self.events.record(Note { service: self.service.clone(), reason: Reason::DnsNotAnswered, message });
+                self.events.record(Note {
+                    about: About::service(self.service.clone()),
+                    reason: Reason::DnsNotAnswered,
+                    message,
+                });
             }
             None => info!(service, here, "DNS is answered on every address of this node that it should be"),
         }

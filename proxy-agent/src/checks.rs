@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use crate::census::Checks;
-use crate::events::{Note, Reason, Recorder};
+use crate::events::{About, Note, Reason, Recorder};
 use crate::health::Health;
 use crate::{chain, http as doors, path};
 
@@ -117,7 +117,11 @@ impl Ports {
         let port = check.port;
         warn!(service = path(key), port, error = cause, "the health check's port cannot be opened; trying on");
         let message = format!("node {}: port {port} for health checks cannot be opened: {cause}", self.node);
-        self.events.record(Note { service: key.clone(), reason: Reason::FailedToStartServiceHealthcheck, message });
+        self.events.record(Note {
+            about: About::service(key.clone()),
+            reason: Reason::FailedToStartServiceHealthcheck,
+            message,
+        });
     }
 }
 

@@ -32,7 +32,7 @@ use crate::acknowledge::Programmed;
 use crate::answering::Answering;
 use crate::census::{Census, Checks};
 use crate::conntrack::Flows;
-use crate::events::{Note, Reason, Recorder};
+use crate::events::{About, Note, Reason, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::names::Keeper;
@@ -332,7 +332,11 @@ impl<P: Program> Core<P> {
         for Refused { service, error } in refused.iter().filter(|refused| !self.refused.contains(refused)) {
             error!(service = path(service), "the kernel refuses a Service, which is left out: {error}");
             let message = format!("node {}: {error}", self.local.name);
-            self.links.events.record(Note { service: service.clone(), reason: Reason::FailedToProgram, message });
+            self.links.events.record(Note {
+                about: About::service(service.clone()),
+                reason: Reason::FailedToProgram,
+                message,
+            });
             self.metrics.refused();
         }
         self.metrics.refused_services(refused.len());

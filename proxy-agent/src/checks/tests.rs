@@ -120,7 +120,7 @@ async fn a_port_that_is_taken_is_an_event_and_is_tried_again() {
     bench.want(&[("web", port, 1), ("db", other, 1)]);
     eventually(other, starts("HTTP/1.1 200 ")).await;
     let note = bench.notes.recv().await.unwrap();
-    assert_eq!((note.service, note.reason), (Key::new("default", "web"), Reason::FailedToStartServiceHealthcheck));
+    assert_eq!((note.about.key, note.reason), (Key::new("default", "web"), Reason::FailedToStartServiceHealthcheck));
     assert!(
         note.message.contains(&format!("node-1: port {port}")) && note.message.contains("in use"),
         "{}",

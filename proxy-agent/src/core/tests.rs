@@ -319,7 +319,10 @@ fn a_service_that_the_kernel_refuses_is_named_and_tried_again_in_a_minute() {
     assert_eq!(*bench.acknowledged.borrow().refused, *refused);
     assert_eq!(bench.programmed("services"), Some(6), "the rest is in the kernel");
     let note = bench.notes.try_recv().unwrap();
-    assert_eq!((&*note.service.name, note.reason, &*note.message), ("bad", Reason::FailedToProgram, "node node-1: no"));
+    assert_eq!(
+        (&*note.about.key.name, note.reason, &*note.message),
+        ("bad", Reason::FailedToProgram, "node node-1: no")
+    );
     assert!(bench.shows("portolan_agent_refused_services 1"));
     assert!(bench.core.health.facts().live(bench.now), "one Service is not the node");
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::Key;
 
-use super::Note;
+use super::{Kind, Note};
 
 /// Events about one object that may be written at once, and the seconds that bring back one.
 const BURST: f64 = 25.0;
@@ -38,15 +38,16 @@ pub enum Verdict {
 pub struct Correlator {
     written: BTreeMap<Note, (Occurrence, Timestamp)>,
     /// How much may still be said about each object, as of a time.
-    rations: BTreeMap<Key, (f64, Timestamp)>,
+    rations: BTreeMap<(Kind, Key), (f64, Timestamp)>,
 }
 
 impl Correlator {
     pub fn judge(&mut self, note: &Note, now: Timestamp) -> Verdict {
-        let (left, since) = self.rations.get(&note.service).copied().unwrap_or((BURST, now));
+        let object = (note.about.kind, note.about.key.clone());
+        let (left, since) = self.rations.get(&object).copied().unwrap_or((BURST, now));
         let left = (left + now.duration_since(since).as_secs_f64().max(0.0) / REFILL_SECONDS).min(BURST);
         let silent = left < 1.0;
-        self.rations.insert(note.service.clone(), (if silent { left } else { left - 1.0 }, now));
+        self.rations.insert(object, (if silent { left } else { left - 1.0 }, now));
         trim(&mut self.rations, |(_, time)| *time);
         if silent {
             return Verdict::Silent;
@@ -55,7 +56,7 @@ impl Correlator {
             Some((before, _)) => Occurrence { count: before.count.saturating_add(1), ..before.clone() },
             None => Occurrence {
                 // client-go takes the time for the hash, too: no two Events of an object begin in the same nanosecond.
-                name: format!("{}.{:x}", note.service.name, now.as_nanosecond()),
+                name: format!("{}.{:x}", note.about.key.name, now.as_nanosecond()),
                 count: 1,
                 first: now,
             },

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{Asked, Fake, Reply};
 
 fn note(name: &str, message: &str) -> Note {
-    Note { service: Key::new("default", name), reason: Reason::FailedToProgram, message: message.into() }
+    Note { about: About::service(Key::new("default", name)), reason: Reason::FailedToProgram, message: message.into() }
 }
 
 fn at(seconds: i64) -> Timestamp {
