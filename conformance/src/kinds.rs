@@ -22,6 +22,9 @@ pub struct Kind {
     /// Whether a whole collection can be deleted at once; Namespaces cannot.
     #[serde(default = "yes")]
     pub deletecollection: bool,
+    /// Whether client libraries have a type for it; they have none for Portolan's own.
+    #[serde(default = "yes")]
+    pub typed: bool,
     /// The names of the three objects.
     pub names: [String; 3],
     /// Everything but `apiVersion`, `kind` and `metadata`; `$NAME` and `$I` stand for the name and its number.
@@ -75,10 +78,10 @@ impl Kind {
     }
 }
 
-/// What every client must have done and said so, as `Kind verb`.
-pub fn checklist(verbs: &[&str]) -> BTreeSet<String> {
+/// What every client must have done and said so, as `Kind verb`; `typed`: one that knows the kinds by types of its own.
+pub fn checklist(verbs: &[&str], typed: bool) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
-    for kind in all() {
+    for kind in all().into_iter().filter(|kind| kind.typed || !typed) {
         for verb in verbs {
             let applies = match *verb {
                 "status" => kind.status.is_some(),

@@ -43,6 +43,7 @@ class Typed:
         "networking.k8s.io/v1": client.NetworkingV1Api,
         "coordination.k8s.io/v1": client.CoordinationV1Api,
         "events.k8s.io/v1": client.EventsV1Api,
+        "rbac.authorization.k8s.io/v1": client.RbacAuthorizationV1Api,
     }
 
     def __init__(self, api, kind):
@@ -252,7 +253,8 @@ def main():
     with client.ApiClient() as api:
         version = client.VersionApi(api).get_code()
         assert version.git_version.startswith("v1."), version
-        for kind in kinds:
+        # A kind without a type in the library has a dynamic half alone.
+        for kind in (kind for kind in kinds if half is Dynamic or kind.get("typed", True)):
             exercise(half(api, kind), kind)
 
 

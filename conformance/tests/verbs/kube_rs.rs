@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use conformance::kinds::Kind;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error, Resource, ResourceExt};
 use serde::Serialize;
@@ -31,6 +32,11 @@ pub async fn typed(client: Client, kind: &Kind, done: &mut BTreeSet<String>) {
         ("events.k8s.io/v1", "Event") => {
             exercise(Api::<k8s_openapi::api::events::v1::Event>::default_namespaced(client), kind, done).await;
         }
+        ("v1", "ServiceAccount") => exercise(Api::<ServiceAccount>::default_namespaced(client), kind, done).await,
+        (_, "Role") => exercise(Api::<Role>::default_namespaced(client), kind, done).await,
+        (_, "RoleBinding") => exercise(Api::<RoleBinding>::default_namespaced(client), kind, done).await,
+        (_, "ClusterRole") => exercise(Api::<ClusterRole>::all(client), kind, done).await,
+        (_, "ClusterRoleBinding") => exercise(Api::<ClusterRoleBinding>::all(client), kind, done).await,
         (version, other) => panic!("{version} {other} has no type here: add it"),
     }
 }
