@@ -1,4 +1,4 @@
-//! Which address, which port: (range, in use, request) → choice or refusal.
+//! Which address, which port, which part of a range: (range, in use, request) → choice or refusal.
 //!
 //! No I/O, no clock, no randomness: chance comes in as a number. Nothing here decides *when* something is taken; the
 //! store's writer marks what its objects hold and asks before it gives out more.
@@ -12,7 +12,9 @@ mod band;
 mod ports;
 mod range;
 mod runs;
+mod subnets;
 
 pub use addresses::{AddressPool, AddressRefusal};
 pub use ports::{PortPool, PortRefusal};
 pub use range::{AddressRange, RangeError};
+pub use subnets::{SubnetError, SubnetPool};

@@ -10,6 +10,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::auth::Authenticator;
 use crate::body;
 use crate::discovery::Discovery;
+use crate::issuer::Issuer;
+use crate::joining::Joining;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::programmed::Programming;
@@ -21,8 +23,8 @@ use crate::version::Version;
 /// A request beyond waits, within its time limit, with nothing read.
 const BODIES_KIB: usize = 32 * 1024;
 
-/// The state of the router; beside the store, what nodes have said, and what is asked of them, everything is constant or
-/// counts.
+/// The state of the router; beside the store, what nodes have said and were given, and what is asked of them, everything is
+/// constant or counts.
 pub struct App {
     pub store: Store,
     pub authenticator: Authenticator,
@@ -33,6 +35,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub programming: Arc<Programming>,
     pub questions: Questions,
+    pub issuer: Option<Arc<dyn Issuer>>,
+    pub joining: Joining,
     /// Room for bodies, in KiB.
     pub bodies: Semaphore,
     /// For the ages in tables.
@@ -67,6 +71,8 @@ impl App {
             metrics: Arc::new(Metrics::new()),
             programming: Arc::new(Programming::new(config.store.clone(), clock)),
             questions: Questions::new(),
+            issuer: config.issuer.clone(),
+            joining: Joining::default(),
             bodies: Semaphore::new(BODIES_KIB),
             clock,
         })

@@ -6,8 +6,8 @@
 //! round all of them and does what every request needs once: authentication, the time limit, panics, metrics and
 //! the spelling of errors. Only [`status`] knows HTTP codes and Kubernetes' reasons.
 //!
-//! Beside the resources stands Portolan's own group ([`own`]): what the nodes have programmed ([`programmed`]), and
-//! questions to them ([`questions`]), both in memory alone.
+//! Beside the resources stands Portolan's own group ([`own`]): what the nodes have programmed ([`programmed`]), questions to
+//! them ([`questions`]), both in memory alone, and their certificates ([`issuer`], [`joining`]).
 //!
 //! What must stay true: nothing here decides what an object may be (that is `model`) or keeps state about objects
 //! (that is `store`); an object that was stored is answered as the bytes that the store keeps, never serialised anew.
@@ -23,6 +23,8 @@ mod docs;
 mod encode;
 mod health;
 mod incoming;
+mod issuer;
+mod joining;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -44,6 +46,9 @@ mod table;
 mod version;
 mod watch;
 
+use std::sync::Arc;
+
+pub use issuer::{IssueError, Issued, Issuer};
 pub use serve::{Listener, serve};
 
 /// What the API needs from its caller.
@@ -55,12 +60,14 @@ pub struct Config {
     pub token: String,
     /// Portolan's own version, shown in `/version` as the build metadata of `gitVersion`.
     pub version: String,
+    /// Signs the certificates of nodes; without one no machine can join.
+    pub issuer: Option<Arc<dyn Issuer>>,
 }
 
 impl Config {
     /// A configuration with everything else as it is by default.
     pub fn new(store: store::Store, token: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { store, token: token.into(), version: version.into() }
+        Self { store, token: token.into(), version: version.into(), issuer: None }
     }
 }
 

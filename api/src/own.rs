@@ -1,13 +1,15 @@
 //! The handlers of Portolan's own group ([`crate::routes::Own`]): a request in, JSON or a `Status` out. What is decided is
-//! decided in [`crate::programmed`] and [`crate::questions`].
+//! decided in [`crate::programmed`], [`crate::questions`] and [`crate::joining`].
 
 mod acknowledge;
+mod certificate;
 mod programmed;
 mod questions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::User;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -45,6 +47,7 @@ struct Call {
     headers: HeaderMap,
     accepted: Accepted,
     draining: Option<Draining>,
+    user: Option<Arc<User>>,
 }
 
 /// Answers a request on this route.
@@ -60,6 +63,7 @@ pub async fn serve(app: Arc<App>, own: Own, parameters: PathValues, request: Req
                 values: parameters.iter().map(str::to_owned).collect(),
                 query: Query::parse(parts.uri.query()),
                 draining: parts.extensions.get::<Draining>().cloned(),
+                user: parts.extensions.get::<Arc<User>>().cloned(),
                 headers: parts.headers,
                 accepted,
             };
@@ -70,6 +74,7 @@ pub async fn serve(app: Arc<App>, own: Own, parameters: PathValues, request: Req
                 Own::Listen => questions::listen(call).await,
                 Own::Ask => questions::ask(call, body).await,
                 Own::Answer => questions::answer(call, body).await,
+                Own::Certificate => certificate::create(call, body).await,
             }
         }
     };

@@ -162,6 +162,13 @@ impl Programming {
         Condition { verdict, message: verdict.message(&nodes), since, generation: service.meta().generation }
     }
 
+    /// Until when a node's Lease holds, if it does: whether it is alive.
+    pub fn alive(&self, node: &str) -> Option<Timestamp> {
+        let mut inner = self.lock();
+        inner.leases.refresh(&self.store);
+        inner.leases.until(node, (self.clock)())
+    }
+
     fn judge(&self, inner: &mut Inner, target: Target, service: Option<ServiceName<'_>>) -> Vec<Standing> {
         inner.leases.refresh(&self.store);
         let current = self.store.revision();

@@ -139,6 +139,11 @@ impl Status {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(resource, name)
     }
 
+    /// The name of a node belongs to another machine.
+    pub fn node_taken(name: &str, message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(Resource::Nodes, name)
+    }
+
     /// A path that nothing is served on.
     pub fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")

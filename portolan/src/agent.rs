@@ -1,10 +1,14 @@
 //! `portolan agent`: the node agent, and its clean-up.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
+use model::syntax;
+use proxy_agent::join::{self, credentials};
 use proxy_agent::{AgentError, Local, Ownership};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -20,12 +24,13 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         restore_resolver()?;
         return Ok(());
     }
-    let (Some(kubeconfig), Some(node_name)) = (args.kubeconfig, args.node_name) else {
-        return Err(Failure::text("--kubeconfig and --node-name are needed"));
-    };
+    one_per_family(&args.node_ip)?;
+    let identity = identity(&args)?;
+    let node_name = identity.node;
     let dns = args.dns.then(|| args.names.config(args.dns_port));
     let config = proxy_agent::Config {
-        kubeconfig,
+        kubeconfig: identity.kubeconfig,
+        join: identity.join,
         local: Local {
             node_ports: args.nodeport_addresses,
             localhost_node_ports: args.localhost_nodeports,
@@ -33,6 +38,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
             ..Local::new(&node_name)
         },
         node_ips: args.node_ip,
+        node_labels: labels(args.zone, args.region, args.node_labels),
         metrics_addr: args.metrics_listen,
         health_addr: args.health_listen,
         ownership: if args.no_table_ownership { Ownership::Open } else { Ownership::Owned },
@@ -41,6 +47,75 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     until_stopped("running the agent", |stop| proxy_agent::run(config, stop))
+}
+
+/// Who this machine is in the cluster, and by what.
+struct Identity {
+    node: String,
+    kubeconfig: PathBuf,
+    join: Option<join::Options>,
+}
+
+/// By a kubeconfig that somebody has written, or else by what the machine is given when it joins. The node's name is that
+/// of the flag, else of the credentials that are there, else of the machine.
+fn identity(args: &AgentArgs) -> Result<Identity, Failure> {
+    if let Some(kubeconfig) = args.kubeconfig.clone() {
+        let node = args.node_name.clone().map_or_else(hostname, Ok)?;
+        return Ok(Identity { node, kubeconfig, join: None });
+    }
+    let AgentArgs { data_dir: directory, server, ca_hash, .. } = args;
+    let token = args.token.as_deref().map(token).transpose()?;
+    let node = match &args.node_name {
+        Some(node) => node.clone(),
+        None => match credentials::load(directory).map_err(|e| Failure::new("using the data directory", &e))? {
+            Some(stored) => stored.facts.node,
+            None => hostname()?,
+        },
+    };
+    let join = join::Options {
+        directory: directory.clone(),
+        node: node.clone(),
+        server: server.clone(),
+        token,
+        ca_hash: *ca_hash,
+    };
+    Ok(Identity { node, kubeconfig: credentials::path(directory), join: Some(join) })
+}
+
+/// A join token, `ID.SECRET`. What is wrong with it is not shown: it goes to screens and logs.
+fn token(text: &str) -> Result<String, Failure> {
+    let fits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    match text.trim().split_once('.') {
+        Some((id, secret)) if fits(id) && fits(secret) => Ok(text.trim().to_owned()),
+        _ => Err(Failure::text("--token is not whole; copy the line of `portolan token create --node-join` again")),
+    }
+}
+
+/// This machine's name as that of a node: in small letters, as kubelet takes it.
+fn hostname() -> Result<String, Failure> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase();
+    match syntax::dns1123_subdomain(&name).first() {
+        None => Ok(name),
+        Some(problem) => {
+            Err(Failure::text(format!("this machine's name, {name:?}, can be no node's; give --node-name: {problem}")))
+        }
+    }
+}
+
+/// What the Node's labels are to say beside what every node's say.
+fn labels(zone: Option<String>, region: Option<String>, more: Vec<(String, String)>) -> BTreeMap<String, String> {
+    let zone = zone.map(|zone| ("topology.kubernetes.io/zone".to_owned(), zone));
+    let region = region.map(|region| ("topology.kubernetes.io/region".to_owned(), region));
+    zone.into_iter().chain(region).chain(more).collect()
+}
+
+/// A Node has at most one address of each family that counts.
+fn one_per_family(addresses: &[IpAddr]) -> Result<(), Failure> {
+    let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    if v4 > 1 || addresses.len() - v4 > 1 {
+        return Err(Failure::text("--node-ip takes at most one address per family: one of IPv4, one of IPv6"));
+    }
+    Ok(())
 }
 
 /// Runs `work`, which is called `what`, on this thread alone; what it is given resolves at the first SIGTERM or SIGINT.
@@ -87,4 +162,29 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = interrupt.recv() => info!("SIGINT: stopping"),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_not_whole_is_not_repeated() {
+        assert_eq!(token(" abc123.0123456789 ").unwrap(), "abc123.0123456789");
+        for wrong in ["", "abc123", "abc123.", ".0123", "abc123.SECRET", "abc123.se cret"] {
+            let error = token(wrong).unwrap_err().to_string();
+            assert!(error.contains("portolan token create") && !error.contains("ecret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_node_has_one_address_of_each_family() {
+        let check = |list: &[&str]| one_per_family(&list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>());
+        for good in [&[][..], &["192.0.2.1"], &["2001:db8::1"], &["2001:db8::1", "192.0.2.1"]] {
+            check(good).unwrap();
+        }
+        for bad in [&["192.0.2.1", "192.0.2.2"][..], &["2001:db8::1", "2001:db8::2"], &["192.0.2.1", "192.0.2.1"]] {
+            assert!(check(bad).unwrap_err().to_string().contains("--node-ip"), "{bad:?}");
+        }
+    }
 }

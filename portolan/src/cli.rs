@@ -7,10 +7,13 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use proxy_agent::NodePortAddresses;
+use proxy_agent::client::authority::CaHash;
 
 mod dns;
+mod token;
 
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
+pub use self::token::{CreateToken, Print, TokenArgs, TokenCommand};
 
 /// Kubernetes Services for plain Linux machines, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -37,6 +40,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Answer for the cluster's names on a machine that is no node. Nodes do it in their agent.
     Dns(ServeDnsArgs),
+    /// Tokens for machines that join, and for whoever uses the API.
+    Token(TokenArgs),
     /// Wait until every live node has programmed a Service as it is now.
     Wait(WaitArgs),
     /// A cluster of network namespaces on this machine. Needs no root.
@@ -65,6 +70,16 @@ pub struct ServerArgs {
     /// Ranges for ClusterIPs, one or one per family; the first family is the default.
     #[arg(long, value_name = "CIDR[,CIDR6]", value_delimiter = ',', default_value = "10.96.0.0/16,fd00:10:96::/112")]
     pub service_cidr: Vec<IpNet>,
+    /// The ranges of all pods, one or one per family: each Node gets a part of them (spec.podCIDRs). Without it Nodes have
+    /// what they say themselves.
+    #[arg(long, value_name = "CIDR[,CIDR6]", value_delimiter = ',', value_parser = cidr)]
+    pub cluster_cidr: Vec<IpNet>,
+    /// How many bits the mask of a Node's part has, of IPv4.
+    #[arg(long, value_name = "BITS", default_value_t = 24, requires = "cluster_cidr")]
+    pub node_cidr_mask_size_ipv4: u8,
+    /// The same, of IPv6.
+    #[arg(long, value_name = "BITS", default_value_t = 64, requires = "cluster_cidr")]
+    pub node_cidr_mask_size_ipv6: u8,
     /// Range for node ports.
     #[arg(long, value_name = "A-B", value_parser = port_range, default_value = "30000-32767")]
     pub node_port_range: std::ops::RangeInclusive<u16>,
@@ -82,16 +97,41 @@ pub struct ServerArgs {
     /// outside leave from.
     #[arg(long, value_name = "IP")]
     pub advertise_address: Vec<IpAddr>,
+    /// How long the certificates of nodes hold, as 720h; agents renew them when some two thirds of that are over.
+    #[arg(long, value_name = "TIME", value_parser = signing_duration, default_value = "720h")]
+    pub cluster_signing_duration: Duration,
 }
 
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// How to reach the server.
-    #[arg(long, value_name = "FILE", required_unless_present = "cleanup")]
+    /// How to reach the server, where somebody else sees to it. Without it this machine joins the cluster: once by --server,
+    /// --token and --ca-hash, as `portolan token create --node-join` prints them, and then by what --data-dir holds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "ca_hash"])]
     pub kubeconfig: Option<PathBuf>,
-    /// The name of this machine's Node object.
-    #[arg(long, value_name = "NAME", required_unless_present = "cleanup")]
+    /// Where the server is, as https://192.0.2.1:6443.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// What lets this machine join; of no use afterwards.
+    #[arg(long, value_name = "TOKEN", env = "PORTOLAN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// By what the server's authority is known before anything is sent to it.
+    #[arg(long, value_name = "sha256:HASH")]
+    pub ca_hash: Option<CaHash>,
+    /// Where the node's certificate and key are kept, for its owner alone. Made if missing.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan/agent")]
+    pub data_dir: PathBuf,
+    /// The name of this machine's Node object; default: the one that it has joined by, else the machine's own.
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
     pub node_name: Option<String>,
+    /// The zone that this machine is in (topology.kubernetes.io/zone), for a Node that the agent registers.
+    #[arg(long, value_name = "ZONE", value_parser = label_value)]
+    pub zone: Option<String>,
+    /// The region (topology.kubernetes.io/region).
+    #[arg(long, value_name = "REGION", value_parser = label_value)]
+    pub region: Option<String>,
+    /// Further labels of the Node, as disk=ssd,rack=r1.
+    #[arg(long, value_name = "KEY=VALUE[,…]", value_delimiter = ',', value_parser = label)]
+    pub node_labels: Vec<(String, String)>,
     /// An address of this node, at most one per family; default: the Node object's InternalIPs.
     #[arg(long, value_name = "IP")]
     pub node_ip: Vec<IpAddr>,
@@ -359,6 +399,47 @@ pub struct CheckArgs {
     pub output: Output,
 }
 
+/// A label that a node may give itself: what is under kubernetes.io says what others rely on, and what is under
+/// node-restriction.kubernetes.io is for admins alone (Kubernetes' NodeRestriction).
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is no label; write it as key=value"))?;
+    if let Some(problem) = model::syntax::qualified_name(key).into_iter().next() {
+        return Err(format!("{key:?}: {problem}"));
+    }
+    if let Some(problem) = model::syntax::label_value(value).into_iter().next() {
+        return Err(format!("{value:?}: {problem}"));
+    }
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+    let under = |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    let free = ["node.kubernetes.io", "kubelet.kubernetes.io"];
+    if (under("kubernetes.io") || under("k8s.io")) && !free.iter().any(|domain| under(domain)) {
+        return Err(format!("a node cannot give itself {key}; zone and region have flags of their own"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn label_value(text: &str) -> Result<String, String> {
+    match model::syntax::label_value(text).into_iter().next() {
+        None => Ok(text.to_owned()),
+        Some(problem) => Err(problem),
+    }
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    match model::syntax::dns1123_subdomain(text).into_iter().next() {
+        None => Ok(text.to_owned()),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// Long enough for an agent to renew it, short enough to be a date.
+fn signing_duration(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_secs(10);
+    const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    let duration = crate::wait::duration(text)?;
+    if (SHORTEST..=LONGEST).contains(&duration) { Ok(duration) } else { Err("it must be 10s to 87600h".to_owned()) }
+}
+
 fn port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     let wrong = || format!("{text:?} is no range of ports; write it as 30000-32767");
     let (first, last) = text.split_once('-').ok_or_else(wrong)?;
@@ -449,6 +530,30 @@ mod tests {
         assert_eq!(args.nodeport_addresses, NodePortAddresses::Ranges(nets(&["192.0.2.0/24", "2001:db8::/64"])));
         assert_eq!(args.cluster_cidr, nets(&["10.244.0.0/16", "fd00:244::/48"]));
         assert!(!args.localhost_nodeports && args.no_table_ownership);
+    }
+
+    #[test]
+    fn an_agent_joins_by_three_flags() {
+        let line = |arguments: &[&str]| {
+            let line = ["portolan", "agent"].iter().chain(arguments);
+            Cli::try_parse_from(line).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let hash = format!("--ca-hash=sha256:{}", "0a".repeat(32));
+        line(&["--server=https://192.0.2.1:6443", "--token=abcdef.0123", &hash]).unwrap();
+        line(&["--data-dir=/d", "--zone=a", "--region=b", "--node-labels=disk=ssd,node.kubernetes.io/x="]).unwrap();
+        for (arguments, hint) in [
+            (&["--ca-hash=sha256:12"][..], "64 hexadecimal"),
+            (&["--server=https://192.0.2.1", "--kubeconfig=k"], "cannot be used with"),
+            (&["--node-name=Web"], "lower case"),
+            (&["--node-labels=disk"], "key=value"),
+            (&["--node-labels=-x=y"], "must consist of"),
+            (&["--node-labels=kubernetes.io/hostname=x"], "cannot give itself"),
+            (&["--node-labels=a.node-restriction.kubernetes.io/x=y"], "cannot give itself"),
+            (&["--cleanup", "--kubeconfig=k"], "cannot be used with"),
+        ] {
+            let error = line(arguments).unwrap_err();
+            assert!(error.contains(hint), "{arguments:?}: {error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod logging;
 mod output;
 mod remote;
 mod server;
+mod token;
 mod trace;
 mod wait;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => lab::probe(&args),
         Command::Trace(args) => trace::run(args),
         Command::Check(args) => check::run(args),
+        Command::Token(args) => token::run(args).map(|()| ExitCode::SUCCESS),
         Command::Wait(args) => wait::run(args),
     };
     result.unwrap_or_else(|failure| {

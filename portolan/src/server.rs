@@ -4,13 +4,15 @@
 //! database; `admin.kubeconfig` last, so that whoever sees it can connect.
 
 mod advertise;
-mod kubeconfig;
+mod issuer;
+pub mod kubeconfig;
 mod listen;
 mod pki;
 
 use std::fs::DirBuilder;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -25,6 +27,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Runs the server until SIGTERM or SIGINT.
 pub fn run(args: ServerArgs) -> Result<(), Failure> {
     check_ranges(&args.service_cidr)?;
+    let pod_ranges = pod_ranges(&args)?;
     allow_many_files();
     let listeners = listen::open(&args)?;
     DirBuilder::new()
@@ -40,7 +43,7 @@ pub fn run(args: ServerArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new("starting the async runtime", &e))?;
-    runtime.block_on(serve(args, listeners, pki, advertised))
+    runtime.block_on(serve(args, listeners, pki, advertised, pod_ranges))
 }
 
 async fn serve(
@@ -48,6 +51,7 @@ async fn serve(
     listeners: listen::Listeners,
     pki: pki::Pki,
     advertised: store::Api,
+    pod_ranges: Vec<store::PodRange>,
 ) -> Result<(), Failure> {
     let store = store::Store::open(store::Config {
         path: args.data_dir.join("portolan.db"),
@@ -59,12 +63,16 @@ async fn serve(
             ..store::History::default()
         },
         api: Some(advertised),
+        pod_ranges,
     })
     .await
     .map_err(|e| Failure::new("opening the store", &e))?;
 
     let handle = store.clone();
+    let issuer: Arc<dyn api::Issuer> =
+        Arc::new(issuer::NodeIssuer::new(pki.authority, pki.ca_pem.clone(), args.cluster_signing_duration));
     let config = api::Config::new(store, &*pki.token, concat!("v", env!("CARGO_PKG_VERSION")));
+    let config = api::Config { issuer: Some(issuer), ..config };
     let router = api::router(&config);
 
     let url = format!("https://{}", reachable(listeners.secure[0].1));
@@ -124,6 +132,29 @@ fn check_ranges(cidrs: &[IpNet]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// At most one range per family for pods, apart from those for Services, each with room for a Node.
+fn pod_ranges(args: &ServerArgs) -> Result<Vec<store::PodRange>, Failure> {
+    let cidrs = &args.cluster_cidr;
+    let v4 = cidrs.iter().filter(|c| matches!(c, IpNet::V4(_))).count();
+    if v4 > 1 || cidrs.len() - v4 > 1 {
+        return Err(Failure::text(
+            "--cluster-cidr takes one range, or one per family, as 10.244.0.0/16,fd00:10:244::/48",
+        ));
+    }
+    let range = |cidr: &IpNet| {
+        let overlaps = |other: &&IpNet| other.contains(cidr) || cidr.contains(*other);
+        if let Some(service) = args.service_cidr.iter().find(overlaps) {
+            return Err(Failure::text(format!("--cluster-cidr {cidr} overlaps with --service-cidr {service}")));
+        }
+        let (mask, flag) = match cidr {
+            IpNet::V4(_) => (args.node_cidr_mask_size_ipv4, "--node-cidr-mask-size-ipv4"),
+            IpNet::V6(_) => (args.node_cidr_mask_size_ipv6, "--node-cidr-mask-size-ipv6"),
+        };
+        store::PodRange::new(*cidr, mask).map_err(|e| Failure::text(format!("--cluster-cidr, {flag}: {e}")))
+    };
+    cidrs.iter().map(range).collect()
+}
+
 /// The names a client may reach the server by: loopback, the listeners, the Service of the API and where it
 /// leads, and what was asked for. The Service's names are those under `cluster.local`; for another zone there is `--tls-san`.
 fn certificate_names(
@@ -153,7 +184,32 @@ fn certificate_names(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn ranges_for_pods_are_divided_among_nodes() {
+        let ranges = |arguments: &[&str]| {
+            let line = ["portolan", "server"].iter().chain(arguments);
+            match crate::cli::Cli::parse_from(line).command {
+                crate::cli::Command::Server(args) => pod_ranges(&args).map(|ranges| ranges.len()),
+                _ => panic!("another command"),
+            }
+        };
+        assert_eq!(ranges(&[]).unwrap(), 0);
+        assert_eq!(ranges(&["--cluster-cidr=10.244.0.0/16,fd00:10:244::/48"]).unwrap(), 2);
+        assert_eq!(ranges(&["--cluster-cidr=10.244.0.0/16", "--node-cidr-mask-size-ipv4=26"]).unwrap(), 1);
+        for (arguments, hint) in [
+            (&["--cluster-cidr=10.244.0.0/16,10.245.0.0/16"][..], "one per family"),
+            (&["--cluster-cidr=10.0.0.0/8"], "--service-cidr 10.96.0.0/16"),
+            (&["--cluster-cidr=10.244.0.0/25"], "--node-cidr-mask-size-ipv4"),
+            (&["--cluster-cidr=fd00:20::/32"], "--node-cidr-mask-size-ipv6"),
+        ] {
+            let error = ranges(arguments).unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
 
     #[test]
     fn ranges_that_cannot_work_are_refused() {

@@ -10,11 +10,12 @@
 //!
 //! Every future here needs a Tokio runtime with I/O and time enabled; none needs more than one thread.
 
+pub mod authority;
 mod connection;
 mod error;
-mod kubeconfig;
+pub(crate) mod kubeconfig;
 mod list;
-mod server;
+pub(crate) mod server;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use connection::{Connection, MAX_CONNECTIONS, Pool};
-use server::Server;
+use server::{Identity, Server};
 
 pub use error::{ClientError, KubeconfigError, StatusError};
 pub use list::ListStream;
@@ -111,6 +112,24 @@ impl Client {
         let inner =
             Inner { server, pool: Pool::default(), slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)), authorization };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Shows another certificate (PEM, with its key) on every connection that is opened from now on, and opens none of the
+    /// former ones again. What is on its way, watches among it, goes on.
+    ///
+    /// # Errors
+    /// When certificate and key cannot be used; then nothing has changed.
+    pub fn identify(&self, certificate_pem: &str, key_pem: &str) -> Result<(), ClientError> {
+        let identity =
+            Identity { certificate_pem: certificate_pem.as_bytes().to_vec(), key_pem: key_pem.as_bytes().to_vec() };
+        self.inner.server.identify(identity)?;
+        self.inner.pool.clear();
+        Ok(())
+    }
+
+    /// The authority that is trusted, as it stands in the kubeconfig; `None` where nothing is secret.
+    pub fn ca_pem(&self) -> Option<&[u8]> {
+        self.inner.server.ca_pem()
     }
 
     /// The server's URL, for messages.

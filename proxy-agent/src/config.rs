@@ -1,5 +1,6 @@
 //! What an agent is told, once, at its start.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -8,6 +9,8 @@ use dataplane::{Local, NodePortAddresses};
 use dns::{PodRecords, Zone};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+
+use crate::join;
 
 /// Where kube-proxy serves its metrics; scrape configurations know the port.
 pub const DEFAULT_METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
@@ -22,7 +25,12 @@ pub struct Config {
     /// Addresses of this node, in place of the InternalIPs of its Node object; empty: take those. When the agent
     /// creates the Node object it needs them.
     pub node_ips: Vec<IpAddr>,
+    /// Labels of the Node, for one that the agent registers, beside those of every machine.
+    pub node_labels: BTreeMap<String, String>,
+    /// How to reach the server; of a machine that joins, where its credentials will stand.
     pub kubeconfig: PathBuf,
+    /// How this machine becomes a node and keeps its certificate; `None`: the kubeconfig is somebody else's business.
+    pub join: Option<join::Options>,
     /// Serves `/metrics`, `/healthz`, `/proxyMode` and `/configz`.
     pub metrics_addr: SocketAddr,
     /// Serves `/healthz` and `/livez`.
@@ -65,7 +73,9 @@ impl Config {
         Self {
             local: Local::new(node_name),
             node_ips: Vec::new(),
+            node_labels: BTreeMap::new(),
             kubeconfig: kubeconfig.into(),
+            join: None,
             metrics_addr: DEFAULT_METRICS_ADDRESS,
             health_addr: DEFAULT_HEALTH_ADDRESS,
             ownership: Ownership::Owned,

@@ -13,6 +13,7 @@
 //!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
 //!                                        conntrack: stale UDP flows are removed
 //!  names ─▶ DNS, on threads of its own   answering: where, and that the plan says so
+//!  join: credentials by a token, once ─▶ renewed, for every connection that comes
 //! ```
 //!
 //! Decisions are pure and have no runtime: when to list and when to watch (`reflector::machine`), what changed
@@ -35,6 +36,7 @@ pub mod events;
 pub mod follow;
 mod health;
 mod http;
+pub mod join;
 pub mod leaving;
 mod lineage;
 mod metrics;
@@ -89,11 +91,13 @@ use crate::lineage::Lineage;
 use crate::metrics::Metrics;
 use crate::names::Keeper;
 use crate::node::DnsPort;
+use crate::node::shape::Shape;
 use crate::objects::WATCHED;
 use crate::program::Nftables;
 use crate::reflector::News;
 use crate::state::State;
 use client::{Client, ClientError};
+use join::JoinError;
 
 /// Updates that wait for the core loop; reflectors stop reading when it is full.
 const QUEUE: usize = 256;
@@ -110,6 +114,8 @@ const LEARNING: Duration = Duration::from_millis(100);
 pub enum AgentError {
     #[error("the server cannot be used")]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error("listening on {address}")]
     Listen {
         address: SocketAddr,
@@ -136,13 +142,28 @@ pub enum AgentError {
 /// The netlink socket is opened in the network namespace of the calling thread.
 ///
 /// # Errors
-/// When the agent cannot begin: the kubeconfig cannot be used, an address is taken, the kernel has no nftables or
+/// When the agent cannot begin: the kubeconfig cannot be used or the cluster not be joined, an address is taken, the kernel has no nftables or
 /// the process no right to it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-    let client = Client::from_kubeconfig(&config.kubeconfig)?;
+    // First of all, whether there is any use in it.
     let table = Table::open_with(config.ownership)?;
     let kernel = Nftables::new(table).map_err(|source| AgentError::Open(OpenError(source)))?;
-    run_with(config, client, kernel, shutdown).await
+    let Some(options) = config.join.clone() else {
+        let client = Client::from_kubeconfig(&config.kubeconfig)?;
+        return run_with(config, client, kernel, shutdown).await;
+    };
+    tokio::pin!(shutdown);
+    let mut chance = chance();
+    let credentials = tokio::select! {
+        entered = join::enter(&options, &mut chance) => entered?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let client = Client::from_kubeconfig(&config.kubeconfig)?;
+    let renewal = join::renew::keep(client.clone(), options.directory, credentials, chance);
+    tokio::select! {
+        ended = run_with(config, client, kernel, shutdown) => ended,
+        () = renewal => Err(AgentError::Ended(None)),
+    }
 }
 
 /// As [`run`], with a client that is ready and any kernel.
@@ -214,9 +235,9 @@ pub async fn run_with<P: Program>(
         acknowledge::REPEAT,
     ));
     tasks.spawn(questions::listen(client.clone(), node_name.clone(), asked, again));
+    let shape = Shape::new(&node_name, config.node_ips, config.node_labels);
     let dns_port = DnsPort { is: dns_port, told: dns_port_told };
-    let (keeper, health) =
-        (node::keep(client.clone(), lineage, node_name.clone(), config.node_ips, dns_port), Arc::clone(&site.health));
+    let (keeper, health) = (node::keep(client.clone(), lineage, shape, dns_port), Arc::clone(&site.health));
     tasks.spawn(async move {
         // A node that forwards nothing must not call itself ready.
         health.programmed().await;

@@ -1,15 +1,17 @@
 //! This machine in the cluster: its Node object, and the Lease that says it is alive.
 //!
 //! As a kubelet does it: the Node is created when it does not exist, the Lease in `kube-node-lease` is renewed every
-//! 10 s and holds for 40. A Node that exists is left as it is; it may be another program's. None of it happens before the
+//! 10 s and holds for 40. A Node that an agent has registered is kept as the machine is ([`shape`]); any other is left as it
+//! is, it may be another program's. None of it happens before the
 //! kernel was programmed once: a node that forwards nothing is not ready. One annotation is ours even on a Node that exists:
 //! at which port this node answers DNS, from which the server makes endpoints.
 
+mod machine;
 pub mod resources;
+pub mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,11 +24,13 @@ use tracing::{debug, info, warn};
 use crate::chain;
 use crate::client::{Client, ClientError, MERGE_PATCH};
 use crate::lineage::{Confirmed, Epoch, Lineage, version};
-use resources::Resources;
+use shape::Shape;
 
 /// How often a kubelet renews its Lease, and for how long it holds.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: u32 = 40;
+/// In renewals: every five minutes.
+const COMPARED_EVERY: u32 = 30;
 const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
@@ -37,10 +41,20 @@ pub struct DnsPort {
 }
 
 /// Keeps the Node object and its Lease for as long as it is polled.
-pub async fn keep(client: Client, lineage: Lineage, name: String, ips: Vec<IpAddr>, mut dns: DnsPort) {
+pub async fn keep(client: Client, lineage: Lineage, shape: Shape, mut dns: DnsPort) {
     let epoch = lineage.epoch();
-    let mut keeper =
-        Keeper { client, lineage, epoch, name, ips, uid: None, dns_port: None, lease: None, troubled: false };
+    let mut keeper = Keeper {
+        client,
+        lineage,
+        epoch,
+        name: shape.name.clone(),
+        shape,
+        uid: None,
+        dns_port: None,
+        lease: None,
+        troubled: false,
+        beats: 0,
+    };
     let mut ticks = tokio::time::interval(RENEW_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -80,7 +94,7 @@ struct Keeper {
     /// To which everything below belongs.
     epoch: Epoch,
     name: String,
-    ips: Vec<IpAddr>,
+    shape: Shape,
     /// Of the Node object, once it is known to exist.
     uid: Option<String>,
     /// What it says of this node's DNS; the outer `None`: not known.
@@ -88,6 +102,8 @@ struct Keeper {
     /// As the server last answered it.
     lease: Option<Value>,
     troubled: bool,
+    /// Since the Node was compared with the machine.
+    beats: u32,
 }
 
 impl Keeper {
@@ -104,6 +120,7 @@ impl Keeper {
                 self.uid.insert(uid).clone()
             }
         };
+        self.compare().await?;
         match self.renew(&uid).await {
             // Somebody else wrote it, or it is gone: what is remembered of it is of no use.
             Err(error) if error.is_conflict() || error.is_not_found() => {
@@ -116,24 +133,27 @@ impl Keeper {
 
     /// Finds the Node object or creates it, and gives its uid.
     async fn register(&mut self) -> Result<String, ClientError> {
+        self.beats = 0;
         let path = format!("{NODES}/{}", self.name);
         match self.client.get(&path).await {
             Ok(node) => {
                 let port = node["metadata"]["annotations"][DNS_PORT].as_str();
                 // What nobody can read is to be made right, too.
                 self.dns_port = port.map_or(Some(None), |port| port.parse().ok().map(Some));
+                if !shape::is_ours(&node) && self.shape.is_told() {
+                    info!(node = self.name, "the Node is not the agent's: its labels are left as they are");
+                }
+                self.adapt(&node).await?;
                 return Ok(uid(&node));
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
-        if self.ips.is_empty() {
-            self.ips.extend(self.client.local_address().await);
-        }
-        if self.ips.is_empty() {
+        self.shape.look(self.client.local_address().await);
+        if self.shape.ips().is_empty() {
             warn!(node = self.name, "no address of this node is known; give --node-ip, or node ports answer nowhere");
         }
-        let node = node_object(&self.name, &self.ips, resources::read(), Timestamp::now());
+        let node = self.shape.object(Timestamp::now());
         match self.client.post(NODES, &node).await {
             Ok(created) => {
                 info!(node = self.name, "registered this node");
@@ -149,6 +169,39 @@ impl Keeper {
             Err(error) if error.is_conflict() => Ok(uid(&self.client.get(&path).await?)),
             Err(error) => Err(error),
         }
+    }
+
+    /// From time to time: whether the machine has other addresses by now, and the Node still says what it is.
+    async fn compare(&mut self) -> Result<(), ClientError> {
+        self.beats += 1;
+        if self.beats < COMPARED_EVERY {
+            return Ok(());
+        }
+        self.beats = 0;
+        match self.client.get(&format!("{NODES}/{}", self.name)).await {
+            Ok(node) => self.adapt(&node).await,
+            // Whoever has deleted it knows why.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the Node say what the machine is, if it is ours.
+    async fn adapt(&mut self, node: &Value) -> Result<(), ClientError> {
+        if !shape::is_ours(node) {
+            return Ok(());
+        }
+        self.shape.look(self.client.local_address().await);
+        let path = format!("{NODES}/{}", self.name);
+        let changes = self.shape.changes(node);
+        if let Some(metadata) = changes.metadata {
+            self.client.patch(&path, MERGE_PATCH, &json!({"metadata": metadata})).await?;
+        }
+        if let Some(status) = changes.status {
+            self.client.patch(&format!("{path}/status"), MERGE_PATCH, &json!({"status": status})).await?;
+            info!(node = self.name, "the Node says what this machine is now");
+        }
+        Ok(())
     }
 
     /// Lets the Node object say at which port this node answers DNS, if that exists and says something else.
@@ -206,46 +259,6 @@ impl Keeper {
 
 fn uid(object: &Value) -> String {
     object["metadata"]["uid"].as_str().unwrap_or("").to_owned()
-}
-
-/// What a kubelet would register of this machine, as far as Services need it.
-fn node_object(name: &str, ips: &[IpAddr], resources: Resources, now: Timestamp) -> Value {
-    let addresses = ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
-    let addresses: Vec<Value> = addresses.chain([json!({"type": "Hostname", "address": name})]).collect();
-    let (os, arch) = (std::env::consts::OS, architecture(std::env::consts::ARCH));
-    json!({
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": os, "kubernetes.io/arch": arch},
-        },
-        "status": {
-            "addresses": addresses,
-            // All of it is there for Services: the agent takes nothing that counts.
-            "capacity": resources.quantities(),
-            "allocatable": resources.quantities(),
-            "conditions": [{
-                "type": "Ready",
-                "status": "True",
-                "reason": "AgentReady",
-                "message": "the node agent is running",
-                "lastHeartbeatTime": seconds(now),
-                "lastTransitionTime": seconds(now),
-            }],
-        },
-    })
-}
-
-/// Go's name of a processor architecture, which Kubernetes uses.
-fn architecture(rust: &str) -> &str {
-    match rust {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
-    }
 }
 
 fn new_lease(name: &str, node_uid: &str, now: Timestamp) -> Value {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use allocator::{SubnetError, SubnetPool};
 use ipnet::IpNet;
 
 /// What a store is opened with.
@@ -19,6 +20,26 @@ pub struct Config {
     /// Where the API in front of this store answers. With it the cluster's own Services exist, `default/kubernetes` and
     /// `kube-system/kube-dns`; a store with nothing in front of it holds what it is given and no more.
     pub api: Option<Api>,
+    /// Of which Nodes get a part for their pods, one range or one per family; none: Nodes have what they say themselves.
+    pub pod_ranges: Vec<PodRange>,
+}
+
+/// A range for pods, divided among Nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRange(SubnetPool);
+
+impl PodRange {
+    /// With a mask of so many bits for each Node.
+    ///
+    /// # Errors
+    /// When the range cannot be divided so.
+    pub fn new(net: IpNet, node_mask: u8) -> Result<Self, SubnetError> {
+        SubnetPool::new(net, node_mask).map(Self)
+    }
+
+    pub(crate) fn pool(&self) -> SubnetPool {
+        self.0.clone()
+    }
 }
 
 /// Where the API answers, for those who find it through its Service.
@@ -41,6 +62,7 @@ impl Config {
             node_ports: 30000..=32767,
             history: History::default(),
             api: None,
+            pod_ranges: Vec::new(),
         }
     }
 }

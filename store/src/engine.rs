@@ -17,6 +17,7 @@ mod namespaces;
 mod nodes;
 mod own;
 mod owners;
+mod pod_cidrs;
 mod repair;
 mod report;
 mod services;
@@ -157,6 +158,9 @@ impl Engine {
             }
             if emptied.addresses {
                 self.settle_cidrs()?;
+            }
+            if emptied.pod_cidrs {
+                self.settle_pod_cidrs()?;
             }
             let owners = emptied.owners.into_iter().map(|place| (place, true));
             for (place, waits) in owners.chain(emptied.dependents.into_iter().map(|place| (place, false))) {

@@ -26,7 +26,8 @@ mod store;
 mod watch;
 mod writer;
 
-pub use config::{Api, Config, Environment, History};
+pub use allocator::SubnetError;
+pub use config::{Api, Config, Environment, History, PodRange};
 pub use error::{Existing, Expired, Lagged, OpenError, Refusal};
 pub use event::{Event, EventKind};
 pub use metrics::{Histogram, Metrics};

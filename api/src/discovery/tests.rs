@@ -593,6 +593,17 @@ fn aggregated() {
                             {
                               "responseKind": {
                                 "group": "portolan.dev",
+                                "kind": "CertificateRequest",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "certificate",
+                              "verbs": [
+                                "create"
+                              ]
+                            },
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
                                 "kind": "Question",
                                 "version": "v1alpha1"
                               },

@@ -48,7 +48,12 @@ impl Leases {
 
     /// Whether a node's Lease holds.
     pub fn holds(&self, node: &str, now: Timestamp) -> bool {
-        self.until.get(node).is_some_and(|until| now < *until)
+        self.until(node, now).is_some()
+    }
+
+    /// Until when a node's Lease holds, if it does.
+    pub fn until(&self, node: &str, now: Timestamp) -> Option<Timestamp> {
+        self.until.get(node).copied().filter(|until| now < *until)
     }
 
     /// The nodes whose Lease holds.

@@ -1,4 +1,4 @@
-//! The routes of Portolan's own group: what the nodes have programmed, and questions to them. Nothing there is an object:
+//! The routes of Portolan's own group: what the nodes have programmed, questions to them, and their certificates. Nothing there is an object:
 //! no name is created, listed or stored, so discovery shows subresources alone (of nodes and services, whose names
 //! stand in the paths), and clients that map kinds to resources never meet the group.
 
@@ -28,6 +28,8 @@ pub enum Own {
     Ask,
     /// `POST …/nodes/{name}/answers/{id}`: an agent answers.
     Answer,
+    /// `POST …/nodes/{name}/certificate`: a machine asks for the certificate of a node.
+    Certificate,
 }
 
 /// A subresource as discovery lists it.
@@ -43,14 +45,21 @@ pub struct Subresource {
 
 impl Own {
     /// Every one.
-    pub const ALL: [Own; 6] =
-        [Own::Acknowledge, Own::ServiceProgrammed, Own::Programmed, Own::Listen, Own::Ask, Own::Answer];
+    pub const ALL: [Own; 7] = [
+        Own::Acknowledge,
+        Own::ServiceProgrammed,
+        Own::Programmed,
+        Own::Listen,
+        Own::Ask,
+        Own::Answer,
+        Own::Certificate,
+    ];
 
     pub fn action(self) -> Action {
         match self {
             Self::Acknowledge => Action::Update,
             Self::ServiceProgrammed | Self::Programmed | Self::Listen => Action::Get,
-            Self::Ask | Self::Answer => Action::Create,
+            Self::Ask | Self::Answer | Self::Certificate => Action::Create,
         }
     }
 
@@ -66,6 +75,7 @@ impl Own {
             Self::Programmed => "programmed",
             Self::Listen | Self::Ask => "nodes/{name}/questions",
             Self::Answer => "nodes/{name}/answers/{id}",
+            Self::Certificate => "nodes/{name}/certificate",
         };
         format!("/apis/{API_VERSION}/{rest}")
     }
@@ -78,6 +88,7 @@ impl Own {
             Self::Programmed => "Programmed",
             Self::Listen | Self::Ask => "Question",
             Self::Answer => "Answer",
+            Self::Certificate => "CertificateRequest",
         }
     }
 
@@ -89,6 +100,7 @@ impl Own {
             Self::Programmed => None,
             Self::Listen | Self::Ask => Some((Resource::Nodes, "questions")),
             Self::Answer => Some((Resource::Nodes, "answers")),
+            Self::Certificate => Some((Resource::Nodes, "certificate")),
         }
     }
 
@@ -132,6 +144,7 @@ mod tests {
         expect_test::expect![[r#"
             nodes/acknowledgement Acknowledgement: update
             nodes/answers Answer: create
+            nodes/certificate CertificateRequest: create
             nodes/questions Question: create get
             services/programmed ServiceProgrammed: get"#]]
         .assert_eq(&lines.join("\n"));

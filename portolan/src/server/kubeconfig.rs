@@ -1,11 +1,17 @@
-//! The kubeconfig that the server writes for its admin.
+//! The kubeconfig that the server writes for its admin, and that others get with a token.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// A kubeconfig with one context, `portolan`, for the server at `url`, the certificate authority's PEM text and a token.
+/// The admin's.
 pub fn admin(url: &str, ca_pem: &str, token: &str) -> Value {
+    of(url, ca_pem, "admin", token)
+}
+
+/// A kubeconfig with one context, `portolan`, for the server at `url`, the certificate authority's PEM text, a user and
+/// his token.
+pub fn of(url: &str, ca_pem: &str, user: &str, token: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -14,7 +20,7 @@ pub fn admin(url: &str, ca_pem: &str, token: &str) -> Value {
             "name": "portolan",
             "cluster": { "server": url, "certificate-authority-data": STANDARD.encode(ca_pem) },
         }],
-        "contexts": [{ "name": "portolan", "context": { "cluster": "portolan", "user": "admin", "namespace": "default" } }],
-        "users": [{ "name": "admin", "user": { "token": token } }],
+        "contexts": [{ "name": "portolan", "context": { "cluster": "portolan", "user": user, "namespace": "default" } }],
+        "users": [{ "name": user, "user": { "token": token } }],
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! The authority's key is made once and kept; its certificate is a function of that key and of a fixed name,
 //! so nothing has to be parsed back. The server's certificate is made anew at every start from the names
-//! that it is reached by: clients trust the authority, never the certificate itself.
+//! that it is reached by: clients trust the authority, never the certificate itself. The authority's own certificate is sent
+//! along, so that a machine that joins can compare it with the hash that it was told, before it says anything.
 //!
 //! What must stay true: every file is written with mode 0600, whole or not at all (write beside, fsync, rename).
 
@@ -16,14 +17,17 @@ use std::sync::Arc;
 use jiff::{Timestamp, ToSpan};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{self, crypto::ring};
 
 /// What the server needs for TLS and authentication.
 pub struct Pki {
     pub ca_pem: String,
+    /// Signs in the authority's name.
+    pub authority: Issuer<'static, KeyPair>,
     pub tls: Arc<rustls::ServerConfig>,
     /// The admin's bearer token: 64 hexadecimal digits.
     pub token: String,
@@ -43,6 +47,18 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
+    #[error(
+        "{key} is missing, and {certificate} is there; restore the key from a backup, or remove the pki directory to make a \
+         new authority, which no client and no node will know",
+        key = key.display(), certificate = certificate.display()
+    )]
+    NoKey { key: PathBuf, certificate: PathBuf },
+    #[error(
+        "{certificate} is not the certificate of {key}; restore both from one backup, or remove the pki directory to make a \
+         new authority, which no client and no node will know",
+        key = key.display(), certificate = certificate.display()
+    )]
+    Mismatch { key: PathBuf, certificate: PathBuf },
     #[error("{0:?} is no name or address that a certificate can carry; give --tls-san a DNS name or an IP address")]
     Name(String),
     #[error("making a certificate")]
@@ -67,21 +83,10 @@ pub fn load_or_create(dir: &Path, names: &[String]) -> Result<Pki, PkiError> {
     let pki = dir.join("pki");
     fs::create_dir_all(&pki).map_err(|source| PkiError::File { path: pki.clone(), source })?;
 
-    let ca_key = load_or_make_key(&pki.join("ca.key"))?;
-    let ca_cert_path = pki.join("ca.crt");
-    let ca_params = authority();
-    let ca_pem = match read(&ca_cert_path)? {
-        Some(pem) => pem,
-        None => {
-            let pem = ca_params.self_signed(&ca_key).map_err(PkiError::Certificate)?.pem();
-            write_private(&ca_cert_path, pem.as_bytes())?;
-            pem
-        }
-    };
-    let issuer = Issuer::from_params(&ca_params, ca_key);
+    let (ca_pem, ca_der, authority) = load_or_make_authority(&pki)?;
 
     let server_key = load_or_make_key(&pki.join("server.key"))?;
-    let server_cert = server_params(names)?.signed_by(&server_key, &issuer).map_err(PkiError::Certificate)?;
+    let server_cert = server_params(names)?.signed_by(&server_key, &authority).map_err(PkiError::Certificate)?;
     write_private(&pki.join("server.crt"), server_cert.pem().as_bytes())?;
 
     let token_path = dir.join("admin.token");
@@ -94,17 +99,46 @@ pub fn load_or_create(dir: &Path, names: &[String]) -> Result<Pki, PkiError> {
         }
     };
 
-    let tls = server_config(server_cert.der().clone(), &server_key)?;
-    Ok(Pki { ca_pem, tls, token })
+    let tls = server_config(vec![server_cert.der().clone(), ca_der], &server_key)?;
+    Ok(Pki { ca_pem, authority, tls, token })
 }
 
-fn server_config(cert: CertificateDer<'static>, key: &KeyPair) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+/// The authority's certificate and key. A key without its certificate is enough, a certificate without its key is not: a new
+/// key would be nobody's that clients trust.
+fn load_or_make_authority(pki: &Path) -> Result<(String, CertificateDer<'static>, Issuer<'static, KeyPair>), PkiError> {
+    let (key_path, certificate_path) = (pki.join("ca.key"), pki.join("ca.crt"));
+    let known = read(&certificate_path)?;
+    if known.is_some() && read(&key_path)?.is_none() {
+        return Err(PkiError::NoKey { key: key_path, certificate: certificate_path });
+    }
+    let key = load_or_make_key(&key_path)?;
+    let params = authority();
+    let pem = match known {
+        Some(pem) => pem,
+        None => {
+            let pem = params.self_signed(&key).map_err(PkiError::Certificate)?.pem();
+            write_private(&certificate_path, pem.as_bytes())?;
+            pem
+        }
+    };
+    let public_key = key.subject_public_key_info();
+    let der = CertificateDer::from_pem_slice(pem.as_bytes())
+        .ok()
+        // It stands in the certificate as it is.
+        .filter(|der| der.windows(public_key.len()).any(|part| part == public_key));
+    match der {
+        Some(der) => Ok((pem, der, Issuer::new(params, key))),
+        None => Err(PkiError::Mismatch { key: key_path, certificate: certificate_path }),
+    }
+}
+
+fn server_config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Arc<rustls::ServerConfig>, PkiError> {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(PkiError::Tls)?
         .with_no_client_auth()
-        .with_single_cert(vec![cert], key)
+        .with_single_cert(chain, key)
         .map_err(PkiError::Tls)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -222,6 +256,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let refused = load_or_create(dir.path(), &["naïve.example".to_owned()]);
         assert!(matches!(refused, Err(PkiError::Name(_))));
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["localhost".to_owned()];
+        let first = load_or_create(dir.path(), &names).unwrap();
+        let (key, certificate) = (dir.path().join("pki/ca.key"), dir.path().join("pki/ca.crt"));
+        let kept = fs::read(&key).unwrap();
+        fs::remove_file(&key).unwrap();
+        let refused = load_or_create(dir.path(), &names).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, PkiError::NoKey { .. }) && refused.to_string().contains("restore"), "{refused}");
+        assert!(!key.exists(), "no other key was made");
+        fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let refused = load_or_create(dir.path(), &names).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, PkiError::Mismatch { .. }), "{refused}");
+        // The certificate alone can be made again from the key.
+        fs::write(&key, kept).unwrap();
+        fs::remove_file(&certificate).unwrap();
+        let again = load_or_create(dir.path(), &names).unwrap();
+        assert_eq!(again.authority.key().serialize_pem(), first.authority.key().serialize_pem());
     }
 
     #[test]

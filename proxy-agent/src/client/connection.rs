@@ -77,6 +77,11 @@ impl Pool {
         idle.pop()
     }
 
+    /// Closes what is idle.
+    pub fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Takes back a connection whose answer was read to its end.
     pub fn put(&self, connection: Connection) {
         if connection.sender.is_closed() {

@@ -17,7 +17,7 @@ use super::error::KubeconfigError;
 use super::server::{Identity, Trust};
 
 /// What a kubeconfig's current context says.
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     pub server: String,
     pub tls_server_name: Option<String>,
     pub trust: Trust,
@@ -92,7 +92,7 @@ pub(super) fn load(path: &Path) -> Result<Loaded, KubeconfigError> {
 }
 
 /// Reads `text`; relative paths in it start from `directory`, the place of the file.
-pub(super) fn parse(text: &str, directory: &Path) -> Result<Loaded, KubeconfigError> {
+pub(crate) fn parse(text: &str, directory: &Path) -> Result<Loaded, KubeconfigError> {
     // No piece of the text in the message: there is a token in it, and messages go to logs.
     let options = serde_saphyr::options! { with_snippet: false };
     let config: Kubeconfig =

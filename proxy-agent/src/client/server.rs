@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -28,14 +28,15 @@ const KEEPALIVE_PROBES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whom the client believes, and what it shows of itself. PEM throughout.
-#[derive(Default)]
-pub(super) struct Trust {
+#[derive(Clone, Default)]
+pub(crate) struct Trust {
     pub ca_pem: Option<Vec<u8>>,
     pub identity: Option<Identity>,
 }
 
 /// A client certificate chain and its key.
-pub(super) struct Identity {
+#[derive(Clone)]
+pub(crate) struct Identity {
     pub certificate_pem: Vec<u8>,
     pub key_pem: Vec<u8>,
 }
@@ -48,11 +49,33 @@ pub(super) struct Server {
     /// Path before `/api`, without a slash at its end; usually empty.
     prefix: String,
     authority: HeaderValue,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
+}
+
+/// How a connection is made secret. What it is made by can be replaced, for the connections that come.
+struct Tls {
+    connector: RwLock<TlsConnector>,
+    name: ServerName<'static>,
+    /// Without the identity.
+    trust: Trust,
 }
 
 impl Server {
     pub fn new(url: &str, tls_server_name: Option<&str>, trust: &Trust) -> Result<Self, ClientError> {
+        Self::with(url, tls_server_name, trust, || tls_config(trust))
+    }
+
+    /// A server that is believed if this configuration believes it.
+    pub fn believed_by(url: &str, config: ClientConfig) -> Result<Self, ClientError> {
+        Self::with(url, None, &Trust::default(), || Ok(config))
+    }
+
+    fn with(
+        url: &str,
+        tls_server_name: Option<&str>,
+        trust: &Trust,
+        config: impl FnOnce() -> Result<ClientConfig, ClientError>,
+    ) -> Result<Self, ClientError> {
         let bad = |reason: String| ClientError::Setup { what: "the server URL", reason: format!("{url:?} {reason}") };
         let uri: Uri = url.parse().map_err(|e| bad(format!("is not a URL ({e})")))?;
         let secure = match uri.scheme_str() {
@@ -75,7 +98,8 @@ impl Server {
             let name = tls_server_name.unwrap_or(&host).to_owned();
             let name = ServerName::try_from(name.clone())
                 .map_err(|_| bad(format!("has a host, {name:?}, that no certificate can name")))?;
-            Some((TlsConnector::from(Arc::new(tls_config(trust)?)), name))
+            let connector = RwLock::new(TlsConnector::from(Arc::new(config()?)));
+            Some(Tls { connector, name, trust: Trust { ca_pem: trust.ca_pem.clone(), identity: None } })
         } else {
             None
         };
@@ -85,6 +109,19 @@ impl Server {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    pub fn ca_pem(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.trust.ca_pem.as_deref()
+    }
+
+    /// Shows another certificate from the next connection on. The sessions that could be resumed are forgotten: the server
+    /// would take whoever resumes one for whom he was when it began.
+    pub fn identify(&self, identity: Identity) -> Result<(), ClientError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let config = tls_config(&Trust { identity: Some(identity), ..tls.trust.clone() })?;
+        *tls.connector.write().unwrap_or_else(PoisonError::into_inner) = TlsConnector::from(Arc::new(config));
+        Ok(())
     }
 
     pub fn prefix(&self) -> &str {
@@ -122,8 +159,9 @@ impl Server {
         let stream = stream.await.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
         match &self.tls {
             None => Connection::start(stream).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await;
+            Some(tls) => {
+                let connector = tls.connector.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let stream = connector.connect(tls.name.clone(), stream).await;
                 Connection::start(stream.map_err(|source| ClientError::Handshake { address, source })?).await
             }
         }

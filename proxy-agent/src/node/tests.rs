@@ -16,19 +16,6 @@ fn times_are_written_as_kubernetes_writes_them() {
 }
 
 #[test]
-fn a_node_has_what_services_need() {
-    let ips = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-    let resources = Resources { cpus: std::num::NonZeroUsize::MIN, memory_kib: Some(2048) };
-    let node = node_object("n", &ips, resources, time("2024-05-06T07:08:09Z"));
-    assert_eq!(node["status"]["allocatable"], json!({"cpu": "1", "memory": "2048Ki"}));
-    assert_eq!(node["status"]["capacity"], node["status"]["allocatable"]);
-    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n");
-    assert_eq!(node["status"]["addresses"][1], json!({"type": "InternalIP", "address": "2001:db8::1"}));
-    assert_eq!(node["status"]["conditions"][0]["type"], "Ready");
-    assert_eq!(architecture("x86_64"), "amd64");
-}
-
-#[test]
 fn renewing_keeps_what_others_wrote() {
     let lease = json!({"metadata": {"name": "n", "resourceVersion": "5", "labels": {"a": "b"}}, "spec": {"leaseTransitions": 2}});
     let lease = renewed(lease, "n", time("2024-05-06T07:08:09Z"));
@@ -83,11 +70,29 @@ impl Objects {
                 let object = self.by_path.get_mut(status.unwrap_or(&asked.target)).unwrap();
                 match status {
                     Some(_) => object["status"] = asked.json()["status"].clone(),
-                    None => object["metadata"]["annotations"] = asked.json()["metadata"]["annotations"].clone(),
+                    None => merge(&mut object["metadata"], &asked.json()["metadata"]),
                 }
                 Reply::json(200, object)
             }
             other => panic!("{other}"),
+        }
+    }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
         }
     }
 }
@@ -97,17 +102,18 @@ async fn world() -> (Arc<Mutex<Objects>>, Fake, Keeper) {
     let handler = Arc::clone(&objects);
     let fake = Fake::start(move |asked| handler.lock().unwrap().answer(asked)).await;
     let client = Client::new(&fake.url(), None, None).unwrap();
-    let ips = vec!["192.0.2.1".parse().unwrap()];
+    let shape = Shape::new("n", vec!["192.0.2.1".parse().unwrap()], BTreeMap::new());
     let keeper = Keeper {
         client,
         lineage: Lineage::default(),
         epoch: 0,
         name: "n".into(),
-        ips,
+        shape,
         uid: None,
         dns_port: None,
         lease: None,
         troubled: false,
+        beats: 0,
     };
     (objects, fake, keeper)
 }
@@ -205,4 +211,25 @@ async fn the_node_says_at_which_port_it_answers_dns() {
     assert_eq!(keeper.dns_port, Some(Some(10053)));
     keeper.publish(None).await.unwrap();
     assert_eq!(says(), Value::Null);
+}
+
+#[tokio::test]
+async fn a_node_that_an_agent_has_registered_follows_the_machine() {
+    let (objects, _fake, mut keeper) = world().await;
+    keeper.beat().await.unwrap();
+    let labels = BTreeMap::from([("topology.kubernetes.io/zone".to_owned(), "b".to_owned())]);
+    keeper.shape = Shape::new("n", vec!["192.0.2.9".parse().unwrap()], labels);
+    keeper.uid = None;
+    keeper.beat().await.unwrap();
+    let node = objects.lock().unwrap().by_path["/api/v1/nodes/n"].clone();
+    assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/zone"], "b");
+    assert_eq!(node["status"]["addresses"][0]["address"], "192.0.2.9");
+    // Also while it runs.
+    keeper.shape = Shape::new("n", vec!["192.0.2.10".parse().unwrap()], BTreeMap::new());
+    for _ in 0..COMPARED_EVERY {
+        keeper.beat().await.unwrap();
+    }
+    let node = objects.lock().unwrap().by_path["/api/v1/nodes/n"].clone();
+    assert_eq!(node["metadata"]["labels"].get("topology.kubernetes.io/zone"), None);
+    assert_eq!(node["status"]["addresses"][0]["address"], "192.0.2.10");
 }

@@ -62,6 +62,7 @@ impl Engine {
                 let cidr: ServiceCidr = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
                 self.create_cidr(cidr, managers)
             }
+            Resource::Nodes => self.create_node(value, &managers),
             _ => {
                 let managers = match &managers {
                     Managers::Set(managers) | Managers::IfChanged(managers) => managers.as_deref(),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use allocator::{AddressPool, PortPool};
+use allocator::{AddressPool, PortPool, SubnetPool};
 use model::endpoints::SERVICE_NAME;
 use model::endpoints::hints::{Topology, Zones};
 use model::service::{has_derived_endpoints, holds, selects};
@@ -41,6 +41,8 @@ pub(crate) struct State {
     events: BTreeMap<Revision, Key>,
     addresses: AddressPool,
     ports: PortPool,
+    /// The ranges for pods, with what Nodes have of them.
+    pod_pools: Vec<SubnetPool>,
     journal: Vec<Arc<Event>>,
     dirty: BTreeMap<Key, Stale>,
     emptied: Emptied,
@@ -56,6 +58,8 @@ pub(crate) struct State {
 pub(crate) struct Emptied {
     pub(crate) namespaces: BTreeSet<Box<str>>,
     pub(crate) addresses: bool,
+    /// Whether a Node is gone whose part of the ranges for pods another may wait for.
+    pub(crate) pod_cidrs: bool,
     /// Whether one of the cluster's own Services is gone.
     pub(crate) own: bool,
     /// Objects that may have lost their last owner.
@@ -94,6 +98,7 @@ impl State {
             events: BTreeMap::new(),
             addresses: AddressPool::default(),
             ports,
+            pod_pools: Vec::new(),
             journal: Vec::new(),
             dirty: BTreeMap::new(),
             emptied: Emptied::default(),
@@ -143,6 +148,20 @@ impl State {
         &self.ports
     }
 
+    pub(super) fn pod_pools(&self) -> &[SubnetPool] {
+        &self.pod_pools
+    }
+
+    /// Takes other ranges for pods, with what the Nodes have of them.
+    pub(super) fn set_pod_pools(&mut self, mut pools: Vec<SubnetPool>) {
+        for node in self.shelf(Resource::Nodes).all() {
+            for net in pod_nets(Some(node)) {
+                pools.iter_mut().for_each(|pool| pool.hold(net));
+            }
+        }
+        self.pod_pools = pools;
+    }
+
     /// For holding for the length of one allocation; the caller releases what it held.
     pub(super) fn pools(&mut self) -> (&mut AddressPool, &mut PortPool) {
         (&mut self.addresses, &mut self.ports)
@@ -158,6 +177,7 @@ impl State {
         self.mark_dirty(before.as_deref(), &event);
         self.mark_owners(before.as_deref(), &event);
         if event.kind == EventKind::Deleted {
+            self.emptied.pod_cidrs |= object.resource == Resource::Nodes && !self.pod_pools.is_empty();
             self.emptied.addresses |= object.resource == Resource::IpAddresses;
             self.emptied.own |= object.resource == Resource::Services && own::is_own(&object.key);
             if object.resource.info().namespaced {
@@ -340,6 +360,15 @@ impl State {
     }
 
     fn place_node(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        if !self.pod_pools.is_empty() {
+            let (held, holding) = (pod_nets(old), pod_nets(new));
+            if held != holding {
+                self.pod_pools.iter_mut().for_each(|pool| {
+                    holding.iter().for_each(|net| pool.hold(*net));
+                    held.iter().for_each(|net| pool.release(*net));
+                });
+            }
+        }
         let (old, new) = (stale::share(old), stale::share(new));
         if old != new {
             self.zones.remove(old);
@@ -495,6 +524,12 @@ pub(crate) fn serving_ranges(object: &Object) -> Vec<ipnet::IpNet> {
         View::ServiceCidr(cidr) if !cidr.metadata.terminating() => nets(cidr),
         _ => Vec::new(),
     }
+}
+
+/// What a Node has for its pods.
+fn pod_nets(node: Option<&Object>) -> Vec<ipnet::IpNet> {
+    let cidrs = node.and_then(Object::node).map(|node| node.spec.pod_cidrs.as_slice()).unwrap_or_default();
+    cidrs.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 pub(crate) fn nets(cidr: &ServiceCidr) -> Vec<ipnet::IpNet> {

@@ -40,6 +40,7 @@ fn id(own: Own) -> &'static str {
         Own::Listen => "readPortolanV1alpha1NodeQuestions",
         Own::Ask => "createPortolanV1alpha1NodeQuestion",
         Own::Answer => "createPortolanV1alpha1NodeAnswer",
+        Own::Certificate => "createPortolanV1alpha1NodeCertificate",
     }
 }
 
@@ -51,6 +52,7 @@ fn description(own: Own) -> &'static str {
         Own::Listen => "Wait for questions to a node. For the node's agent.",
         Own::Ask => "Ask the agent of a node, and wait for its answer.",
         Own::Answer => "Answer a question. For the node's agent.",
+        Own::Certificate => "Get a client certificate for a node: by a join token, or by the node's own to renew it.",
     }
 }
 
@@ -87,6 +89,7 @@ fn body(own: Own) -> Option<Schema> {
         Own::Acknowledge => Some(Schema::Inline(acknowledgement())),
         // Any JSON: the server does not understand it.
         Own::Ask | Own::Answer => Some(Schema::Inline(json!({}))),
+        Own::Certificate => Some(Schema::Inline(certificate_request())),
         Own::ServiceProgrammed | Own::Programmed | Own::Listen => None,
     }
 }
@@ -110,6 +113,10 @@ fn answers(own: Own) -> Vec<Answer> {
             (StatusCode::OK, text, Schema::Inline(json!({})))
         }
         Own::Answer => (StatusCode::CREATED, "It was brought to who asked.", machinery("Status")),
+        Own::Certificate => {
+            let text = "The certificate, the authority that has signed it, and until when it holds.";
+            (StatusCode::CREATED, text, Schema::Inline(certificate_response()))
+        }
     };
     let mut all =
         vec![Answer { code: code.as_u16(), description: text.to_owned(), content: content(&[JSON, YAML], &schema) }];
@@ -120,6 +127,7 @@ fn answers(own: Own) -> Vec<Answer> {
         Own::Listen => &[400, 401, 406, 429, 500, 504],
         Own::Ask => &[400, 401, 404, 406, 413, 415, 429, 500, 504],
         Own::Answer => &[400, 401, 404, 406, 413, 415, 500, 504],
+        Own::Certificate => &[400, 401, 403, 405, 406, 409, 413, 415, 429, 500, 504],
     };
     all.extend(failures(codes));
     all
@@ -127,6 +135,19 @@ fn answers(own: Own) -> Vec<Answer> {
 
 fn text() -> Value {
     json!({ "type": "string" })
+}
+
+fn certificate_request() -> Value {
+    let mut all = object(&[("request", text())]);
+    for name in ["apiVersion", "kind"] {
+        all["properties"][name] = text();
+    }
+    all
+}
+
+fn certificate_response() -> Value {
+    let time = json!({ "type": "string", "format": "date-time" });
+    object(&[("kind", text()), ("apiVersion", text()), ("certificate", text()), ("ca", text()), ("notAfter", time)])
 }
 
 fn acknowledgement() -> Value {
