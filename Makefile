@@ -36,7 +36,7 @@ fuzz: ## ten minutes of messages to the DNS server, led by coverage
 
 bench: ## measures and prints ratios; see README
 	@scripts/install-deps bench
-	cargo bench --locked -p portolan --bench first_light --bench api_load --bench agent_scale --bench dns_change
+	cargo bench --locked -p portolan --bench first_light --bench api_load --bench agent_scale --bench dns_change --bench greedy
 	cargo bench --locked -p dataplane --bench programming
 	cargo bench --locked -p dns --bench serve
 

@@ -7,8 +7,6 @@
 
 mod seed;
 
-use std::time::Duration;
-
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,13 +17,11 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use crate::negotiate::Format;
+use crate::rim::Exceeded;
 use crate::status::Status;
 
-/// Kubernetes' limit for a request body, in bytes.
+/// Kubernetes' limit for a request body, in bytes; no server's own ([`crate::Limits::request_bytes`]) is more.
 pub const LIMIT: usize = 3 * 1024 * 1024;
-
-/// How long a body may take to arrive: until then it takes room that others wait for.
-const READ_LONGEST: Duration = Duration::from_secs(20);
 
 /// A decoded body.
 #[derive(Debug, PartialEq)]
@@ -38,8 +34,8 @@ pub struct Document {
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 when it is longer than [`LIMIT`] (told from `Content-Length` before a byte is read, where there is one), 400
-/// when the client breaks off.
+/// 413 when it is longer than may be (told from `Content-Length` before a byte is read, where there is one), 504 when it
+/// does not arrive in time, 400 when the client breaks off.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
     read_most(headers, body, LIMIT).await
 }
@@ -54,13 +50,14 @@ pub async fn read_most(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let Ok(read) = tokio::time::timeout(READ_LONGEST, Limited::new(body, limit).collect()).await else {
-        return Err(Status::timeout(format!("the body did not arrive within {READ_LONGEST:?}")));
-    };
-    match read {
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(e) => Err(Status::bad_request(format!("reading the body: {e}"))),
+        Err(e) => Err(match Exceeded::of(&*e) {
+            Some(bound @ Exceeded::Length(_)) => Status::too_large(bound.to_string()),
+            Some(bound @ Exceeded::Time(_)) => Status::timeout(bound.to_string()),
+            None => Status::bad_request(format!("reading the body: {e}")),
+        }),
     }
 }
 

@@ -3,8 +3,8 @@
 //! One table ([`routes`]) is made from `model::Resource`; the router, the discovery documents and the OpenAPI
 //! paths are three readings of it, so they cannot tell different stories. One file per action lives in
 //! [`actions`]; an action takes a [`call::Call`] and returns a response or a [`status::Status`]; [`rim`] stands
-//! round all of them and does what every request needs once: authentication, the time limit, panics, metrics and
-//! the spelling of errors. Only [`status`] knows HTTP codes and Kubernetes' reasons.
+//! round all of them and does what every request needs once: authentication, its turn ([`fair`]), the time limit,
+//! panics, metrics and the spelling of errors. Only [`status`] knows HTTP codes and Kubernetes' reasons.
 //!
 //! Beside the resources stands Portolan's own group ([`own`]): what the nodes have programmed ([`programmed`]), questions to
 //! them ([`questions`]), both in memory alone, and their certificates ([`issuer`], [`joining`]).
@@ -14,6 +14,8 @@
 
 mod actions;
 mod app;
+mod asked;
+mod audit;
 mod auth;
 mod body;
 mod call;
@@ -21,10 +23,13 @@ mod compress;
 mod discovery;
 mod docs;
 mod encode;
+mod fair;
 mod health;
+mod holding;
 mod incoming;
 mod issuer;
 mod joining;
+mod limits;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -48,7 +53,9 @@ mod watch;
 
 use std::sync::Arc;
 
+pub use audit::{Audit, AuditConfig};
 pub use issuer::{IssueError, Issued, Issuer};
+pub use limits::Limits;
 pub use serve::{Listener, serve};
 
 /// What the API needs from its caller.
@@ -62,12 +69,23 @@ pub struct Config {
     pub version: String,
     /// Signs the certificates of nodes; without one no machine can join.
     pub issuer: Option<Arc<dyn Issuer>>,
+    /// How much of the server whoever may have.
+    pub limits: Limits,
+    /// Where requests are recorded.
+    pub audit: Option<Audit>,
 }
 
 impl Config {
     /// A configuration with everything else as it is by default.
     pub fn new(store: store::Store, token: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { store, token: token.into(), version: version.into(), issuer: None }
+        Self {
+            store,
+            token: token.into(),
+            version: version.into(),
+            issuer: None,
+            limits: Limits::default(),
+            audit: None,
+        }
     }
 }
 

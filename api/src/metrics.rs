@@ -3,6 +3,7 @@
 //! `portolan_resource_revision{resource}` is the revision of the newest change of each resource: a tool that compares
 //! it with an agent's `portolan_agent_programmed_revision` knows whether the agent has seen everything.
 
+mod shares;
 mod text;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use text::{Kind, Page};
 
 use crate::app::App;
 use crate::rim::Label;
+use crate::serve::Connections;
 
 /// Upper bounds of the request durations, in seconds.
 const BOUNDS: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
@@ -110,10 +112,14 @@ impl Drop for WatchGuard {
     }
 }
 
-/// `GET /metrics`.
-pub fn get(app: &App) -> Response {
+/// `GET /metrics`; `connections` where the server has sockets.
+pub fn get(app: &App, connections: Option<&Connections>) -> Response {
     let mut page = Page::default();
     app.metrics.write(&mut page);
+    shares::write(&mut page, &app.fair, connections);
+    if let Some(audit) = &app.audit {
+        shares::write_audit(&mut page, audit);
+    }
     write_store(&mut page, app);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.finish()).into_response()
 }

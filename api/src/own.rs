@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::User;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -53,8 +53,6 @@ struct Call {
 /// Answers a request on this route.
 pub async fn serve(app: Arc<App>, own: Own, parameters: PathValues, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let room = Arc::clone(&app);
-    let _room = room.room(&body.size_hint()).await;
     let answer = match negotiate::accept(&parts.headers, Endpoint::Documents) {
         Err(status) => Err(status),
         Ok(accepted) => {

@@ -1,7 +1,10 @@
-//! What stands round every handler: authentication, the time limit, panics, what is left of a body, metrics, and the
-//! spelling of errors.
+//! What stands round every handler: authentication, the request's turn, the time limit, the bounds of its body, panics,
+//! what is left of a body, metrics, and the spelling of errors.
 
+mod bounded;
 mod leftover;
+
+pub use bounded::Exceeded;
 
 use std::any::Any;
 use std::future::Future;
@@ -12,20 +15,26 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use access::User;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::app::App;
+use crate::asked::Asked;
+use crate::audit::{Audit, Ending, Record, Stage};
 use crate::encode::{self, Spelling};
+use crate::fair;
+use crate::holding::Holding;
 use crate::negotiate::{self, Endpoint, Format};
 use crate::own;
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::respond;
 use crate::routes::Own;
+use crate::serve::Standing;
 use crate::status::{Status, quoted};
 
 /// How long a request may take until its answer begins (Kubernetes' numbers): one that reads, and one that writes. A
@@ -46,23 +55,35 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let query = Query::parse(request.uri().query());
     let spelling = spelling(request.headers(), &query);
 
+    let mut record = app.audit.as_ref().map(|_| Record::begin(&request, (app.clock)()));
+
     let (mut request, leftover) = leftover::lend(request);
 
     let mut response = match identify(&app, &request) {
         Ok(user) => {
-            request.extensions_mut().insert(user);
+            if let Some(record) = &mut record {
+                record.user(&user);
+            }
+            request.extensions_mut().insert(Arc::clone(&user));
             match time_limit(request.method(), request.uri().path(), &query) {
-                Ok(limit) => within(limit, next.run(request)).await,
+                Ok(limit) => within(limit, in_turn(&app, &user, &query, request, next)).await,
                 Err(status) => status.into_response(),
             }
         }
-        Err(status) => status.into_response(),
+        Err(status) => {
+            if let Some(standing) = request.extensions().get::<Arc<Standing>>() {
+                standing.failed();
+            }
+            status.into_response()
+        }
     };
     if let Some(leftover) = leftover {
         leftover.discard().await;
     }
 
+    let mut reason = "";
     if let Some(status) = response.extensions_mut().remove::<Status>() {
+        reason = status.reason();
         let headers = std::mem::take(response.headers_mut());
         let label = response.extensions_mut().remove::<Label>();
         response = spell(&status, headers, spelling);
@@ -72,7 +93,28 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     }
     let label = response.extensions().get::<Label>().copied().unwrap_or(Label { verb: "other", resource: "" });
     app.metrics.request(label, response.status(), begun.elapsed());
-    response
+    match (&app.audit, record) {
+        (Some(audit), Some(record)) => recorded(&app, audit, record, reason, response),
+        _ => response,
+    }
+}
+
+/// The answer, once it is recorded. A watch is recorded when it begins and when it ends.
+fn recorded(app: &App, audit: &Audit, record: Record, reason: &'static str, mut response: Response) -> Response {
+    if let Some(id) = record.id() {
+        response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+    }
+    let code = response.status().as_u16();
+    // Alone a stream has no length.
+    let watch = response.extensions().get::<Label>().is_some_and(|label| label.verb == "watch");
+    if !watch || response.body().size_hint().exact().is_some() {
+        audit.record(record.answered(Stage::ResponseComplete, code, reason, (app.clock)()));
+        return response;
+    }
+    let record = record.answered(Stage::ResponseStarted, code, reason, (app.clock)());
+    audit.record(record.clone());
+    let ending = Ending::new(audit, record, app.clock);
+    response.map(|body| Body::new(Holding::new(body, ending)))
 }
 
 /// Who sends the request. A page that is open to all is shown whatever is shown for it: a probe does not fail for an old
@@ -86,6 +128,26 @@ fn identify(app: &App, request: &Request) -> Result<Arc<User>, Status> {
         Ok(user) if open || !user.is_anonymous() => Ok(user),
         Err(_) if open => Ok(app.authenticator.anonymous()),
         _ => Err(Status::unauthorized()),
+    }
+}
+
+/// What the handler answers when it is the request's turn.
+async fn in_turn(app: &App, user: &User, query: &Query, request: Request, next: Next) -> Response {
+    let anonymous = user.is_anonymous();
+    let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let name = fair::name(user, anonymous, address);
+    if let Some(standing) = request.extensions().get::<Arc<Standing>>().filter(|_| !anonymous)
+        && !standing.known(&name, user.node_name().is_some())
+    {
+        return Status::too_many("too many connections of this user are open").into_response();
+    }
+    let path = request.uri().path();
+    let asked = Asked::read(request.method(), path, query);
+    let count = || asked.known().map_or(0, |resource| app.store.size(resource, asked.within()));
+    let demand = fair::demand(&asked, path, query, anonymous, count);
+    match app.fair.admit(&name, demand, &request.body().size_hint()).await {
+        Ok(held) => held.until_sent(next.run(bounded::bound(request, &app.limits)).await),
+        Err(status) => status.into_response(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on, post};
@@ -19,7 +19,7 @@ use crate::path::PathValues;
 use crate::query::Query;
 use crate::rim::Label;
 use crate::routes::{self, Action, Own, Page, Route, Scope, Special};
-use crate::serve::Draining;
+use crate::serve::{Connections, Draining};
 use crate::status::Status;
 use crate::{Config, actions, compress, discovery, docs, health, metrics, openapi, own, reviews, rim, version};
 
@@ -33,9 +33,7 @@ pub fn build(config: &Config) -> Router {
     }
     for review in Review::ALL {
         let path = routes::review_path(review).replace("{namespace}", "{first}");
-        let handler = move |State(app): State<Arc<App>>, parameters: PathValues, request: Request| async move {
-            ask(&app, review, parameters, request).await
-        };
+        let handler = move |parameters: PathValues, request: Request| ask(review, parameters, request);
         let refuse = || async { Status::method_not_allowed() };
         router = router.route(&path, post(handler).fallback(refuse));
     }
@@ -105,16 +103,15 @@ fn show(app: &Arc<App>, page: Page, request: &Request) -> Result<Response, Statu
         Page::Livez => Ok(health::livez(uri)),
         Page::Readyz => Ok(health::readyz(app, uri, draining)),
         Page::Healthz => Ok(health::healthz(app, uri, draining)),
-        Page::Metrics => Ok(metrics::get(app)),
+        Page::Metrics => Ok(metrics::get(app, request.extensions().get::<Arc<Connections>>().map(|all| &**all))),
     }
 }
 
 /// A review.
-async fn ask(app: &App, review: Review, parameters: PathValues, request: Request) -> Response {
+async fn ask(review: Review, parameters: PathValues, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query());
     let namespace = parameters.iter().next().unwrap_or("");
-    let _room = app.room(&body.size_hint()).await;
     let mut response = reviews::create(review, namespace, &query, &parts.headers, body).await.into_response();
     response.extensions_mut().insert(Label { verb: "create", resource: review.info().plural });
     response
@@ -174,8 +171,6 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
     let answer = match negotiate::accept(&parts.headers, endpoint) {
         Err(status) => Err(status),
         Ok(accepted) => {
-            let room = Arc::clone(&app);
-            let _room = room.room(&body.size_hint()).await;
             let draining = parts.extensions.get::<Draining>().cloned();
             let call = Call {
                 app,

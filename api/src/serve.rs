@@ -1,12 +1,15 @@
 //! The API on sockets: accept, TLS, HTTP/1.1 or HTTP/2, and an orderly end.
 //!
 //! Our own loop instead of `axum::serve`, for what that does not bound: connections (a fixed number of permits, taken
-//! before accepting, so that a flood waits in the kernel's queue), the time of a handshake and of a request's head,
-//! a client that stops reading ([`stall`]), and the buffers of a connection that only waits, of which there are
-//! thousands.
+//! before accepting, so that a flood waits in the kernel's queue), whose they are ([`standing`]), the time of a handshake,
+//! of a request's head and of silence ([`course`]), a client that stops reading ([`stall`]), and the buffers of a
+//! connection that only waits, of which there are thousands.
 
 mod connection;
+mod course;
 mod stall;
+mod standing;
+mod strangers;
 
 use std::future::Future;
 use std::io;
@@ -21,8 +24,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-/// Connections at once, over all listeners.
-const CONNECTIONS_MOST: usize = 20_000;
+pub(crate) use standing::{Connections, Standing};
+
+use crate::limits::Limits;
 
 /// How long connections may take to end once the server was told to stop.
 const DRAIN_LONGEST: Duration = Duration::from_secs(10);
@@ -36,6 +40,13 @@ pub struct Listener {
     pub socket: std::net::TcpListener,
     /// None: plain HTTP. The configuration's ALPN list is set here, whatever it was.
     pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// What every connection needs.
+struct Server {
+    router: Router,
+    limits: Limits,
+    connections: Arc<Connections>,
 }
 
 /// Says that the server is about to stop. A request carries one as an extension.
@@ -65,25 +76,32 @@ impl Draining {
 ///
 /// # Errors
 /// When a socket cannot be used at all. What happens to single connections never ends the server.
-pub async fn serve(router: Router, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    router: Router,
+    limits: &Limits,
+    listeners: Vec<Listener>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     let (switch, draining) = Draining::pair();
-    let router = router.layer(Extension(draining.clone()));
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MOST));
+    let connections = Connections::new(limits);
+    let router = router.layer(Extension(draining.clone())).layer(Extension(Arc::clone(&connections)));
+    let server = Arc::new(Server { router, limits: limits.clone(), connections });
+    let most = limits.connections.max(1);
+    let permits = Arc::new(Semaphore::new(most as usize));
 
     let mut accepting = JoinSet::new();
     for Listener { socket, tls } in listeners {
         socket.set_nonblocking(true)?;
         let socket = TcpListener::from_std(socket)?;
         let acceptor = tls.map(|config| TlsAcceptor::from(with_alpn(&config)));
-        accepting.spawn(accept(socket, acceptor, router.clone(), permits.clone(), draining.clone()));
+        accepting.spawn(accept(socket, acceptor, Arc::clone(&server), permits.clone(), draining.clone()));
     }
     shutdown.await;
 
     accepting.shutdown().await;
     switch.send_replace(true);
-    let all = u32::try_from(CONNECTIONS_MOST).unwrap_or(u32::MAX);
-    if tokio::time::timeout(DRAIN_LONGEST, permits.acquire_many(all)).await.is_err() {
-        let open = CONNECTIONS_MOST - permits.available_permits();
+    if tokio::time::timeout(DRAIN_LONGEST, permits.acquire_many(most)).await.is_err() {
+        let open = most as usize - permits.available_permits();
         tracing::warn!("stopping with {open} connections still open");
     }
     Ok(())
@@ -99,7 +117,7 @@ fn with_alpn(config: &ServerConfig) -> Arc<ServerConfig> {
 async fn accept(
     socket: TcpListener,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    server: Arc<Server>,
     permits: Arc<Semaphore>,
     draining: Draining,
 ) {
@@ -107,9 +125,9 @@ async fn accept(
         // The semaphore is never closed.
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let (stream, address) = next(&socket).await;
-        let (tls, router, draining) = (tls.clone(), router.clone(), draining.clone());
+        let (tls, server, draining) = (tls.clone(), Arc::clone(&server), draining.clone());
         tokio::spawn(async move {
-            connection::run(stream, address, tls, router, draining).await;
+            connection::run(stream, address, tls, server, draining).await;
             drop(permit);
         });
     }

@@ -268,6 +268,11 @@ impl Status {
         &self.warnings
     }
 
+    /// Kubernetes' word for the failure; empty on success.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
     pub fn code(&self) -> StatusCode {
         self.code
     }

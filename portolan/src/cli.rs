@@ -10,9 +10,11 @@ use proxy_agent::NodePortAddresses;
 use proxy_agent::client::authority::CaHash;
 
 mod dns;
+mod limits;
 mod token;
 
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
+pub use self::limits::{AuditArgs, LimitArgs};
 pub use self::token::{CreateToken, Print, TokenArgs, TokenCommand};
 
 /// Kubernetes Services for plain Linux machines, without Kubernetes.
@@ -100,6 +102,10 @@ pub struct ServerArgs {
     /// How long the certificates of nodes hold, as 720h; agents renew them when some two thirds of that are over.
     #[arg(long, value_name = "TIME", value_parser = signing_duration, default_value = "720h")]
     pub cluster_signing_duration: Duration,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub audit: AuditArgs,
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 pub fn run(args: ServerArgs) -> Result<(), Failure> {
     check_ranges(&args.service_cidr)?;
     let pod_ranges = pod_ranges(&args)?;
-    allow_many_files();
+    let limits = args.limits.limits(allow_many_files(args.limits.max_connections));
     let listeners = listen::open(&args)?;
     DirBuilder::new()
         .recursive(true)
@@ -39,15 +39,34 @@ pub fn run(args: ServerArgs) -> Result<(), Failure> {
     let names = certificate_names(&args, &listeners.secure, &advertised.addresses);
     let pki = pki::load_or_create(&args.data_dir, &names).map_err(|e| Failure::new("setting up keys", &e))?;
 
+    let audit = args.audit.config().map(|config| {
+        let doing = format!("cannot open the audit log {} (--audit-log-path)", config.path.display());
+        api::Audit::open(config).map_err(|e| Failure::new(doing, &e))
+    });
+    let audit = audit.transpose()?;
+
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::new("starting the async runtime", &e))?;
-    runtime.block_on(serve(args, listeners, pki, advertised, pod_ranges))
+    let bounds = Bounds { limits, audit: audit.clone() };
+    let served = runtime.block_on(serve(args, bounds, listeners, pki, advertised, pod_ranges));
+    // Last, so that it has everything.
+    if let Some(audit) = audit {
+        audit.close();
+    }
+    served
+}
+
+/// What requests are held to, and recorded in.
+struct Bounds {
+    limits: api::Limits,
+    audit: Option<api::Audit>,
 }
 
 async fn serve(
     args: ServerArgs,
+    bounds: Bounds,
     listeners: listen::Listeners,
     pki: pki::Pki,
     advertised: store::Api,
@@ -71,8 +90,12 @@ async fn serve(
     let handle = store.clone();
     let issuer: Arc<dyn api::Issuer> =
         Arc::new(issuer::NodeIssuer::new(pki.authority, pki.ca_pem.clone(), args.cluster_signing_duration));
-    let config = api::Config::new(store, &*pki.token, concat!("v", env!("CARGO_PKG_VERSION")));
-    let config = api::Config { issuer: Some(issuer), ..config };
+    let config = api::Config {
+        issuer: Some(issuer),
+        limits: bounds.limits,
+        audit: bounds.audit,
+        ..api::Config::new(store, &*pki.token, concat!("v", env!("CARGO_PKG_VERSION")))
+    };
     let router = api::router(&config);
 
     let url = format!("https://{}", reachable(listeners.secure[0].1));
@@ -92,20 +115,22 @@ async fn serve(
     }
     info!("kubectl --kubeconfig {} get services", args.data_dir.join("admin.kubeconfig").display());
     let stop = crate::agent::stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
-    let served = api::serve(router, sockets, stop).await;
+    let served = api::serve(router, &config.limits, sockets, stop).await;
     // Moves the write-ahead log into the database; what was acknowledged is durable without it.
     handle.close().await;
     served.map_err(|e| Failure::new("serving", &e))
 }
 
-/// A connection is a descriptor, and the usual soft limit of 1,024 is a hundred agents. What cannot be had is done without.
-fn allow_many_files() {
+/// A connection is a descriptor, and the usual soft limit of 1,024 is a hundred agents. Returns how many files may be open:
+/// what cannot be had is done without.
+fn allow_many_files(connections: u32) -> u64 {
     const WANTED: u64 = 65_536;
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard.min(WANTED)
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(WANTED), hard);
+    let wanted = WANTED.max(u64::from(connections) + 1_024);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    if soft < hard.min(wanted) && setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard).is_ok() {
+        return hard.min(wanted);
     }
+    soft
 }
 
 /// Where a client on this machine reaches a listener: the unspecified address stands for loopback.

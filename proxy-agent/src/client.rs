@@ -300,10 +300,21 @@ impl Client {
 
     /// Sends a GET on a connection that nobody else will use.
     async fn dedicated(&self, path: &str) -> Result<(Response<Incoming>, Connection), ClientError> {
-        let request = self.request(&Method::GET, path, None, Bytes::new())?;
         let mut connection = self.inner.server.connect().await?;
-        let response = connection.send(request).await.map_err(|(error, _)| error)?;
-        if response.status().is_success() { Ok((response, connection)) } else { Err(refusal(response).await) }
+        let mut retries = 0;
+        loop {
+            let request = self.request(&Method::GET, path, None, Bytes::new())?;
+            let response = connection.send(request).await.map_err(|(error, _)| error)?;
+            if response.status().is_success() {
+                return Ok((response, connection));
+            }
+            let busy = response.status().as_u16() == 429;
+            let wait = retry_after(&response).filter(|_| busy && retries < MAX_BUSY_RETRIES);
+            let error = refusal(response).await;
+            let Some(wait) = wait else { return Err(error) };
+            retries += 1;
+            tokio::time::sleep(wait).await;
+        }
     }
 
     fn request(

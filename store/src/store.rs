@@ -91,6 +91,11 @@ impl Store {
         past::page(&self.shared, resource.stored(), namespace, at, from, most)
     }
 
+    /// How many objects there are of a resource, or in one namespace; costs a look.
+    pub fn size(&self, resource: Resource, namespace: Option<&str>) -> usize {
+        self.shared.read().shelf(resource.stored()).count(namespace)
+    }
+
     /// How many objects there were at revision `at` from a place on; None when changes since then have been forgotten.
     pub fn count(&self, resource: Resource, namespace: Option<&str>, at: Revision, from: &Place) -> Option<usize> {
         past::count(&self.shared, resource.stored(), namespace, at, from)

@@ -1,4 +1,4 @@
-//! A stream that loses patience: when the peer takes nothing for too long while there is something to send, writing
+//! A stream that tells of what it reads, and loses patience: when the peer takes nothing for too long while there is something to send, writing
 //! fails. A watcher that sleeps is so cut off even when nothing is read from its stream any more, and its memory freed.
 
 use std::future::Future;
@@ -11,17 +11,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream whose writes fail after they were stuck for `longest`.
-pub struct Patience<S> {
+pub struct Patience<S, H> {
     inner: S,
+    heard: H,
     longest: Duration,
     /// Runs while a write is stuck. Allocated at the first time that happens.
     timer: Option<Pin<Box<Sleep>>>,
     stuck: bool,
 }
 
-impl<S> Patience<S> {
-    pub fn new(inner: S, longest: Duration) -> Self {
-        Self { inner, longest, timer: None, stuck: false }
+impl<S, H> Patience<S, H> {
+    /// `heard` is called when something has arrived.
+    pub fn new(inner: S, longest: Duration, heard: H) -> Self {
+        Self { inner, heard, longest, timer: None, stuck: false }
     }
 
     /// Passes a result of the inner stream on, or an error when it has been pending for too long.
@@ -42,17 +44,22 @@ impl<S> Patience<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+impl<S: AsyncRead + Unpin, H: Fn() + Unpin> AsyncRead for Patience<S, H> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            (self.heard)();
+        }
+        result
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+impl<S: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Patience<S, H> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(context, buffer);
         self.judge(result, context)
@@ -89,7 +96,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_stops_reading_is_given_up() {
         let (near, _far) = duplex(8);
-        let mut near = Patience::new(near, Duration::from_secs(30));
+        let mut near = Patience::new(near, Duration::from_secs(30), || {});
         let begun = Instant::now();
         let error = near.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -99,7 +106,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_peer_is_borne_with() {
         let (near, mut far) = duplex(8);
-        let mut near = Patience::new(near, Duration::from_secs(30));
+        let mut near = Patience::new(near, Duration::from_secs(30), || {});
         let reader = tokio::spawn(async move {
             for _ in 0..8 {
                 tokio::time::sleep(Duration::from_secs(29)).await;

@@ -25,11 +25,15 @@ struct Server {
 }
 
 fn start(tls: Option<Arc<ServerConfig>>) -> Server {
+    start_with(tls, Limits::default())
+}
+
+fn start_with(tls: Option<Arc<ServerConfig>>, limits: Limits) -> Server {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { stopped.await.unwrap() };
-    let done = tokio::spawn(serve(routes(), vec![Listener { socket, tls }], shutdown));
+    let done = tokio::spawn(async move { serve(routes(), &limits, vec![Listener { socket, tls }], shutdown).await });
     Server { address, stop, done }
 }
 

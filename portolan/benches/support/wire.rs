@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -40,11 +40,16 @@ impl Dialer {
         }
     }
 
+    /// The same server, as somebody else.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     pub async fn connect(&self) -> Wire {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let name = ServerName::from(self.address.ip());
-        Wire { stream: self.tls.connect(name, stream).await.unwrap(), token: self.token.clone() }
+        Wire { stream: self.tls.connect(name, stream).await.unwrap(), token: self.token.clone(), rest: Vec::new() }
     }
 }
 
@@ -52,6 +57,107 @@ impl Dialer {
 pub struct Wire {
     stream: TlsStream<TcpStream>,
     token: String,
+    /// What was read beyond the last answer of [`Wire::ask`].
+    rest: Vec<u8>,
+}
+
+/// The direction from the server.
+pub struct Reading {
+    stream: ReadHalf<TlsStream<TcpStream>>,
+    rest: Vec<u8>,
+}
+
+/// The direction to the server.
+pub struct Writing {
+    stream: WriteHalf<TlsStream<TcpStream>>,
+    token: String,
+}
+
+impl Reading {
+    /// The code of the next answer, once that is there as a whole; None when there is none any more.
+    pub async fn answer(&mut self) -> Option<u16> {
+        answer(&mut self.stream, &mut self.rest).await
+    }
+}
+
+impl Writing {
+    /// A request as it is sent.
+    pub fn request(&self, method: &str, path: &str, body: &str) -> String {
+        request(&self.token, method, path, body)
+    }
+
+    /// Sends bytes; false when the server has closed the connection.
+    pub async fn send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
+    }
+
+    /// Sends the head of a request whose body of so many bytes is to follow.
+    pub async fn begin(&mut self, method: &str, path: &str, length: usize) -> bool {
+        let token = &self.token;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        self.send(head.as_bytes()).await
+    }
+}
+
+fn request(token: &str, method: &str, path: &str, body: &str) -> String {
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let length = body.len();
+    let about = match length {
+        0 => String::new(),
+        _ => format!("Content-Type: {kind}\r\nContent-Length: {length}\r\n"),
+    };
+    format!("{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{about}\r\n{body}")
+}
+
+/// Reads one answer to its end, a body of known length or in chunks; `rest` is what was read beyond the one before.
+async fn answer(stream: &mut (impl AsyncRead + Unpin), rest: &mut Vec<u8>) -> Option<u16> {
+    let head = loop {
+        if let Some(end) = rest.windows(4).position(|w| w == b"\r\n\r\n") {
+            let body = rest.split_off(end + 4);
+            break String::from_utf8(std::mem::replace(rest, body)).ok()?.to_ascii_lowercase();
+        }
+        more(stream, rest).await?;
+    };
+    let code = head.get(9..12)?.parse().ok()?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    match length {
+        Some(length) => {
+            let mut left: usize = length.trim().parse().ok()?;
+            while rest.len() < left {
+                left -= rest.len();
+                rest.clear();
+                more(stream, rest).await?;
+            }
+            rest.drain(..left);
+        }
+        None => loop {
+            let line = loop {
+                if let Some(end) = rest.windows(2).position(|w| w == b"\r\n") {
+                    break rest.drain(..end + 2).collect::<Vec<u8>>();
+                }
+                more(stream, rest).await?;
+            };
+            let size = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim(), 16).ok()?;
+            let mut left = size + 2;
+            while rest.len() < left {
+                left -= rest.len();
+                rest.clear();
+                more(stream, rest).await?;
+            }
+            rest.drain(..left);
+            if size == 0 {
+                break;
+            }
+        },
+    }
+    Some(code)
+}
+
+async fn more(stream: &mut (impl AsyncRead + Unpin), rest: &mut Vec<u8>) -> Option<()> {
+    (stream.read_buf(rest).await.ok()? > 0).then_some(())
 }
 
 impl Wire {
@@ -70,6 +176,19 @@ impl Wire {
                 return (head, body);
             }
         }
+    }
+
+    /// A request and its whole answer, of which the code is returned; an empty `body` is none. The answer may be long.
+    pub async fn ask(&mut self, method: &str, path: &str, body: &str) -> u16 {
+        let request = request(&self.token, method, path, body);
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        answer(&mut self.stream, &mut self.rest).await.expect("the server closed the connection")
+    }
+
+    /// Both directions, for one who sends without waiting for answers.
+    pub fn split(self) -> (Reading, Writing) {
+        let (reading, writing) = tokio::io::split(self.stream);
+        (Reading { stream: reading, rest: self.rest }, Writing { stream: writing, token: self.token })
     }
 
     /// A GET and its whole body; returns the length of the body on the wire, chunk sizes included.

@@ -72,6 +72,12 @@ async fn a_busy_server_is_asked_again() {
     .await;
     assert_eq!(client(&fake).post("/x", &json!({})).await.unwrap()["ok"], true);
     assert_eq!(fake.asked().len(), 3);
+
+    let list = Reply::json(200, &json!({"metadata": {"resourceVersion": "7"}, "items": []}));
+    let fake = Fake::scripted(vec![Reply::With(429, "Retry-After: 0", Vec::new()), list]).await;
+    let mut list = client(&fake).list("/x").await.unwrap();
+    assert!(list.next().await.unwrap().is_none());
+    assert_eq!((list.revision().unwrap(), fake.asked().len()), (7, 2));
 }
 
 #[tokio::test]

@@ -1,0 +1,98 @@
+//! Connections that nobody has shown a name on yet: who is to go when there are too many of them. Pure.
+//!
+//! The oldest goes, of the network that has more than its share, else of all: whoever means to ask something has asked it
+//! long before thousands of others have come, and a flood of connections that say nothing pushes itself out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+/// A stranger; later ones are larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number(u64);
+
+/// The strangers, each with what it is told by that it must go.
+pub struct Strangers<T> {
+    most: usize,
+    most_of_a_network: usize,
+    all: BTreeMap<Number, (IpAddr, T)>,
+    networks: HashMap<IpAddr, BTreeSet<Number>>,
+    came: u64,
+}
+
+impl<T> Strangers<T> {
+    pub fn new(most: usize, most_of_a_network: usize) -> Self {
+        Self { most, most_of_a_network, all: BTreeMap::new(), networks: HashMap::new(), came: 0 }
+    }
+
+    /// One more comes; who must go for it is returned, and is no stranger any more.
+    pub fn enter(&mut self, network: IpAddr, stranger: T) -> (Number, Option<T>) {
+        self.came += 1;
+        let number = Number(self.came);
+        self.all.insert(number, (network, stranger));
+        let own = self.networks.entry(network).or_default();
+        own.insert(number);
+        let crowded = own.len() > self.most_of_a_network;
+        let oldest = if crowded { own.first().copied() } else { None };
+        let full = self.all.len() > self.most;
+        let oldest = oldest.or_else(|| if full { self.all.keys().next().copied() } else { None });
+        // A bound of none is one of one: whoever comes must have a chance.
+        (number, oldest.filter(|oldest| *oldest != number).and_then(|oldest| self.leave(oldest)))
+    }
+
+    /// One has gone, or has shown its name; None where it had gone already.
+    pub fn leave(&mut self, number: Number) -> Option<T> {
+        let (network, stranger) = self.all.remove(&number)?;
+        if let Some(own) = self.networks.get_mut(&network) {
+            own.remove(&number);
+            if own.is_empty() {
+                self.networks.remove(&network);
+            }
+        }
+        Some(stranger)
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn the_oldest_of_a_crowded_network_goes_before_anybody_elses() {
+        let mut strangers = Strangers::new(10, 3);
+        assert_eq!(strangers.enter(at(1), "quiet").1, None);
+        for name in ["a", "b", "c"] {
+            assert_eq!(strangers.enter(at(2), name).1, None);
+        }
+        assert_eq!(strangers.enter(at(2), "d").1, Some("a"));
+        assert_eq!(strangers.enter(at(2), "e").1, Some("b"));
+        assert_eq!(strangers.len(), 4);
+    }
+
+    #[test]
+    fn when_all_is_full_the_oldest_goes() {
+        let mut strangers = Strangers::new(3, 3);
+        let first = strangers.enter(at(1), "a").0;
+        strangers.enter(at(2), "b");
+        strangers.enter(at(3), "c");
+        assert_eq!(strangers.leave(first), Some("a"));
+        assert_eq!(strangers.leave(first), None);
+        assert_eq!(strangers.enter(at(4), "d").1, None);
+        assert_eq!(strangers.enter(at(5), "e").1, Some("b"));
+        assert!(strangers.networks.len() == 3 && !strangers.networks.contains_key(&at(2)));
+    }
+
+    #[test]
+    fn whoever_comes_has_a_chance() {
+        let mut strangers = Strangers::new(0, 0);
+        assert_eq!(strangers.enter(at(1), "a").1, None);
+        assert_eq!(strangers.enter(at(1), "b").1, Some("a"));
+    }
+}

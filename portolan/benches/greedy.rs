@@ -1,0 +1,336 @@
+//! One greedy client beside nodes and others: 20,000 requests a second, then whatever else a client can do to a server.
+//!
+//! The server has 5,000 Services. Two hundred nodes send their beats (a Lease each, every second), and another client reads
+//! and writes as fast as it is answered; both are measured from the moment that a request was due to the end of its answer.
+//! The greedy client does, one after the other:
+//!
+//! - nothing, for comparison;
+//! - 20,000 GETs a second, as due, over 100 connections;
+//! - lists of all Services over 500 connections, each as fast as it is answered;
+//! - writes of one Service over 500 connections, the same;
+//! - bodies of 3 MiB over 100 connections, of which a byte comes now and then;
+//! - connections without an end, on which nothing is said.
+//!
+//! Load and server share the machine. Figures go to stdout and to `target/bench/greedy.json`. `PORTOLAN_BENCH_SMALL=1` runs a
+//! toy size.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test or benchmark fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::wire::{Dialer, Wire};
+use support::{Server, quantile, rate, service};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+const TOKENS: &str = "/apis/portolan.dev/v1alpha1/tokens";
+
+struct Sizes {
+    services: usize,
+    nodes: usize,
+    gets_per_second: u64,
+    connections: usize,
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Greed {
+    Nothing,
+    Gets,
+    Lists,
+    Writes,
+    Trickle,
+    Connections,
+}
+
+impl Greed {
+    const ALL: [Greed; 6] = [Self::Nothing, Self::Gets, Self::Lists, Self::Writes, Self::Trickle, Self::Connections];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Gets => "gets",
+            Self::Lists => "lists",
+            Self::Writes => "writes",
+            Self::Trickle => "trickle",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// What the greedy client has got.
+#[derive(Default)]
+struct Got {
+    ended: AtomicBool,
+    sent: AtomicU64,
+    answered: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Got {
+    fn on(&self) -> bool {
+        !self.ended.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, code: u16) {
+        let which = if code == 429 { &self.refused } else { &self.answered };
+        which.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn main() {
+    let small = std::env::var_os("PORTOLAN_BENCH_SMALL").is_some();
+    let sizes = if small {
+        Sizes { services: 200, nodes: 20, gets_per_second: 2_000, connections: 50, seconds: 3 }
+    } else {
+        Sizes { services: 5_000, nodes: 200, gets_per_second: 20_000, connections: 500, seconds: 15 }
+    };
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let phases = runtime.block_on(phases(&sizes));
+    let report =
+        json!({"machine": support::machine(), "services": sizes.services, "nodes": sizes.nodes, "phases": phases});
+    support::save("greedy", &report);
+    println!(
+        "| greedy | sent/s | answered/s | 429/s | beats p50 | p99 | max (ms) | others p50 | p99 | max (ms) | requests/s | cores |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    for phase in report["phases"].as_array().unwrap() {
+        let cells: Vec<String> = [
+            "/greedy/sentPerSecond",
+            "/greedy/answeredPerSecond",
+            "/greedy/refusedPerSecond",
+            "/beatsMs/p50",
+            "/beatsMs/p99",
+            "/beatsMs/max",
+            "/othersMs/p50",
+            "/othersMs/p99",
+            "/othersMs/max",
+            "/othersPerSecond",
+            "/serverCores",
+        ]
+        .map(|path| format!("{:.1}", phase.pointer(path).unwrap().as_f64().unwrap()))
+        .into();
+        println!("| {} | {} |", phase["name"].as_str().unwrap(), cells.join(" | "));
+    }
+}
+
+async fn phases(sizes: &Sizes) -> Vec<Value> {
+    let server = Arc::new(Server::start().await);
+    rate(&server, sizes.services, |client, i| async move {
+        let name = format!("s{i}");
+        client.post(SERVICES, &service(&name, &name)).await.unwrap();
+    })
+    .await;
+    let admin = server.client();
+    let dialer = Dialer::new(&server);
+    let greedy = dialer.with_token(&user(&admin, "greedy").await);
+    let other = dialer.with_token(&user(&admin, "other").await);
+    let nodes = dialer.with_token(&user(&admin, "nodes").await);
+    for n in 0..sizes.nodes {
+        admin.post(LEASES, &lease(n)).await.unwrap();
+    }
+    let mut phases = Vec::new();
+    for greed in Greed::ALL {
+        eprintln!("{}…", greed.name());
+        let phase = phase(&server, sizes, greed, [&greedy, &other, &nodes]).await;
+        eprintln!("{phase}");
+        phases.push(phase);
+        sleep(Duration::from_secs(2)).await;
+    }
+    phases
+}
+
+/// A token of somebody else who may do everything.
+async fn user(admin: &proxy_agent::client::Client, name: &str) -> String {
+    let secret = format!("{name:x<40}");
+    let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = json!({"apiVersion": "portolan.dev/v1alpha1", "kind": "Token", "metadata": {"name": format!("{name:0<8}")},
+        "spec": {"purpose": "Access", "hash": format!("sha256:{hash}"), "user": name, "groups": ["system:masters"]}});
+    admin.post(TOKENS, &token).await.unwrap();
+    format!("{name:0<8}.{secret}")
+}
+
+fn lease(n: usize) -> Value {
+    json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": format!("n{n}")},
+        "spec": {"holderIdentity": format!("n{n}"), "leaseDurationSeconds": 40}})
+}
+
+async fn phase(server: &Arc<Server>, sizes: &Sizes, greed: Greed, [greedy, other, nodes]: [&Dialer; 3]) -> Value {
+    let got = Arc::new(Got::default());
+    let mut tasks = JoinSet::new();
+    let connections = if greed == Greed::Nothing { 0 } else { sizes.connections };
+    for n in 0..connections {
+        let (dialer, got, sizes) = (greedy.clone(), Arc::clone(&got), (sizes.gets_per_second, sizes.connections));
+        match greed {
+            Greed::Nothing => {}
+            // Few connections with many requests each: what is sent costs the machine as little as can be.
+            Greed::Gets if n % 5 == 0 => drop(tasks.spawn(gets(dialer, got, sizes.0 * 5 / sizes.1 as u64))),
+            Greed::Gets => {}
+            Greed::Lists => drop(tasks.spawn(again(dialer, got, "GET", SERVICES.to_owned(), ""))),
+            Greed::Writes => {
+                let patch = r#"{"metadata":{"annotations":{"n":"NOW"}}}"#;
+                drop(tasks.spawn(again(dialer, got, "PATCH", format!("{SERVICES}/s{}", n % 100), patch)));
+            }
+            Greed::Trickle if n % 5 == 0 => drop(tasks.spawn(trickle(dialer, got))),
+            Greed::Trickle => {}
+            Greed::Connections => drop(tasks.spawn(silent(server.address, got))),
+        }
+    }
+    // So that all have begun.
+    sleep(Duration::from_secs(1)).await;
+    let before =
+        (got.sent.load(Ordering::Relaxed), got.answered.load(Ordering::Relaxed), got.refused.load(Ordering::Relaxed));
+    let (cpu, begun) = (server.cpu(), Instant::now());
+    let until = begun + Duration::from_secs(sizes.seconds);
+    let mut beats = JoinSet::new();
+    for n in 0..sizes.nodes {
+        beats.spawn(beat(nodes.clone(), n, until, sizes.nodes));
+    }
+    let mut others = JoinSet::new();
+    for n in 0..4 {
+        others.spawn(behave(other.clone(), n, until));
+    }
+    let beats: Vec<f64> = beats.join_all().await.concat();
+    let others: Vec<f64> = others.join_all().await.concat();
+    let seconds = begun.elapsed().as_secs_f64();
+    let cores = (server.cpu() - cpu).as_secs_f64() / seconds;
+    got.ended.store(true, Ordering::Relaxed);
+    let per_second = |count: &AtomicU64, before: u64| (count.load(Ordering::Relaxed) - before) as f64 / seconds;
+    let figures = json!({
+        "name": greed.name(),
+        "greedy": {"sentPerSecond": per_second(&got.sent, before.0), "answeredPerSecond": per_second(&got.answered, before.1),
+            "refusedPerSecond": per_second(&got.refused, before.2)},
+        "beatsMs": quantiles(&beats), "beats": beats.len(), "othersMs": quantiles(&others),
+        "othersPerSecond": others.len() as f64 / seconds, "serverCores": cores, "serverMiB": server.resident_kib() / 1024.0,
+    });
+    tasks.shutdown().await;
+    figures
+}
+
+fn quantiles(times: &[f64]) -> Value {
+    let at = |q| quantile(times.to_vec(), q);
+    json!({"p50": at(0.5), "p99": at(0.99), "max": at(1.0)})
+}
+
+/// A node's beat each second, from the moment that it was due.
+async fn beat(dialer: Dialer, n: usize, until: Instant, nodes: usize) -> Vec<f64> {
+    let mut wire = dialer.connect().await;
+    sleep(Duration::from_millis(1_000 * n as u64 / nodes as u64)).await;
+    let mut times = Vec::new();
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let body = lease(n).to_string();
+    loop {
+        let due = ticks.tick().await.into_std();
+        if due >= until {
+            return times;
+        }
+        let code = wire.ask("PUT", &format!("{LEASES}/n{n}"), &body).await;
+        assert!(code < 300, "a beat was answered {code}");
+        times.push(due.elapsed().as_secs_f64() * 1000.0);
+    }
+}
+
+/// Another client, who reads and writes one thing after the other.
+async fn behave(dialer: Dialer, n: usize, until: Instant) -> Vec<f64> {
+    let mut wire = dialer.connect().await;
+    let mut times = Vec::new();
+    let mut round = 0;
+    while Instant::now() < until {
+        round += 1;
+        let begun = Instant::now();
+        let path = format!("{SERVICES}/s{}", 150 + n);
+        let code = if round % 4 == 0 {
+            let patch = format!(r#"{{"metadata":{{"annotations":{{"round":"{round}"}}}}}}"#);
+            wire.ask("PATCH", &path, &patch).await
+        } else {
+            wire.ask("GET", &path, "").await
+        };
+        assert_eq!(code, 200);
+        times.push(begun.elapsed().as_secs_f64() * 1000.0);
+        sleep(Duration::from_millis(10)).await;
+    }
+    times
+}
+
+/// So many GETs a second on one connection, sent when they are due and not when the last one was answered.
+async fn gets(dialer: Dialer, got: Arc<Got>, per_second: u64) {
+    const BATCHES: u64 = 20;
+    let wire = dialer.connect().await;
+    let (mut reading, mut writing) = wire.split();
+    let request = writing.request("GET", &format!("{SERVICES}/s0"), "");
+    let batch = request.repeat((per_second / BATCHES).max(1) as usize);
+    let counting = Arc::clone(&got);
+    let reader = tokio::spawn(async move {
+        while let Some(code) = reading.answer().await {
+            counting.count(code);
+        }
+    });
+    let mut ticks = interval(Duration::from_millis(1_000 / BATCHES));
+    while got.on() {
+        ticks.tick().await;
+        if !writing.send(batch.as_bytes()).await {
+            break;
+        }
+        got.sent.fetch_add((per_second / BATCHES).max(1), Ordering::Relaxed);
+    }
+    reader.abort();
+}
+
+/// The same request again and again, as soon as the last one was answered; what it is told of coming later it ignores.
+async fn again(dialer: Dialer, got: Arc<Got>, method: &'static str, path: String, body: &'static str) {
+    let mut wire = dialer.connect().await;
+    let mut n = 0;
+    while got.on() {
+        n += 1;
+        got.sent.fetch_add(1, Ordering::Relaxed);
+        let code = wire.ask(method, &path, &body.replace("NOW", &n.to_string())).await;
+        got.count(code);
+    }
+}
+
+/// A body of 3 MiB that does not come.
+async fn trickle(dialer: Dialer, got: Arc<Got>) {
+    while got.on() {
+        let (mut reading, mut writing) = dialer.connect().await.split();
+        got.sent.fetch_add(1, Ordering::Relaxed);
+        writing.begin("POST", SERVICES, 3 * 1024 * 1024).await;
+        let slowly = async {
+            while writing.send(b" ").await {
+                sleep(Duration::from_millis(500)).await;
+            }
+            None
+        };
+        tokio::select! {
+            code = reading.answer() => code,
+            code = slowly => code,
+        }
+        .into_iter()
+        .for_each(|code| got.count(code));
+    }
+}
+
+/// Connections, each opened as soon as the last one is, and kept.
+async fn silent(address: std::net::SocketAddr, got: Arc<Got>) {
+    let mut kept = std::collections::VecDeque::new();
+    while got.on() {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            got.sent.fetch_add(1, Ordering::Relaxed);
+            kept.push_back(stream);
+            if kept.len() > 10 {
+                kept.pop_front();
+            }
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
