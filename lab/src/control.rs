@@ -7,9 +7,6 @@ mod client;
 mod descriptors;
 mod server;
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -70,14 +67,6 @@ pub enum Namespace {
 
 pub fn socket_path(dir: &Path) -> PathBuf {
     dir.join("lab.sock")
-}
-
-/// A path to the same socket that is short enough for a socket address, however long `dir` is, as long as the
-/// returned file is open.
-fn short_socket_path(dir: &Path) -> io::Result<(File, PathBuf)> {
-    let dir = File::open(dir)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/lab.sock", dir.as_raw_fd()));
-    Ok((dir, path))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,14 @@ use crate::{LabError, Status};
 const PROMPT: Duration = Duration::from_secs(30);
 /// How long a lab may take to end before it is killed.
 const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// By which `portolan register` finds the agent of the node that it runs on.
+const SOCKET: &str = "PORTOLAN_SOCKET";
+
+/// Where the agent of a node listens for workloads.
+pub(crate) fn agent_socket(dir: &Path, node: &str) -> PathBuf {
+    dir.join("run").join(format!("{node}.sock"))
+}
 
 pub(crate) fn status(dir: &Path) -> Result<Status, LabError> {
     let answered = ask(dir, &Request::Status, PROMPT)?;
@@ -67,12 +75,20 @@ pub(crate) fn exec(dir: &Path, name: &str, command: &[OsString]) -> Result<i32, 
     else {
         return Err(unexpected());
     };
+    // Where this process stands may change with its namespaces.
+    let own = dir.canonicalize();
     enter(&kinds, &descriptors)
         .map_err(|e| if e.kind() == io::ErrorKind::Other { LabError::Threads } else { LabError::Enter(e) })?;
     drop(descriptors);
     let start = |source| LabError::Start { program: program.into(), source };
     let mut command = Command::new(program);
     command.args(arguments);
+    if let Ok(dir) = &own {
+        let socket = agent_socket(dir, name);
+        if socket.exists() {
+            command.env(SOCKET, socket);
+        }
+    }
     // SAFETY: bare system calls.
     unsafe {
         command.pre_exec(|| {
@@ -115,7 +131,7 @@ pub(crate) fn down(dir: &Path, purge: bool) -> Result<(), LabError> {
 
 /// Removes what a lab writes, and the directory if nothing else is in it.
 fn remove_files(dir: &Path) -> Result<(), LabError> {
-    for folder in ["server", "logs"] {
+    for folder in ["server", "logs", "run"] {
         ignore_missing(fs::remove_dir_all(dir.join(folder))).map_err(LabError::file(dir.join(folder)))?;
     }
     for file in ["lab.sock", "lab.log", "agent.kubeconfig", "lab.lock"] {

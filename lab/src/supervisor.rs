@@ -33,7 +33,7 @@ use crate::kubelet::{self, HomeNode, NameService, Shared};
 use crate::launch::{Report, SELF, Spec};
 use crate::network::{Network, NetworkError};
 use crate::unit::Unit;
-use crate::{Ready, kubeconfig};
+use crate::{Ready, kubeconfig, remote};
 
 /// Where systemd's protocol, and so `portolan server`, expects the first inherited socket.
 const LISTEN_FD: RawFd = 3;
@@ -317,6 +317,7 @@ fn keep_agent(
     let log = logs.join(format!("agent-{}.log", node.name));
     let (node, kubeconfig, dataplane) = (Arc::clone(node), kubeconfig.to_owned(), spec.dataplane);
     let more = spec.agent_args.clone();
+    let socket = remote::agent_socket(&spec.dir, &node.name);
     Unit::keep(&name, tasks, children, log, move || {
         let mut command = Command::new(SELF);
         command.arg0("portolan").arg("agent").arg("--kubeconfig").arg(&kubeconfig);
@@ -324,6 +325,7 @@ fn keep_agent(
         for address in node.addresses.list() {
             command.arg("--node-ip").arg(address.to_string());
         }
+        command.arg("--socket").arg(&socket);
         command.args(&more);
         let netns = Arc::clone(&node.net.netns);
         // SAFETY: setns is a bare system call on a descriptor that the closure keeps open.

@@ -44,6 +44,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         ownership: if args.no_table_ownership { Ownership::Open } else { Ownership::Owned },
         dns,
         resolver: args.resolver.config(),
+        workloads: args.workloads.config(),
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     until_stopped("running the agent", |stop| proxy_agent::run(config, stop))

@@ -12,10 +12,12 @@ use proxy_agent::client::authority::CaHash;
 mod dns;
 mod limits;
 mod token;
+mod workloads;
 
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 pub use self::limits::{AuditArgs, LimitArgs};
 pub use self::token::{CreateToken, Print, TokenArgs, TokenCommand};
+pub use self::workloads::{RegisterArgs, WorkloadArgs};
 
 /// Kubernetes Services for plain Linux machines, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ pub enum Command {
     Server(ServerArgs),
     /// Run the node agent: program this machine's dataplane from the server's Services.
     Agent(AgentArgs),
+    /// Register what runs on this machine as a Pod, for as long as this or the COMMAND runs.
+    Register(RegisterArgs),
     /// Answer for the cluster's names on a machine that is no node. Nodes do it in their agent.
     Dns(ServeDnsArgs),
     /// Tokens for machines that join, and for whoever uses the API.
@@ -176,6 +180,8 @@ pub struct AgentArgs {
     pub names: DnsArgs,
     #[command(flatten)]
     pub resolver: ResolverArgs,
+    #[command(flatten)]
+    pub workloads: WorkloadArgs,
     /// Remove everything that an agent left in this machine's kernel, take back what --configure-resolver did, and exit.
     #[arg(long, conflicts_with_all = ["kubeconfig", "node_name"])]
     pub cleanup: bool,

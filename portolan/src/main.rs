@@ -10,6 +10,7 @@ mod dns;
 mod lab;
 mod logging;
 mod output;
+mod register;
 mod remote;
 mod server;
 mod token;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(args) => server::run(args).map(|()| ExitCode::SUCCESS),
         Command::Agent(args) => agent::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Register(args) => register::run(args),
         Command::Dns(args) => dns::run(args).map(|()| ExitCode::SUCCESS),
         Command::Lab(args) => lab::run(args),
         Command::Echo(args) => lab::echo(&args).map(|()| ExitCode::SUCCESS),

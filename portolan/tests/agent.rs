@@ -24,7 +24,7 @@ impl Agent {
     fn start(server: &Server, flags: &[&str]) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(server.dir.join("agent.log")).unwrap();
         let child = Command::new(PORTOLAN)
-            .args(["agent", "--node-name", "node-1", "--node-ip", "192.0.2.1", "--kubeconfig"])
+            .args(["agent", "--node-name", "node-1", "--node-ip", "192.0.2.1", "--socket", "none", "--kubeconfig"])
             .arg(server.kubeconfig())
             .args(flags)
             .stdin(Stdio::null())

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::join;
+use crate::workloads::WorkloadsConfig;
 
 /// Where kube-proxy serves its metrics; scrape configurations know the port.
 pub const DEFAULT_METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
@@ -41,6 +42,8 @@ pub struct Config {
     pub dns: Option<DnsConfig>,
     /// Whether this machine's own resolver is to ask for the cluster's names here; nothing without `dns`.
     pub resolver: Option<ResolverConfig>,
+    /// `None`: what runs on this machine is others' business.
+    pub workloads: Option<WorkloadsConfig>,
 }
 
 /// How a machine's own resolver is to ask for the cluster's names.
@@ -81,6 +84,7 @@ impl Config {
             ownership: Ownership::Owned,
             dns: None,
             resolver: None,
+            workloads: None,
         }
     }
 }

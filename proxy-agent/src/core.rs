@@ -39,7 +39,7 @@ use crate::names::Keeper;
 use crate::program::Program;
 use crate::questions::{self, Asked};
 use crate::reflector::News;
-use crate::state::{Revisions, State, Work};
+use crate::state::{OwnNode, Revisions, State, Work};
 use crate::{chain, path};
 
 /// Updates that are applied before the kernel is programmed, if so many are queued.
@@ -87,6 +87,8 @@ pub struct Links {
     pub names: Option<Keeper>,
     /// Says where it does.
     pub answering: Option<Answering>,
+    /// Shows what this node is.
+    pub own: watch::Sender<OwnNode>,
     /// That the agent is to end, and how soon.
     pub ending: watch::Receiver<Ending>,
 }
@@ -198,6 +200,12 @@ impl<P: Program> Core<P> {
     fn turn(&mut self, now: Instant) -> Result<(), P::Error> {
         let leaving = self.state.leaving();
         self.health.update(|facts| facts.leaving = leaving);
+        self.links.own.send_if_modified(|shown| {
+            let own = self.state.own_node();
+            let changed = *shown != own;
+            *shown = own;
+            changed
+        });
         let (services, endpoints) = self.state.changes();
         self.metrics.pending(self.postponed.0 + services, self.postponed.1 + endpoints);
         // Before the kernel: what is acknowledged can be asked for by its name.

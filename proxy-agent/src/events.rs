@@ -124,6 +124,10 @@ pub enum Reason {
     Unhealthy,
     /// A probe succeeded, but not as it was meant.
     ProbeWarning,
+    /// A manifest of this machine is none of a Pod that can be here (kubelet's word, too).
+    FailedValidation,
+    /// The Pod of a workload of this machine cannot be made, or not be reported on.
+    FailedCreate,
     /// A container is about to be ended.
     Killing,
 }
@@ -136,6 +140,8 @@ impl Reason {
             Self::DnsNotAnswered => "DNSNotAnswered",
             Self::Unhealthy => "Unhealthy",
             Self::ProbeWarning => "ProbeWarning",
+            Self::FailedValidation => "FailedValidation",
+            Self::FailedCreate => "FailedCreate",
             Self::Killing => "Killing",
         }
     }

@@ -25,9 +25,10 @@ pub struct Leaving {
     end: Instant,
     /// When nodes are waited for no longer.
     patience: Instant,
-    /// Ends when every node knows. Aborted with this.
-    known: JoinSet<()>,
+    /// Ends when every node knows, or with why one may not. Aborted with this.
+    known: JoinSet<Result<(), String>>,
     over: bool,
+    doubt: Option<String>,
 }
 
 impl Leaving {
@@ -37,7 +38,7 @@ impl Leaving {
         let patience = patience(grace);
         let mut known = JoinSet::new();
         known.spawn(async move { await_nodes(&client, &pod, patience).await });
-        Self { end: now + grace, patience: now + patience, known, over: false }
+        Self { end: now + grace, patience: now + patience, known, over: false, doubt: None }
     }
 
     /// It was deleted again, maybe with less grace.
@@ -51,8 +52,8 @@ impl Leaving {
     pub async fn wait(&mut self) {
         if !self.over {
             tokio::select! {
-                _ = self.known.join_next() => {}
-                () = sleep_until(self.patience) => {}
+                known = self.known.join_next() => self.doubt = known.and_then(Result::ok).and_then(Result::err),
+                () = sleep_until(self.patience) => self.doubt = Some("there was no time to wait for every node".into()),
             }
             self.over = true;
         }
@@ -61,6 +62,11 @@ impl Leaving {
     /// Whether that has come.
     pub fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// Why some node may still send there although it is over.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// What is left of the grace period.
@@ -75,20 +81,22 @@ fn patience(grace: Duration) -> Duration {
 }
 
 /// Returns when every live node has programmed what the server holds now, or at the end of the patience.
-async fn await_nodes(client: &Client, pod: &str, patience: Duration) {
+async fn await_nodes(client: &Client, pod: &str, patience: Duration) -> Result<(), String> {
     let until = Instant::now() + patience;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match programmed::everything(client, left).await {
-            Ok(report) if report.programmed || report.nodes.is_empty() => return,
+            Ok(report) if report.programmed || report.nodes.is_empty() => return Ok(()),
             Ok(report) => {
                 let late: Vec<&str> = report.nodes.iter().filter(|n| !n.programmed).map(|n| n.name.as_str()).collect();
-                tracing::warn!("pod {pod} ends although {} may still send to it", late.join(", "));
-                return;
+                let doubt = format!("{} may still send to it", late.join(", "));
+                tracing::warn!("pod {pod} ends although {doubt}");
+                return Err(doubt);
             }
             Err(error) if left.is_zero() || error.code().is_some_and(|code| code < 500) => {
-                tracing::warn!("pod {pod} ends without knowing whether nodes still send to it: {}", chain(&error));
-                return;
+                let doubt = format!("it is not known whether nodes still send to it: {}", chain(&error));
+                tracing::warn!("pod {pod} ends, and {doubt}");
+                return Err(doubt);
             }
             Err(_) => tokio::time::sleep(RETRY).await,
         }

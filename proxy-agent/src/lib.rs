@@ -13,6 +13,7 @@
 //!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
 //!                                        conntrack: stale UDP flows are removed
 //!  names ─▶ DNS, on threads of its own   answering: where, and that the plan says so
+//!  workloads ─▶ mirror Pods of what runs on this machine, with a watch of its own Pods while there are some
 //!  join: credentials by a token, once ─▶ renewed, for every connection that comes
 //! ```
 //!
@@ -57,6 +58,7 @@ mod state;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod workloads;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -95,7 +97,8 @@ use crate::node::shape::Shape;
 use crate::objects::WATCHED;
 use crate::program::Nftables;
 use crate::reflector::News;
-use crate::state::State;
+use crate::state::{OwnNode, State};
+use crate::workloads::{Workloads, WorkloadsError};
 use client::{Client, ClientError};
 use join::JoinError;
 
@@ -129,6 +132,8 @@ pub enum AgentError {
     Program(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("answering for the cluster's names")]
     Dns(#[from] dns::StartError),
+    #[error("standing for this machine's workloads")]
+    Workloads(#[from] WorkloadsError),
     #[error("removing the tables")]
     Cleanup(#[source] ProgramError),
     /// A part of the agent panicked. It must be started anew; the kernel keeps forwarding meanwhile.
@@ -193,6 +198,8 @@ pub async fn run_with<P: Program>(
     let (dns_port_is, dns_port) = watch::channel(None);
     let (dns_port_told, dns_port_known) = watch::channel(None);
     let (end, ending) = watch::channel(Ending::No);
+    let (own, own_node) = watch::channel(OwnNode::default());
+    let workloads = config.workloads.map(Workloads::open).transpose()?;
     let names = config.dns.as_ref().map(|dns| Arc::new(RwLock::new(Names::new(dns.zone.clone()))));
     let named = names.clone().zip(config.resolver);
     let mut answering = None;
@@ -215,6 +222,7 @@ pub async fn run_with<P: Program>(
         flows: Arc::clone(&flows),
         names: names.map(Keeper::new),
         answering,
+        own,
         ending,
     };
     let clean = kernel.conntrack();
@@ -243,6 +251,8 @@ pub async fn run_with<P: Program>(
         health.programmed().await;
         keeper.await;
     });
+    let workloads =
+        workloads.map(|workloads| workloads.start(&mut tasks, client.clone(), &node_name, events.clone(), own_node));
     tasks.spawn(checks::serve(ports, Arc::clone(&site.health), events, node_name.clone(), checks::RETRY));
     tasks.spawn(events::write(client.clone(), node_name.clone(), site.metrics.dropped_events(), notes));
     if let Some(cleaner) = clean {
@@ -260,6 +270,13 @@ pub async fn run_with<P: Program>(
     tokio::pin!(core);
     tokio::select! {
         () = shutdown => {
+            if let Some(workloads) = workloads {
+                // That nobody is sent here any more is this node's to program, too.
+                tokio::select! {
+                    () = workloads.leave() => {}
+                    _ = &mut core => {}
+                }
+            }
             if answers {
                 leave(&end, dns_port_known, &mut core).await;
             }

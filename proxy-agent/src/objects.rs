@@ -157,7 +157,10 @@ fn read_node(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
     let taints = read::<Tainted>(bytes)?.spec.and_then(|spec| spec.taints).unwrap_or_default();
     let leaving = node.metadata.terminating() || taints.iter().any(|taint| taint.key == GOING_AWAY_TAINT);
     let (key, revision) = identity(&node.metadata);
+    // By which the Node owns the Pods that its agent makes.
+    let uid = node.metadata.uid.take();
     slim_metadata(&mut node.metadata);
+    node.metadata.uid = uid;
     // What this node says of itself is no news to it, and what others say is in their slices.
     node.metadata.annotations.remove(DNS_PORT);
     // What zones have is the server's to count.

@@ -55,6 +55,15 @@ pub struct Renamed {
     pub others: bool,
 }
 
+/// What this node is to those who make objects of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnNode {
+    /// Empty while it is not registered.
+    pub uid: String,
+    /// In the order of the Node object, or as the agent was told.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// The state of one agent.
 #[derive(Debug)]
 pub struct State {
@@ -107,6 +116,16 @@ impl State {
     /// Whether this node is about to leave the cluster.
     pub fn leaving(&self) -> bool {
         self.leaving
+    }
+
+    /// What is known of this node.
+    pub fn own_node(&self) -> OwnNode {
+        let Some(node) = self.snapshot.nodes.get(&*self.node_name) else { return OwnNode::default() };
+        let own = node.status.addresses.iter().filter(|address| address.type_ == "InternalIP");
+        OwnNode {
+            uid: node.metadata.uid().to_owned(),
+            addresses: own.filter_map(|address| address.address.parse().ok()).collect(),
+        }
     }
 
     /// Whether every watched resource was listed.

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use proxy_agent::workloads::protocol::short;
 
-use super::{Answer, MAX_LINE, Request, descriptors, short_socket_path};
+use super::{Answer, MAX_LINE, Request, descriptors, socket_path};
 use crate::LabError;
 
 /// An answer and what came with it.
@@ -35,7 +36,7 @@ pub fn ask(dir: &Path, request: &Request, limit: Duration) -> Result<Answered, L
 }
 
 fn connect(dir: &Path) -> Result<UnixStream, LabError> {
-    let connected = short_socket_path(dir).and_then(|(_dir, path)| UnixStream::connect(path));
+    let connected = short(&socket_path(dir)).and_then(|(_dir, path)| UnixStream::connect(path));
     connected.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
             LabError::NotRunning { dir: dir.to_owned() }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_agent::programmed;
+use proxy_agent::workloads::protocol::short;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::{Answer, MAX_LINE, Namespace, Request, descriptors, short_socket_path};
+use super::{Answer, MAX_LINE, Namespace, Request, descriptors};
 use crate::children::Children;
 use crate::error::chain;
 use crate::kubelet::{HomeNode, Phase, Shared};
@@ -56,7 +57,7 @@ pub fn bind(dir: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let (_dir, path) = short_socket_path(dir)?;
+    let (_dir, path) = short(&super::socket_path(dir))?;
     let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
     let listener = UnixListener::bind(path);
     nix::sys::stat::umask(before);

@@ -1,5 +1,9 @@
+use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+
+use proxy_agent::workloads::protocol::short;
 
 use super::*;
 
@@ -27,7 +31,7 @@ async fn a_long_directory_still_has_a_socket_of_its_own() {
     std::fs::create_dir(&deep).unwrap();
     File::create(socket_path(&deep)).unwrap();
     let listener = bind(&deep).unwrap();
-    let (_dir, path) = short_socket_path(&deep).unwrap();
+    let (_dir, path) = short(&socket_path(&deep)).unwrap();
     UnixStream::connect(path).unwrap();
     listener.accept().unwrap();
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(socket_path(&deep)).unwrap());

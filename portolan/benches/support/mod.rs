@@ -111,7 +111,7 @@ impl Agent {
     /// Returns when it has programmed the kernel.
     pub async fn start(server: &Server, since: Instant) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_portolan"))
-            .args(["agent", "--node-name", "node-1", "--kubeconfig"])
+            .args(["agent", "--node-name", "node-1", "--socket", "none", "--kubeconfig"])
             .arg(server.kubeconfig())
             .stderr(File::create(server.dir.path().join("agent.log")).unwrap())
             .spawn()

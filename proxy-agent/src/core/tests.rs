@@ -10,6 +10,7 @@ use super::*;
 use crate::events::Note;
 use crate::objects::{WATCHED, decode};
 use crate::reflector::Update;
+use crate::state::OwnNode;
 
 /// A kernel that remembers what it was told, and refuses when it is told to.
 #[derive(Clone, Default)]
@@ -93,6 +94,7 @@ impl Bench {
             flows: Arc::default(),
             names: None,
             answering: None,
+            own: watch::channel(OwnNode::default()).0,
             ending: watch::channel(Ending::No).1,
         };
         let core = Core::new(

@@ -157,7 +157,7 @@ impl World {
         watcher.sender.send(line.to_vec()).is_ok()
     }
 
-    fn answer(&mut self, asked: &Asked) -> Reply {
+    pub fn answer(&mut self, asked: &Asked) -> Reply {
         let path = asked.target.split('?').next().unwrap().to_owned();
         match (asked.method.as_str(), asked.is_watch()) {
             ("GET", false) if path == IDENTITY => Reply::json(200, &json!({"metadata": {"uid": self.uid}})),
