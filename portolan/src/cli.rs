@@ -41,7 +41,7 @@ pub enum Command {
     /// Run the control plane: the Kubernetes API over one SQLite file.
     Server(ServerArgs),
     /// Run the node agent: program this machine's dataplane from the server's Services.
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Register what runs on this machine as a Pod, for as long as this or the COMMAND runs.
     Register(RegisterArgs),
     /// Answer for the cluster's names on a machine that is no node. Nodes do it in their agent.
@@ -515,7 +515,7 @@ mod tests {
     fn agent(arguments: &[&str]) -> Result<AgentArgs, String> {
         let line = ["portolan", "agent", "--kubeconfig=k", "--node-name=n"].iter().chain(arguments);
         match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
-            Command::Agent(args) => Ok(args),
+            Command::Agent(args) => Ok(*args),
             other => Err(format!("{other:?}")),
         }
     }

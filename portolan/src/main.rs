@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     logging::start(cli.log_format);
     let result = match cli.command {
         Command::Server(args) => server::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Agent(args) => agent::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Agent(args) => agent::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Register(args) => register::run(args),
         Command::Dns(args) => dns::run(args).map(|()| ExitCode::SUCCESS),
         Command::Lab(args) => lab::run(args),

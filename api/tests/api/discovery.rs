@@ -182,6 +182,7 @@ async fn resources_and_verbs() {
         portolan.dev/v1alpha1 tokens (; ) Token token Cluster: create delete deletecollection get list patch update watch
             /acknowledgement Acknowledgement: update
             /answers Answer: create
+            /certificate CertificateRequest: create
             /questions Question: create get
             /programmed ServiceProgrammed: get
         rbac.authorization.k8s.io/v1 roles (; ) Role role Namespaced: create delete deletecollection get list patch update watch
