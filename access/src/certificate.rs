@@ -2,7 +2,7 @@
 //!
 //! The name is the subject's CommonName and the groups are its Organizations, as in Kubernetes (apiserver
 //! `pkg/authentication/request/x509`). Whether an authority that is trusted here has signed it, and whether the client holds its
-//! key, was asked by TLS; when it ends is asked with each request, since a connection may outlive it.
+//! key, was asked before; when it ends is asked with each request, since a connection may outlive it.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub enum CertificateError {
 }
 
 impl Certificate {
-    /// Reads a certificate in DER that TLS has verified.
+    /// Reads a certificate in DER that was verified.
     ///
     /// # Errors
     /// When it names nobody.

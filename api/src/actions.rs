@@ -8,6 +8,7 @@ mod delete_collection;
 mod get;
 mod list;
 mod patch;
+mod token;
 mod update;
 mod watch;
 
@@ -18,5 +19,6 @@ pub use delete_collection::delete_collection;
 pub use get::get;
 pub use list::list;
 pub use patch::{CONTENT_TYPES as PATCH_CONTENT_TYPES, patch};
+pub use token::token;
 pub use update::update;
 pub use watch::watch;

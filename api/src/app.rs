@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use access::service_account::Signer;
 use jiff::Timestamp;
 use store::Store;
 
 use crate::audit::Audit;
 use crate::auth::Authenticator;
+use crate::authorize::Authorizer;
 use crate::discovery::Discovery;
 use crate::fair::Fair;
 use crate::issuer::Issuer;
@@ -24,6 +26,9 @@ use crate::version::Version;
 pub struct App {
     pub store: Store,
     pub authenticator: Authenticator,
+    pub authorizer: Authorizer,
+    /// Signs the tokens of ServiceAccounts; None: there are none.
+    pub signer: Option<Arc<Signer>>,
     pub open: OpenPages,
     pub version: Version,
     pub discovery: Discovery,
@@ -45,7 +50,9 @@ impl App {
         let clock = Timestamp::now;
         Arc::new(Self {
             store: config.store.clone(),
-            authenticator: Authenticator::new(&config.token),
+            authenticator: Authenticator::new(config),
+            authorizer: Authorizer::new(config.store.clone()),
+            signer: config.signer.clone(),
             open: OpenPages::new(),
             version: Version::new(&config.version),
             discovery: Discovery::new(),

@@ -1,55 +1,104 @@
-//! What a request asks for, by its method, path and query alone: Kubernetes' `RequestInfo`.
+//! What a request asks for, by its method, path and query alone (apiserver `pkg/endpoints/request/requestinfo.go`).
 //!
-//! The router knows it better, but only once a request has come so far; whoever judges before that (the fair share) or of
-//! what never comes so far (the audit log) reads it here. Nothing is looked up: a path of a resource that does not exist is
-//! a request for such a resource.
+//! Before routing, and for every path alike: what is asked for must be known to those who say no before any handler is there
+//! (a fair share, an audit log), and a route that is added tomorrow is refused to everybody until a rule names it. Segments are
+//! cut before escapes are resolved, as the router does, so the two never disagree on what stands at which place; a test holds
+//! each route against what is read here.
 
+use access::{Attributes, Item};
 use http::Method;
 use model::Resource;
+use model::selector::FieldSelector;
 
 use crate::query::Query;
 
-/// A request, taken apart. Empty texts stand for what the path does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked<'a> {
-    /// Kubernetes' verb; for what is no resource, the method in small letters.
-    pub verb: &'a str,
-    pub group: &'a str,
-    pub version: &'a str,
-    /// Empty for what is no resource.
-    pub resource: &'a str,
-    pub subresource: &'a str,
-    pub namespace: &'a str,
-    pub name: &'a str,
+/// A wish; what does not apply is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `get`, `list`, `watch`, `create`, …; for a path that is no resource's the method in lower case.
+    pub verb: &'static str,
+    /// As it was sent.
+    pub path: String,
+    pub is_resource: bool,
+    /// Empty for core.
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    /// The node that a list or watch of Pods is restricted to by its field selector.
+    pub of_node: Option<String>,
 }
 
-impl<'a> Asked<'a> {
-    pub fn read(method: &Method, path: &'a str, query: &Query) -> Self {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let (group, version, rest) = match parts.as_slice() {
-            ["api", version, rest @ ..] => ("", *version, rest),
-            ["apis", group, version, rest @ ..] => (*group, *version, rest),
-            _ => ("", "", &[][..]),
+/// Under a namespace these are its own subresources, and no collections.
+const OF_NAMESPACE: [&str; 2] = ["finalize", "status"];
+
+impl Asked {
+    /// Reads a request.
+    pub fn read(method: &Method, path: &str, query: &Query) -> Self {
+        Self::resource(method, path, query).unwrap_or_else(|| Self {
+            verb: lower(method),
+            path: path.to_owned(),
+            ..Self::default()
+        })
+    }
+
+    /// A path under `/api/v1/` or `/apis/GROUP/VERSION/`; None for others, and for escapes that are no UTF-8.
+    fn resource(method: &Method, path: &str, query: &Query) -> Option<Self> {
+        let mut rest = path.trim_matches('/').split('/');
+        let (group, version) = match rest.next()? {
+            "api" => ("", rest.next()?),
+            "apis" => (rest.next()?, rest.next()?),
+            _ => return None,
         };
-        let (namespace, rest) = match rest {
-            // `…/namespaces/x`, `…/namespaces/x/status` and `…/finalize` are about the Namespace itself.
-            ["namespaces", _, "status" | "finalize"] => ("", rest),
-            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
-            _ => ("", rest),
+        let parts: Vec<String> = rest.map(unescape).collect::<Option<_>>()?;
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let (namespace, parts) = match parts.as_slice() {
+            ["namespaces", namespace, inner, ..] if !OF_NAMESPACE.contains(inner) => (*namespace, &parts[2..]),
+            ["namespaces", namespace, ..] => (*namespace, &parts[..]),
+            other => ("", other),
         };
-        let (resource, name, subresource) = match rest {
-            [] => return Self { verb: method_verb(method), ..Self::default() },
-            [resource] => (*resource, "", ""),
-            [resource, name] => (*resource, *name, ""),
-            [resource, name, subresource, ..] => (*resource, *name, *subresource),
+        let at = |index: usize| parts.get(index).copied().unwrap_or("");
+        let (resource, name, subresource) = (at(0), at(1), at(2));
+        if resource.is_empty() {
+            return None;
+        }
+        let mut info = Self {
+            verb: verb(method, name, query),
+            path: path.to_owned(),
+            is_resource: true,
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            of_node: None,
         };
-        let namespace = if resource == "namespaces" && group.is_empty() { name } else { namespace };
-        Self { verb: verb(method, name, query), group, version, resource, subresource, namespace, name }
+        if name.is_empty() {
+            info.read_selector(query);
+        }
+        Some(info)
+    }
+
+    /// A selector may narrow a collection down to one name, or to one node.
+    fn read_selector(&mut self, query: &Query) {
+        if !matches!(self.verb, "list" | "watch" | "deletecollection") {
+            return;
+        }
+        let Some(text) = query.text("fieldSelector") else { return };
+        let Some(resource) = self.known() else { return };
+        let Ok(selector) = FieldSelector::parse(resource, text) else { return };
+        self.name = selector.exact("metadata.name").unwrap_or("").to_owned();
+        if resource == Resource::Pods {
+            self.of_node = selector.exact("spec.nodeName").map(str::to_owned);
+        }
     }
 
     /// The namespace that a list is of; None over all namespaces.
-    pub fn within(&self) -> Option<&'a str> {
-        Some(self.namespace).filter(|namespace| !namespace.is_empty())
+    pub fn within(&self) -> Option<&str> {
+        Some(&*self.namespace).filter(|namespace| !namespace.is_empty())
     }
 
     /// The resource of the model whose collection or object this is.
@@ -59,13 +108,22 @@ impl<'a> Asked<'a> {
             info.plural == self.resource && info.group == self.group
         })
     }
+
+    /// The wish as rules are asked about it.
+    pub fn attributes(&self) -> Attributes<'_> {
+        if !self.is_resource {
+            return Attributes::path(self.verb, &self.path);
+        }
+        let Self { group, resource, subresource, namespace, name, .. } = self;
+        Attributes::resource(self.verb, Item { group, resource, subresource, namespace, name })
+    }
 }
 
 fn verb(method: &Method, name: &str, query: &Query) -> &'static str {
     match method.as_str() {
-        "GET" | "HEAD" if name.is_empty() && query.flag("watch") => "watch",
-        "GET" | "HEAD" if name.is_empty() => "list",
-        "GET" | "HEAD" => "get",
+        "GET" | "HEAD" if !name.is_empty() => "get",
+        "GET" | "HEAD" if query.flag("watch") => "watch",
+        "GET" | "HEAD" => "list",
         "POST" => "create",
         "PUT" => "update",
         "PATCH" => "patch",
@@ -75,8 +133,7 @@ fn verb(method: &Method, name: &str, query: &Query) -> &'static str {
     }
 }
 
-/// Methods come from clients, so what is no method of ours has no name here.
-fn method_verb(method: &Method) -> &'static str {
+fn lower(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "get",
         "HEAD" => "head",
@@ -89,53 +146,27 @@ fn method_verb(method: &Method) -> &'static str {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(line: &str) -> String {
-        let (method, target) = line.split_once(' ').unwrap();
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let asked = Asked::read(&method.parse().unwrap(), path, &Query::parse(Some(query)));
-        let Asked { verb, group, version, resource, subresource, namespace, name } = asked;
-        format!("{verb} group={group} version={version} {resource}/{subresource} in={namespace} name={name}")
-    }
-
-    #[test]
-    fn requests_as_kubernetes_takes_them_apart() {
-        for (line, expected) in [
-            ("GET /livez", "get group= version= / in= name="),
-            ("GET /api/v1", "get group= version= / in= name="),
-            ("GET /api/v1/services", "list group= version=v1 services/ in= name="),
-            ("GET /api/v1/services?watch=true", "watch group= version=v1 services/ in= name="),
-            ("GET /api/v1/namespaces", "list group= version=v1 namespaces/ in= name="),
-            ("GET /api/v1/namespaces/a", "get group= version=v1 namespaces/ in=a name=a"),
-            ("PUT /api/v1/namespaces/a/finalize", "update group= version=v1 namespaces/finalize in=a name=a"),
-            ("POST /api/v1/namespaces/a/pods", "create group= version=v1 pods/ in=a name="),
-            ("PATCH /api/v1/namespaces/a/pods/b/status/", "patch group= version=v1 pods/status in=a name=b"),
-            ("DELETE /api/v1/namespaces/a/pods", "deletecollection group= version=v1 pods/ in=a name="),
-            (
-                "PUT /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n",
-                "update group=coordination.k8s.io version=v1 leases/ in=kube-node-lease name=n",
-            ),
-            (
-                "PUT /apis/portolan.dev/v1alpha1/nodes/n/heartbeat",
-                "update group=portolan.dev version=v1alpha1 nodes/heartbeat in= name=n",
-            ),
-            (
-                "GET /apis/portolan.dev/v1alpha1/programmed",
-                "list group=portolan.dev version=v1alpha1 programmed/ in= name=",
-            ),
-        ] {
-            assert_eq!(read(line), expected, "{line}");
+/// A segment with its escapes resolved, as the router does it; None where it is no UTF-8 then.
+fn unescape(segment: &str) -> Option<String> {
+    let Some(_) = segment.find('%') else { return Some(segment.to_owned()) };
+    let bytes = segment.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |index: usize| char::from(*bytes.get(index)?).to_digit(16);
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
         }
     }
-
-    #[test]
-    fn resources_of_the_model_are_known_by_group() {
-        let known = |path: &str| Asked::read(&Method::GET, path, &Query::default()).known();
-        assert_eq!(known("/api/v1/services"), Some(Resource::Services));
-        assert_eq!(known("/apis/apps/v1/services"), None);
-        assert_eq!(known("/healthz"), None);
-    }
+    String::from_utf8(out).ok()
 }
+
+#[cfg(test)]
+mod tests;

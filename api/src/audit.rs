@@ -90,6 +90,8 @@ pub(crate) struct Record {
     uri: Uri,
     /// None: nobody, since the credentials were worth nothing.
     user: Option<Arc<User>>,
+    /// Whom that user acts as.
+    impersonated: Option<Arc<User>>,
     address: Option<std::net::IpAddr>,
     user_agent: Option<HeaderValue>,
     code: u16,
@@ -145,6 +147,7 @@ impl Record {
             method: request.method().clone(),
             uri: request.uri().clone(),
             user: None,
+            impersonated: None,
             address: request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_canonical()),
             user_agent: request.headers().get(header::USER_AGENT).cloned(),
             code: 0,
@@ -159,6 +162,11 @@ impl Record {
 
     pub(crate) fn user(&mut self, user: &Arc<User>) {
         self.user = Some(Arc::clone(user));
+    }
+
+    /// Whom the request is to be taken for.
+    pub(crate) fn impersonated(&mut self, user: &Arc<User>) {
+        self.impersonated = Some(Arc::clone(user));
     }
 
     /// What came of the request; `reason` is empty for a success.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use model::admission::Subresource;
 use model::{Resource, Revision};
-use store::{Verb, Write, Written};
+use store::{Guard, Verb, Write, Written};
 
 use crate::app::App;
 use crate::body;
@@ -39,6 +39,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// What the client can read; asked before the action does anything.
     pub accepted: Accepted,
+    /// Who has a say in what it writes.
+    pub guard: Option<Arc<dyn Guard>>,
     /// Tells streams that the server is about to stop.
     pub draining: Option<Draining>,
 }
@@ -121,6 +123,10 @@ impl Call {
             manager,
             dry_run,
         };
-        self.app.store.write(write).await.map_err(|refusal| Status::refused(self.resource, name, &refusal))
+        self.app
+            .store
+            .write_guarded(write, self.guard.clone())
+            .await
+            .map_err(|refusal| Status::refused(self.resource, name, &refusal))
     }
 }

@@ -17,6 +17,7 @@ mod app;
 mod asked;
 mod audit;
 mod auth;
+mod authorize;
 mod body;
 mod call;
 mod compress;
@@ -37,6 +38,7 @@ mod options;
 mod own;
 mod path;
 mod peer;
+mod policy;
 mod programmed;
 mod query;
 mod questions;
@@ -54,8 +56,11 @@ mod watch;
 use std::sync::Arc;
 
 pub use audit::{Audit, AuditConfig};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+
 pub use issuer::{IssueError, Issued, Issuer};
 pub use limits::Limits;
+pub use peer::{Peer, Shown};
 pub use serve::{Listener, serve};
 
 /// What the API needs from its caller.
@@ -73,6 +78,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where requests are recorded.
     pub audit: Option<Audit>,
+    /// Signs the tokens of ServiceAccounts, and knows them again. None: there are none.
+    pub signer: Option<Arc<access::service_account::Signer>>,
+    /// Judges the certificates that clients show. None: none is worth anything.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Config {
@@ -83,6 +92,8 @@ impl Config {
             token: token.into(),
             version: version.into(),
             issuer: None,
+            signer: None,
+            clients: None,
             limits: Limits::default(),
             audit: None,
         }

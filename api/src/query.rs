@@ -42,7 +42,7 @@ impl Query {
 }
 
 /// Percent-decoding of `application/x-www-form-urlencoded`.
-fn decode(text: &str) -> String {
+pub fn decode(text: &str) -> String {
     if !text.bytes().any(|b| b == b'%' || b == b'+') {
         return text.to_owned();
     }

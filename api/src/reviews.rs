@@ -1,15 +1,19 @@
 //! Reviews: "may I?" and "who am I?", answered at once and never stored (`kubectl auth can-i`, `auth whoami`).
 //!
-//! There is one user, who holds the server's token and may do everything. So the answers are constant but for one
-//! question: a review of somebody else, whom this server does not know, says that it has no opinion.
+//! The answer is that of [`crate::authorize`], which every request is asked by; what depends on the content of a write (a node
+//! creates mirror Pods alone, nobody makes a role above their own) a review cannot tell, here as in Kubernetes.
 
+use access::rbac::PolicyRule;
+use access::{Attributes, Item, User};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use model::{FieldError, Review};
+use model::selector::FieldSelector;
+use model::{FieldError, Resource, Review};
 use serde_json::{Value, json};
 
+use crate::authorize::{Authorizer, Rules, Verdict};
 use crate::encode::{self, Spelling};
 use crate::incoming::{self, Target};
 use crate::negotiate::{self, Endpoint};
@@ -18,14 +22,15 @@ use crate::query::Query;
 use crate::respond;
 use crate::status::Status;
 
-/// The holder of the token, by the name that Kubernetes gives to the credentials that an installation begins with.
-pub const USER: &str = "system:admin";
-
 /// What a requirement of a selector may say.
 const OPERATORS: [&str; 4] = ["DoesNotExist", "Exists", "In", "NotIn"];
 
-/// The user's groups; members of the first may do everything.
-pub const GROUPS: [&str; 2] = ["system:masters", "system:authenticated"];
+/// Who asks, and whom.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    pub authorizer: &'a Authorizer,
+    pub user: &'a User,
+}
 
 /// `POST` on a review's collection: 201 and the review with its status. `namespace` is the path's, empty for a review
 /// that has none.
@@ -34,6 +39,7 @@ pub const GROUPS: [&str; 2] = ["system:masters", "system:authenticated"];
 /// As for any create; 422 for a question that is none (apiserver `pkg/apis/authorization/validation`).
 pub async fn create(
     review: Review,
+    asker: Asker<'_>,
     namespace: &str,
     query: &Query,
     headers: &HeaderMap,
@@ -47,7 +53,7 @@ pub async fn create(
     let target = Target { kind: review.into(), namespace, name: "" };
     let mut incoming = incoming::read(&bytes, format, target, options.field_validation)?;
     model::schema::settle_nulls(review, &mut incoming.value);
-    let status = answer(review, namespace, &incoming.value)?;
+    let status = answer(review, asker, namespace, &incoming.value)?;
     if let Some(object) = incoming.value.as_object_mut() {
         // A review has no name and no history; what a client writes there means nothing.
         let metadata = if namespace.is_empty() { json!({}) } else { json!({ "namespace": namespace }) };
@@ -61,23 +67,19 @@ pub async fn create(
 }
 
 /// The status of a review; its shape was checked.
-fn answer(review: Review, namespace: &str, value: &Value) -> Result<Value, Status> {
+fn answer(review: Review, asker: Asker<'_>, namespace: &str, value: &Value) -> Result<Value, Status> {
     let spec = &value["spec"];
     match review {
-        Review::SelfSubject => Ok(json!({ "userInfo": { "username": USER, "groups": GROUPS } })),
+        Review::SelfSubject => Ok(json!({ "userInfo": user_info(asker.user) })),
         Review::SelfSubjectRules => {
             if text(&spec["namespace"]).is_empty() {
                 return Err(Status::bad_request("no namespace on request"));
             }
-            Ok(json!({
-                "resourceRules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] }],
-                "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }],
-                "incomplete": false,
-            }))
+            Ok(rules(asker, text(&spec["namespace"])))
         }
         Review::SelfSubjectAccess => {
             refuse(review, &question(spec))?;
-            Ok(allowed())
+            Ok(decided(asker.authorizer, asker.user, spec))
         }
         Review::LocalSubjectAccess | Review::SubjectAccess => {
             let mut errors = question(spec);
@@ -94,9 +96,7 @@ fn answer(review: Review, namespace: &str, value: &Value) -> Result<Value, Statu
                 }
             }
             refuse(review, &errors)?;
-            let groups = spec["groups"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let known = text(&spec["user"]) == USER || groups.iter().any(|group| text(group) == GROUPS[0]);
-            Ok(if known { allowed() } else { unknown(text(&spec["user"])) })
+            Ok(decided(asker.authorizer, &asked_for(spec), spec))
         }
     }
 }
@@ -105,12 +105,82 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-fn allowed() -> Value {
-    json!({ "allowed": true, "reason": format!("the holder of the token is {USER}, who may do everything") })
+/// A user as `UserInfo` has one.
+fn user_info(user: &User) -> Value {
+    let mut info = json!({ "username": user.name, "groups": user.groups });
+    if !user.uid.is_empty() {
+        info["uid"] = user.uid.as_str().into();
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
 }
 
-fn unknown(user: &str) -> Value {
-    json!({ "allowed": false, "reason": format!("this server knows one user, {USER}, and not {user:?}") })
+/// The user that a review of somebody else is about: what it says, and nothing besides.
+fn asked_for(spec: &Value) -> User {
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    User {
+        name: text(&spec["user"]).to_owned(),
+        uid: text(&spec["uid"]).to_owned(),
+        groups: texts(&spec["groups"]),
+        extra: (spec["extra"].as_object().into_iter().flatten())
+            .map(|(key, values)| (key.clone(), texts(values)))
+            .collect(),
+    }
+}
+
+/// `status` of a question.
+fn decided(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
+    let resource = &spec["resourceAttributes"];
+    let field = |name: &str| text(&resource[name]);
+    let (wish, of_node) = if resource.is_null() {
+        let path = &spec["nonResourceAttributes"];
+        (Attributes::path(text(&path["verb"]), text(&path["path"])), None)
+    } else {
+        let item = Item {
+            group: field("group"),
+            resource: field("resource"),
+            subresource: field("subresource"),
+            namespace: field("namespace"),
+            name: field("name"),
+        };
+        (Attributes::resource(field("verb"), item), node_selected(&resource["fieldSelector"]))
+    };
+    let Verdict { allowed, reason } = authorizer.explain(user, &wish, of_node.as_deref());
+    let mut status = json!({ "allowed": allowed });
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    status
+}
+
+/// The node that a field selector restricts Pods to.
+fn node_selected(selector: &Value) -> Option<String> {
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
+        let selector = FieldSelector::parse(Resource::Pods, raw).ok()?;
+        return selector.exact("spec.nodeName").map(str::to_owned);
+    }
+    let requirements = selector["requirements"].as_array()?;
+    let of_node = |requirement: &&Value| requirement["key"] == "spec.nodeName" && requirement["operator"] == "In";
+    match requirements.iter().find(of_node)?["values"].as_array()?.as_slice() {
+        [node] => node.as_str().map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// `status` of a question for everything that somebody may do in a namespace.
+fn rules(asker: Asker<'_>, namespace: &str) -> Value {
+    let Rules { rules, incomplete } = asker.authorizer.rules(asker.user, namespace);
+    let (paths, resources): (Vec<PolicyRule>, Vec<PolicyRule>) =
+        rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
+    let mut status = json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": incomplete });
+    if incomplete {
+        status["evaluationError"] = "what somebody may by what they are, no rule says".into();
+    }
+    status
 }
 
 /// A question is about a resource or about a path, never both; the selectors of a resource must be ones.

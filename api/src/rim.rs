@@ -1,5 +1,5 @@
-//! What stands round every handler: authentication, the request's turn, the time limit, the bounds of its body, panics,
-//! what is left of a body, metrics, and the spelling of errors.
+//! What stands round every handler: authentication, the request's turn, authorization, the time limit, the bounds of its
+//! body, panics, what is left of a body, metrics, and the spelling of errors.
 
 mod bounded;
 mod leftover;
@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::app::App;
 use crate::asked::Asked;
 use crate::audit::{Audit, Ending, Record, Stage};
+use crate::auth;
 use crate::encode::{self, Spelling};
 use crate::fair;
 use crate::holding::Holding;
@@ -60,13 +61,17 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
     let (mut request, leftover) = leftover::lend(request);
 
     let mut response = match identify(&app, &request) {
-        Ok(user) => {
+        Ok(Identity { user, other }) => {
             if let Some(record) = &mut record {
                 record.user(&user);
+                other.iter().for_each(|other| record.impersonated(other));
             }
+            let user = other.unwrap_or(user);
+            let asked = Arc::new(Asked::read(request.method(), request.uri().path(), &query));
             request.extensions_mut().insert(Arc::clone(&user));
+            request.extensions_mut().insert(Arc::clone(&asked));
             match time_limit(request.method(), request.uri().path(), &query) {
-                Ok(limit) => within(limit, in_turn(&app, &user, &query, request, next)).await,
+                Ok(limit) => within(limit, in_turn(&app, &user, &asked, &query, request, next)).await,
                 Err(status) => status.into_response(),
             }
         }
@@ -117,22 +122,43 @@ fn recorded(app: &App, audit: &Audit, record: Record, reason: &'static str, mut 
     response.map(|body| Body::new(Holding::new(body, ending)))
 }
 
-/// Who sends the request. A page that is open to all is shown whatever is shown for it: a probe does not fail for an old
-/// token.
+/// Who a request is from.
+struct Identity {
+    user: Arc<User>,
+    /// Whom it is to be taken for, where that is somebody else.
+    other: Option<Arc<User>>,
+}
+
+/// Who sends the request, and who it is sent for. A page that is open to all is shown whatever is shown for it: a probe
+/// does not fail for an old token.
 ///
 /// # Errors
-/// 401 for credentials that are worth nothing, and for none where some are needed.
-fn identify(app: &App, request: &Request) -> Result<Arc<User>, Status> {
-    let open = app.open.contains(request.uri().path());
-    match app.authenticator.authenticate(request.headers(), request.extensions().get::<Peer>(), (app.clock)()) {
-        Ok(user) if open || !user.is_anonymous() => Ok(user),
-        Err(_) if open => Ok(app.authenticator.anonymous()),
-        _ => Err(Status::unauthorized()),
+/// 401 for credentials that are worth nothing, 403 for who may not act for somebody else.
+fn identify(app: &App, request: &Request) -> Result<Identity, Status> {
+    let headers = request.headers();
+    let user = match app.authenticator.authenticate(headers, request.extensions().get::<Peer>(), (app.clock)()) {
+        Ok(user) => user,
+        Err(_) if app.open.contains(request.uri().path()) => {
+            return Ok(Identity { user: app.authenticator.anonymous(), other: None });
+        }
+        Err(_) => return Err(Status::unauthorized()),
+    };
+    let other = auth::impersonated(headers, |wish| app.authorizer.admit_wish(&user, wish))?;
+    Ok(Identity { user, other: other.map(Arc::new) })
+}
+
+/// What the handler answers to who may ask it.
+async fn permitted(app: &App, user: &User, asked: &Asked, request: Request, next: Next) -> Response {
+    if !app.open.contains(request.uri().path())
+        && let Err(status) = app.authorizer.admit(user, asked)
+    {
+        return status.into_response();
     }
+    next.run(request).await
 }
 
 /// What the handler answers when it is the request's turn.
-async fn in_turn(app: &App, user: &User, query: &Query, request: Request, next: Next) -> Response {
+async fn in_turn(app: &App, user: &User, asked: &Asked, query: &Query, request: Request, next: Next) -> Response {
     let anonymous = user.is_anonymous();
     let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
     let name = fair::name(user, anonymous, address);
@@ -142,11 +168,10 @@ async fn in_turn(app: &App, user: &User, query: &Query, request: Request, next: 
         return Status::too_many("too many connections of this user are open").into_response();
     }
     let path = request.uri().path();
-    let asked = Asked::read(request.method(), path, query);
     let count = || asked.known().map_or(0, |resource| app.store.size(resource, asked.within()));
-    let demand = fair::demand(&asked, path, query, anonymous, count);
+    let demand = fair::demand(asked, path, query, anonymous, count);
     match app.fair.admit(&name, demand, &request.body().size_hint()).await {
-        Ok(held) => held.until_sent(next.run(bounded::bound(request, &app.limits)).await),
+        Ok(held) => held.until_sent(permitted(app, user, asked, bounded::bound(request, &app.limits), next).await),
         Err(status) => status.into_response(),
     }
 }

@@ -13,6 +13,7 @@ use model::Review;
 use tower::ServiceExt;
 
 use crate::app::App;
+use crate::asked::Asked;
 use crate::call::Call;
 use crate::negotiate::{self, Endpoint};
 use crate::path::PathValues;
@@ -33,7 +34,9 @@ pub fn build(config: &Config) -> Router {
     }
     for review in Review::ALL {
         let path = routes::review_path(review).replace("{namespace}", "{first}");
-        let handler = move |parameters: PathValues, request: Request| ask(review, parameters, request);
+        let handler = move |State(app): State<Arc<App>>, parameters: PathValues, request: Request| async move {
+            ask(&app, review, parameters, request).await
+        };
         let refuse = || async { Status::method_not_allowed() };
         router = router.route(&path, post(handler).fallback(refuse));
     }
@@ -108,11 +111,13 @@ fn show(app: &Arc<App>, page: Page, request: &Request) -> Result<Response, Statu
 }
 
 /// A review.
-async fn ask(review: Review, parameters: PathValues, request: Request) -> Response {
+async fn ask(app: &App, review: Review, parameters: PathValues, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query());
     let namespace = parameters.iter().next().unwrap_or("");
-    let mut response = reviews::create(review, namespace, &query, &parts.headers, body).await.into_response();
+    let user = parts.extensions.get().cloned().unwrap_or_else(|| app.authenticator.anonymous());
+    let asker = reviews::Asker { authorizer: &app.authorizer, user: &user };
+    let mut response = reviews::create(review, asker, namespace, &query, &parts.headers, body).await.into_response();
     response.extensions_mut().insert(Label { verb: "create", resource: review.info().plural });
     response
 }
@@ -172,6 +177,9 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
         Err(status) => Err(status),
         Ok(accepted) => {
             let draining = parts.extensions.get::<Draining>().cloned();
+            let user = parts.extensions.get().cloned().unwrap_or_else(|| app.authenticator.anonymous());
+            let asked = parts.extensions.get::<Arc<Asked>>();
+            let guard = asked.and_then(|asked| app.authorizer.guard(&user, route.resource, asked));
             let call = Call {
                 app,
                 resource: route.resource,
@@ -183,6 +191,7 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
                 query,
                 headers: parts.headers,
                 accepted,
+                guard,
                 draining,
             };
             run(call, body, watch).await
@@ -199,6 +208,7 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
 async fn run(call: Call, body: Body, watch: bool) -> Result<Response, Status> {
     match call.action {
         Action::Create if call.special == Some(Special::Binding) => actions::bind(call, body).await,
+        Action::Create if call.special == Some(Special::Token) => actions::token(call, body).await,
         Action::Create => actions::create(call, body).await,
         Action::Delete => actions::delete(call, body).await,
         Action::DeleteCollection => actions::delete_collection(call, body).await,

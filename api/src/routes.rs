@@ -68,6 +68,8 @@ pub enum Special {
     Binding,
     /// `PUT /api/v1/namespaces/{name}/finalize`: the finalizers in a Namespace's spec.
     Finalize,
+    /// `POST …/serviceaccounts/{name}/token`: a TokenRequest, which is answered with a token of the account.
+    Token,
 }
 
 impl Special {
@@ -76,12 +78,13 @@ impl Special {
         match self {
             Self::Binding => "binding",
             Self::Finalize => "finalize",
+            Self::Token => "token",
         }
     }
 
     pub fn action(self) -> Action {
         match self {
-            Self::Binding => Action::Create,
+            Self::Binding | Self::Token => Action::Create,
             Self::Finalize => Action::Update,
         }
     }
@@ -91,6 +94,7 @@ impl Special {
         match self {
             Self::Binding => Kind::Binding,
             Self::Finalize => Kind::Resource(Resource::Namespaces),
+            Self::Token => Kind::TokenRequest,
         }
     }
 
@@ -99,6 +103,7 @@ impl Special {
         match resource {
             Resource::Pods => Some(Self::Binding),
             Resource::Namespaces => Some(Self::Finalize),
+            Resource::ServiceAccounts => Some(Self::Token),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+use access::{Attributes, What};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -132,6 +133,34 @@ impl Status {
 
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    }
+
+    /// Somebody may not do something (apiserver `pkg/endpoints/handlers/responsewriters`).
+    pub fn may_not(user: &str, wish: &Attributes<'_>) -> Self {
+        let sentence = format!("User {} cannot {wish}", quoted(user));
+        let What::Resource(item) = wish.what else {
+            return Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("forbidden: {sentence}"));
+        };
+        let mut resource = item.resource.to_owned();
+        if !item.group.is_empty() {
+            resource = format!("{resource}.{}", item.group);
+        }
+        if !item.name.is_empty() {
+            resource = format!("{resource} {}", quoted(item.name));
+        }
+        let message = format!("{resource} is forbidden: {sentence}");
+        let mut status = Self::new(StatusCode::FORBIDDEN, "Forbidden", message);
+        status.details.name = item.name.to_owned();
+        status.details.group = item.group.to_owned();
+        status.details.kind = item.resource.to_owned();
+        status
+    }
+
+    /// What is asked for does not go with what is there.
+    pub fn conflict(resource: Resource, name: &str, detail: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} {}: {detail}", resource.info().qualified(), quoted(name));
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(resource, name)
     }
 
     pub fn not_found(resource: Resource, name: &str) -> Self {

@@ -4,6 +4,7 @@
 //! database; `admin.kubeconfig` last, so that whoever sees it can connect.
 
 mod advertise;
+mod clients;
 mod issuer;
 pub mod kubeconfig;
 mod listen;
@@ -83,6 +84,7 @@ async fn serve(
         },
         api: Some(advertised),
         pod_ranges,
+        standing: access::defaults::objects(),
     })
     .await
     .map_err(|e| Failure::new("opening the store", &e))?;
@@ -90,11 +92,14 @@ async fn serve(
     let handle = store.clone();
     let issuer: Arc<dyn api::Issuer> =
         Arc::new(issuer::NodeIssuer::new(pki.authority, pki.ca_pem.clone(), args.cluster_signing_duration));
+    let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let config = api::Config {
         issuer: Some(issuer),
+        signer: Some(pki.signer),
+        clients: Some(pki.clients),
         limits: bounds.limits,
         audit: bounds.audit,
-        ..api::Config::new(store, &*pki.token, concat!("v", env!("CARGO_PKG_VERSION")))
+        ..api::Config::new(store, &*pki.token, version)
     };
     let router = api::router(&config);
 

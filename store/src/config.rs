@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use allocator::{SubnetError, SubnetPool};
 use ipnet::IpNet;
+use serde_json::Value;
 
 /// What a store is opened with.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub api: Option<Api>,
     /// Of which Nodes get a part for their pods, one range or one per family; none: Nodes have what they say themselves.
     pub pod_ranges: Vec<PodRange>,
+    /// Roles and bindings that every cluster has, in no namespace: made at the start where they are missing.
+    pub standing: Vec<Value>,
 }
 
 /// A range for pods, divided among Nodes.
@@ -63,6 +66,7 @@ impl Config {
             history: History::default(),
             api: None,
             pod_ranges: Vec::new(),
+            standing: Vec::new(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod report;
 mod services;
 mod stale;
 mod stamp;
+mod standing;
 mod start;
 mod state;
 #[cfg(test)]
@@ -145,13 +146,17 @@ impl Engine {
     }
 
     /// What follows from a request within its own transaction, beside endpoints: dependents whose owners are gone go, and
-    /// what waited for something that is gone: owners, namespaces and ServiceCIDRs; the cluster's own Services come back. Dependents beyond a bound are owed.
+    /// what waited for something that is gone: owners, namespaces and ServiceCIDRs; the cluster's own Services come back, and
+    /// roles that gather their rules from others have them. Dependents beyond a bound are owed.
     fn settle(&mut self) -> Result<(), Refusal> {
         let mut budget = collect::COLLECT_LIMIT;
         loop {
             let emptied = self.state.take_emptied();
             if emptied == state::Emptied::default() {
                 return Ok(());
+            }
+            if emptied.roles {
+                self.gather_roles()?;
             }
             if emptied.own {
                 self.keep_own_services();

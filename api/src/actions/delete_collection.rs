@@ -29,7 +29,7 @@ pub async fn delete_collection(call: Call, body: Body) -> Result<Response, Statu
             manager: String::new(),
             dry_run,
         };
-        match call.app.store.write(write).await {
+        match call.app.store.write_guarded(write, call.guard.clone()).await {
             Ok(written) => deleted.push(written.object),
             Err(Refusal::NotFound { resource, .. }) if resource == call.resource => {}
             Err(refusal) => return Err(Status::refused(call.resource, &object.key.name, &refusal)),

@@ -1,5 +1,6 @@
 //! A record as a line. Pure.
 
+use access::User;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -26,7 +27,10 @@ pub fn event(record: &Record) -> Option<Value> {
     let mut event = begun(&record.id.to_string(), stage(record.stage), record.received, record.made);
     event.insert("requestURI".to_owned(), cut(&uri(record), URI_LONGEST).into());
     event.insert("verb".to_owned(), asked.verb.into());
-    event.insert("user".to_owned(), user(record));
+    event.insert("user".to_owned(), record.user.as_deref().map_or_else(|| json!({}), user));
+    if let Some(other) = &record.impersonated {
+        event.insert("impersonatedUser".to_owned(), user(other));
+    }
     if let Some(address) = record.address {
         event.insert("sourceIPs".to_owned(), json!([address]));
     }
@@ -81,8 +85,7 @@ fn stage(stage: Stage) -> &'static str {
     }
 }
 
-fn user(record: &Record) -> Value {
-    let Some(user) = &record.user else { return json!({}) };
+fn user(user: &User) -> Value {
     let mut json = json!({"username": user.name, "groups": user.groups});
     if !user.uid.is_empty() {
         json["uid"] = user.uid.as_str().into();
@@ -93,15 +96,15 @@ fn user(record: &Record) -> Value {
     json
 }
 
-fn object(asked: &Asked<'_>) -> Value {
+fn object(asked: &Asked) -> Value {
     let mut object = Map::new();
     for (field, text) in [
-        ("resource", asked.resource),
-        ("namespace", asked.namespace),
-        ("name", asked.name),
-        ("apiGroup", asked.group),
-        ("apiVersion", asked.version),
-        ("subresource", asked.subresource),
+        ("resource", &*asked.resource),
+        ("namespace", &*asked.namespace),
+        ("name", &*asked.name),
+        ("apiGroup", &*asked.group),
+        ("apiVersion", &*asked.version),
+        ("subresource", &*asked.subresource),
     ] {
         if !text.is_empty() {
             object.insert(field.to_owned(), cut(text, URI_LONGEST).into());

@@ -2,8 +2,10 @@
 
 use access::Certificate;
 use http::HeaderValue;
+use store::Store;
 
 use super::*;
+use crate::peer::Shown;
 
 fn headers(value: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])
@@ -13,18 +15,25 @@ fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
+/// An authenticator over an empty store.
+async fn authenticator(token: &str) -> (Authenticator, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(store::Config::new(directory.path().join("portolan.db"))).await.unwrap();
+    (Authenticator::new(&Config::new(store, token, "v0.0.0-test")), directory)
+}
+
 fn name(auth: &Authenticator, headers: &HeaderMap, peer: Option<&Peer>) -> Result<String, Worthless> {
     auth.authenticate(headers, peer, now()).map(|user| user.name.clone())
 }
 
 fn node(not_after: &str) -> Peer {
     let certificate = Certificate { user: Arc::new(User::node("web-1")), not_after: not_after.parse().unwrap() };
-    Peer { address: "192.0.2.1:5".parse().unwrap(), certificate: Some(Arc::new(certificate)) }
+    Peer { address: "192.0.2.1:5".parse().unwrap(), certificate: Some(Arc::new(Shown::judged(certificate))) }
 }
 
-#[test]
-fn only_the_token_itself_is_the_admins() {
-    let auth = Authenticator::new("sesame");
+#[tokio::test]
+async fn only_the_token_itself_is_the_admins() {
+    let (auth, _directory) = authenticator("sesame").await;
     for good in ["Bearer sesame", "bearer  sesame "] {
         assert_eq!(name(&auth, &headers(good), None).unwrap(), "system:admin");
     }
@@ -34,14 +43,15 @@ fn only_the_token_itself_is_the_admins() {
     assert_eq!(name(&auth, &HeaderMap::new(), None).unwrap(), "system:anonymous");
 }
 
-#[test]
-fn an_empty_token_is_nobodys() {
-    assert_eq!(name(&Authenticator::new(""), &headers("Bearer "), None), Err(Worthless));
+#[tokio::test]
+async fn an_empty_token_is_nobodys() {
+    let (auth, _directory) = authenticator("").await;
+    assert_eq!(name(&auth, &headers("Bearer "), None), Err(Worthless));
 }
 
-#[test]
-fn a_certificate_goes_before_a_token_while_it_holds() {
-    let auth = Authenticator::new("sesame");
+#[tokio::test]
+async fn a_certificate_goes_before_a_token_while_it_holds() {
+    let (auth, _directory) = authenticator("sesame").await;
     let (good, ended) = (node("2026-01-02T00:00:00Z"), node("2025-12-31T23:59:59Z"));
     assert_eq!(name(&auth, &HeaderMap::new(), Some(&good)).unwrap(), "system:node:web-1");
     assert_eq!(name(&auth, &headers("Bearer sesame"), Some(&good)).unwrap(), "system:node:web-1");

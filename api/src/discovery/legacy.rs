@@ -81,13 +81,19 @@ pub fn resources(gv: GroupVersion) -> Value {
 
 /// Both are namespaced exactly if what they are about is.
 fn special_row(special: Special, name: String, singular: &str) -> Value {
-    json!({
+    let mut row = json!({
         "name": name,
         "singularName": singular,
-        "namespaced": special == Special::Binding,
+        "namespaced": special != Special::Finalize,
         "kind": special.kind().name(),
         "verbs": [special.action().verb()],
-    })
+    });
+    // Said only where it is another than the list's.
+    if special == Special::Token {
+        row["group"] = special.kind().group().into();
+        row["version"] = special.kind().version().into();
+    }
+    row
 }
 
 fn row(resource: Resource, info: &ResourceInfo, name: String, status: bool) -> Value {

@@ -246,7 +246,8 @@ fn legacy_core_resources() {
         "services/status" "Service" true null ["get","patch","update"]
         "endpoints" "Endpoints" true ["ep"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "events" "Event" true ["ev"] ["create","delete","deletecollection","get","list","patch","update","watch"]
-        "serviceaccounts" "ServiceAccount" true ["sa"] ["create","delete","deletecollection","get","list","patch","update","watch"]"#]]
+        "serviceaccounts" "ServiceAccount" true ["sa"] ["create","delete","deletecollection","get","list","patch","update","watch"]
+        "serviceaccounts/token" "TokenRequest" true null ["create"]"#]]
     .assert_eq(&lines.join("\n"));
 }
 

@@ -54,7 +54,7 @@ pub struct Demand {
 }
 
 /// Judges a request. `count` tells how many objects a list has to look at; it is asked for lists alone.
-pub fn demand(asked: &Asked<'_>, path: &str, query: &Query, anonymous: bool, count: impl Fn() -> usize) -> Demand {
+pub fn demand(asked: &Asked, path: &str, query: &Query, anonymous: bool, count: impl Fn() -> usize) -> Demand {
     let seats = |class, width| Demand { seats: Some((class, width)), lasts: false };
     if is_health(path) {
         return Demand { seats: None, lasts: false };
@@ -90,9 +90,9 @@ pub fn is_health(path: &str) -> bool {
 }
 
 /// Whether a request to Portolan's own group is meant to wait.
-fn waits(asked: &Asked<'_>, query: &Query) -> bool {
+fn waits(asked: &Asked, query: &Query) -> bool {
     asked.group == own::GROUP
-        && match (asked.resource, asked.subresource, asked.verb) {
+        && match (&*asked.resource, &*asked.subresource, asked.verb) {
             ("nodes", "questions", _) => true,
             ("programmed", ..) | ("services", "programmed", _) => {
                 query.text("timeoutSeconds").is_some_and(|t| t != "0")
@@ -102,8 +102,8 @@ fn waits(asked: &Asked<'_>, query: &Query) -> bool {
 }
 
 /// What nodes send to be taken for alive, and to say what they have programmed.
-pub fn is_of_nodes(asked: &Asked<'_>) -> bool {
-    match (asked.group, asked.resource, asked.subresource) {
+pub fn is_of_nodes(asked: &Asked) -> bool {
+    match (&*asked.group, &*asked.resource, &*asked.subresource) {
         (own::GROUP, "nodes", "heartbeat" | "acknowledgement" | "answers") => true,
         ("coordination.k8s.io", "leases", "") => {
             asked.namespace == NODE_LEASES && matches!(asked.verb, "get" | "create" | "update" | "patch")

@@ -95,6 +95,9 @@ fn answers(route: &Route, kind: Kind) -> Vec<Answer> {
         Action::Create if route.special == Some(Special::Binding) => {
             vec![success(StatusCode::CREATED, "The Pod is bound.", machinery("Status"))]
         }
+        Action::Create if route.special == Some(Special::Token) => {
+            vec![success(StatusCode::CREATED, "The request, with the token in its status.", object())]
+        }
         Action::Create => vec![success(StatusCode::CREATED, "The object as it was stored.", object())],
         Action::Get => vec![success(StatusCode::OK, "The object.", object())],
         Action::Patch => {
@@ -161,6 +164,10 @@ pub fn failures(codes: &[u16]) -> Vec<Answer> {
             .to_owned(),
         content: content(&OBJECT_TYPES, &machinery("Status")),
     };
+    // Who is asked for a name may turn out to be somebody who may not.
+    let forbidden = codes.contains(&401) && !codes.contains(&403);
+    let mut codes: Vec<u16> = codes.iter().copied().chain(forbidden.then_some(403)).collect();
+    codes.sort_unstable();
     codes.iter().map(failure).collect()
 }
 
@@ -214,6 +221,7 @@ fn description(route: &Route, kind: Kind) -> String {
         _ if route.status => format!("the status of a {name}"),
         Some(Special::Binding) => format!("a {name}, which says on which node a Pod runs"),
         Some(Special::Finalize) => format!("the finalizers in the spec of a {name}"),
+        Some(Special::Token) => format!("a token of a ServiceAccount by a {name}"),
         None => format!("a {name}"),
     };
     match route.action {

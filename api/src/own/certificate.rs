@@ -40,7 +40,7 @@ pub async fn create(call: Call, body: Body) -> Result<Response, Status> {
     }
     let request = read(&call.body(body).await?)?;
     let issuer = call.app.issuer.as_ref().ok_or_else(Status::method_not_allowed)?;
-    let itself = call.user.as_ref().is_some_and(|user| user.name == format!("system:node:{node}"));
+    let itself = call.user.as_ref().is_some_and(|user| user.node_name() == Some(node));
     let issued = if itself {
         // It has been heard of: from now on its Lease alone says whether its name is free.
         call.app.joining.release(node);

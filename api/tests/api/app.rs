@@ -1,7 +1,10 @@
 //! The app under test: a temp directory, a store with a fixed clock and seed, the router, and short ways to ask it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use access::Certificate;
+use access::service_account::Signer;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
@@ -38,7 +41,8 @@ impl App {
         let mut config = Config::new(directory.path().join("portolan.db"));
         configure(&mut config);
         let store = Store::open_in(config, environment).await.unwrap();
-        let router = api::router(&api::Config::new(store.clone(), TOKEN, "v0.1.0"));
+        let config = api::Config { signer: Some(signer()), ..api::Config::new(store.clone(), TOKEN, "v0.1.0") };
+        let router = api::router(&config);
         Self { store, router, _directory: directory }
     }
 
@@ -55,6 +59,15 @@ impl App {
         let (parts, body) = self.start(request).await.into_parts();
         let body = tokio::time::timeout(Duration::from_secs(10), body.collect()).await.expect("an answer that ends");
         Answer { code: parts.status, headers: parts.headers, body: body.unwrap().to_bytes() }
+    }
+
+    /// As [`send`](Self::send), over a connection on which this certificate was shown.
+    pub async fn send_over(&self, certificate: Certificate, mut request: Request<Body>) -> Answer {
+        let address = "192.0.2.7:7".parse().unwrap();
+        request
+            .extensions_mut()
+            .insert(api::Peer { address, certificate: Some(Arc::new(api::Shown::judged(certificate))) });
+        self.send(request).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -147,6 +160,13 @@ fn mask(value: &mut Value) {
 }
 
 pub const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+/// A new key for the tokens of ServiceAccounts.
+fn signer() -> Arc<Signer> {
+    let random = ring::rand::SystemRandom::new();
+    let algorithm = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    Arc::new(Signer::new(ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap().as_ref()).unwrap())
+}
 
 /// A Service with one port; kind and apiVersion left to the server.
 pub fn service(name: &str, labels: Value) -> Value {

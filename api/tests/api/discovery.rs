@@ -168,6 +168,7 @@ async fn resources_and_verbs() {
         /v1 endpoints (ep; ) Endpoints endpoints Namespaced: create delete deletecollection get list patch update watch
         /v1 events (ev; ) Event event Namespaced: create delete deletecollection get list patch update watch
         /v1 serviceaccounts (sa; ) ServiceAccount serviceaccount Namespaced: create delete deletecollection get list patch update watch
+            /token TokenRequest: create
         authentication.k8s.io/v1 selfsubjectreviews (; ) SelfSubjectReview selfsubjectreview Cluster: create
         authorization.k8s.io/v1 localsubjectaccessreviews (; ) LocalSubjectAccessReview localsubjectaccessreview Namespaced: create
         authorization.k8s.io/v1 selfsubjectaccessreviews (; ) SelfSubjectAccessReview selfsubjectaccessreview Cluster: create

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking, too")]
 
+mod access;
 mod app;
 mod apply;
 mod bodies;
@@ -12,6 +13,7 @@ mod events;
 mod field_validation;
 mod get_and_list;
 mod lifecycle;
+mod matrix;
 mod openapi;
 mod paging;
 mod patch;

@@ -62,12 +62,12 @@ async fn the_answer_comes_in_each_format() {
 }
 
 #[tokio::test]
-async fn somebody_else_is_not_known() {
+async fn somebody_else_is_who_the_review_says() {
     let app = App::new().await;
     let path = format!("{AUTHORIZATION}/subjectaccessreviews");
     let question = |user: &str, groups: Value| json!({"user": user, "groups": groups, "resourceAttributes": {"verb": "get", "resource": "pods"}});
     for (user, groups, allowed) in [
-        ("system:admin", json!([]), true),
+        ("system:admin", json!([]), false),
         ("somebody", json!(["system:masters"]), true),
         ("somebody", json!(["system:authenticated"]), false),
     ] {
@@ -75,7 +75,7 @@ async fn somebody_else_is_not_known() {
         assert_eq!(review["status"]["allowed"], allowed, "{review}");
     }
     let local = format!("{AUTHORIZATION}/namespaces/default/localsubjectaccessreviews");
-    let spec = json!({"user": "system:admin", "resourceAttributes": {"verb": "get", "namespace": "default"}});
+    let spec = json!({"groups": ["system:masters"], "resourceAttributes": {"verb": "get", "namespace": "default"}});
     assert_eq!(ask(&app, &local, spec).await["status"]["allowed"], true);
 }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use access::service_account::{Signer, SignerError};
 use jiff::{Timestamp, ToSpan};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -21,7 +22,11 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::server::VerifierBuilderError;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{self, crypto::ring};
+
+use super::clients;
 
 /// What the server needs for TLS and authentication.
 pub struct Pki {
@@ -29,8 +34,12 @@ pub struct Pki {
     /// Signs in the authority's name.
     pub authority: Issuer<'static, KeyPair>,
     pub tls: Arc<rustls::ServerConfig>,
+    /// Judges the certificates of clients.
+    pub clients: Arc<dyn ClientCertVerifier>,
     /// The admin's bearer token: 64 hexadecimal digits.
     pub token: String,
+    /// Signs the tokens of ServiceAccounts.
+    pub signer: Arc<Signer>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +72,14 @@ pub enum PkiError {
     Name(String),
     #[error("making a certificate")]
     Certificate(#[source] rcgen::Error),
+    #[error("{path} cannot sign tokens; restore it from a backup, or remove it to make a new key, which ends every token of a ServiceAccount", path = path.display())]
+    Signer {
+        path: PathBuf,
+        #[source]
+        source: SignerError,
+    },
+    #[error("pki/ca.crt is no certificate that clients could be verified by; restore it from a backup")]
+    Clients(#[source] VerifierBuilderError),
     #[error("setting up TLS")]
     Tls(#[source] rustls::Error),
     #[error("the system's random number generator failed")]
@@ -99,8 +116,11 @@ pub fn load_or_create(dir: &Path, names: &[String]) -> Result<Pki, PkiError> {
         }
     };
 
-    let tls = server_config(vec![server_cert.der().clone(), ca_der], &server_key)?;
-    Ok(Pki { ca_pem, authority, tls, token })
+    let clients = clients::verifier(&ca_pem).map_err(PkiError::Clients)?;
+    let chain = vec![server_cert.der().clone(), ca_der];
+    let tls = server_config(chain, &server_key, Arc::new(clients::Asking(clients.clone())))?;
+    let signer = load_or_make_signer(&pki.join("sa.key"))?;
+    Ok(Pki { ca_pem, authority, tls, clients, token, signer })
 }
 
 /// The authority's certificate and key. A key without its certificate is enough, a certificate without its key is not: a new
@@ -132,12 +152,23 @@ fn load_or_make_authority(pki: &Path) -> Result<(String, CertificateDer<'static>
     }
 }
 
-fn server_config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+/// What signs the tokens of ServiceAccounts.
+fn load_or_make_signer(path: &Path) -> Result<Arc<Signer>, PkiError> {
+    let key = load_or_make_key(path)?;
+    let signer = Signer::new(&key.serialize_der());
+    signer.map(Arc::new).map_err(|source| PkiError::Signer { path: path.to_owned(), source })
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: &KeyPair,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<rustls::ServerConfig>, PkiError> {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(PkiError::Tls)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
         .map_err(PkiError::Tls)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -245,7 +276,7 @@ mod tests {
     fn secrets_are_for_their_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         load_or_create(dir.path(), &["localhost".to_owned()]).unwrap();
-        for file in ["pki/ca.key", "pki/ca.crt", "pki/server.key", "pki/server.crt", "admin.token"] {
+        for file in ["pki/ca.key", "pki/ca.crt", "pki/server.key", "pki/server.crt", "pki/sa.key", "admin.token"] {
             let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }

@@ -62,6 +62,8 @@ pub(crate) struct Emptied {
     pub(crate) pod_cidrs: bool,
     /// Whether one of the cluster's own Services is gone.
     pub(crate) own: bool,
+    /// Whether a ClusterRole is another than before.
+    pub(crate) roles: bool,
     /// Objects that may have lost their last owner.
     pub(crate) dependents: BTreeSet<Id>,
     /// Owners that may have waited for what is gone now.
@@ -176,6 +178,7 @@ impl State {
         let before = self.place(object.resource, &object.key, now);
         self.mark_dirty(before.as_deref(), &event);
         self.mark_owners(before.as_deref(), &event);
+        self.emptied.roles |= object.resource == Resource::ClusterRoles;
         if event.kind == EventKind::Deleted {
             self.emptied.pod_cidrs |= object.resource == Resource::Nodes && !self.pod_pools.is_empty();
             self.emptied.addresses |= object.resource == Resource::IpAddresses;

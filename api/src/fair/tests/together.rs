@@ -12,7 +12,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::Config;
-use crate::peer::Peer;
+use crate::peer::{Peer, Shown};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -49,7 +49,7 @@ impl Api {
         let not_after = "9999-01-01T00:00:00Z".parse().unwrap();
         let certificate = Certificate { user: Arc::new(user.clone()), not_after };
         let address: SocketAddr = "192.0.2.1:4711".parse().unwrap();
-        let peer = Peer { address, certificate: Some(Arc::new(certificate)) };
+        let peer = Peer { address, certificate: Some(Arc::new(Shown::judged(certificate))) };
         let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
         let request = request.extension(peer).body(body).unwrap();
         let router = self.router.clone();
