@@ -76,7 +76,8 @@ impl Workload {
         command.args(["lab", "exec", "--dir"]).arg(&lab.dir).args([&format!("node-{number}"), "--", PORTOLAN]);
         command.args(["register", "--name", &name, "--labels", "app=web,kind=process", "--port", "http=8080"]);
         command.args(["--readiness", "http:http/", "--probe-period", "1s", "--grace", "20s", "--"]);
-        command.args([PORTOLAN, "echo", "--tcp", "8080", "--pod", &name, "--drain-ms", "500"]);
+        // It answers what it has for a second, as a good server does; who is sent here later gets no answer.
+        command.args([PORTOLAN, "echo", "--tcp", "8080", "--pod", &name, "--drain-ms", "1000"]);
         let exec = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Workload { exec, number }
     }

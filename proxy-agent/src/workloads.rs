@@ -22,6 +22,7 @@ mod keeper;
 mod life;
 mod manifest;
 mod mirror;
+mod order;
 pub mod protocol;
 mod socket;
 mod standing;
@@ -46,7 +47,7 @@ use crate::client::Client;
 use crate::events::Recorder;
 use crate::probes::Prober;
 use crate::state::OwnNode;
-use keeper::Shared;
+use order::Shared;
 use steward::Sources;
 
 /// A process tries to reach the agent four times a second.

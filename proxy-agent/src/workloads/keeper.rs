@@ -13,15 +13,14 @@ use super::exec::Machine;
 use super::life::Life;
 use super::manifest::{PodName, Wanted};
 use super::mirror::{self, Aim, Knowledge, Seen, Step};
-use super::socket::Peer;
+use super::order::{Heard, Order, Shared, Stage};
 use super::standing;
 use crate::chain;
-use crate::client::{Client, ClientError, STRATEGIC_MERGE_PATCH};
-use crate::events::{About, Note, Reason, Recorder};
+use crate::client::{ClientError, STRATEGIC_MERGE_PATCH};
+use crate::events::{About, Note, Reason};
 use crate::leaving::Leaving;
 use crate::pods::status;
-use crate::probes::{News, Prober};
-use crate::state::OwnNode;
+use crate::probes::News;
 
 /// How long one write may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
@@ -33,62 +32,6 @@ const RETRY_REFUSED: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_secs(1);
 /// News of probes that wait.
 const NEWS: usize = 64;
-
-/// What all keepers use.
-#[derive(Debug)]
-pub struct Shared {
-    pub client: Client,
-    pub node: String,
-    pub prober: Prober,
-    pub events: Recorder,
-}
-
-/// What the server was heard to have.
-#[derive(Clone, Debug)]
-pub enum Heard {
-    Nothing,
-    /// By a watch.
-    Is(Arc<Seen>),
-    /// The Pod of this uid is no more.
-    Gone(String),
-}
-
-/// What a keeper is to bring about. The newest order counts.
-#[derive(Clone, Debug)]
-pub struct Order {
-    pub aim: Aim,
-    /// As whom the workload's probes run commands.
-    pub peer: Option<Peer>,
-    pub heard: Heard,
-    /// Counts lists: what one says holds, whatever was known before.
-    pub list: u64,
-    pub own: OwnNode,
-}
-
-impl Order {
-    /// Whether it tells a keeper nothing beyond another one.
-    pub fn same(&self, other: &Self) -> bool {
-        let aims = match (&self.aim, &other.aim) {
-            (Aim::Run(one), Aim::Run(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one == other,
-        };
-        let heard = match (&self.heard, &other.heard) {
-            (Heard::Is(one), Heard::Is(other)) => Arc::ptr_eq(one, other),
-            (Heard::Gone(one), Heard::Gone(other)) => one == other,
-            (Heard::Nothing, Heard::Nothing) => true,
-            _ => false,
-        };
-        aims && heard && self.peer == other.peer && self.list == other.list && self.own == other.own
-    }
-}
-
-/// How far a Pod is that goes in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
-    Present,
-    /// Nobody is sent there any more; or why somebody may be.
-    Left(Option<String>),
-}
 
 /// One keeper. When [`Keeper::run`] ends, nothing of the Pod is left.
 pub struct Keeper {

@@ -11,9 +11,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::exec::Machine;
-use super::keeper::Shared;
 use super::manifest::{PodName, Wanted};
 use super::mirror::Seen;
+use super::order::Shared;
 use super::standing::{self, ContainerSpec, Facts};
 use crate::events::About;
 use crate::pods::conditions::Conditions;

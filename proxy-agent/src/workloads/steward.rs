@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::board::{Board, Complaint, Holder, Scan};
-use super::keeper::{Heard, Keeper, Order, Shared, Stage};
+use super::keeper::Keeper;
 use super::manifest::{Origin, PodName, Wanted};
 use super::mirror::{Aim, Seen};
+use super::order::{Heard, Order, Shared, Stage};
 use super::protocol::Answer;
 use super::socket::{Ask, Peer};
 use crate::events::{About, Note, Reason};
