@@ -1,2 +1,56 @@
 //! What changes by time alone: decided in pure functions of what the store holds and a moment, carried out by one thin
 //! loop through the store's writer.
+//!
+//! A node that falls silent says nothing, so no request brings about what follows; the same goes for a token that expires.
+//! That is all there is here: whatever *can* be done in the transaction that brings it about is done there (`store`). What
+//! a look finds is in the stored objects or in memory that a restart may lose, so a look that fails, or never came, is made
+//! up for by the next.
+//!
+//! [`Pulse`] takes the beats; [`lifecycle`] is the pure machine that judges them; [`run`] is the loop.
+
+mod events;
+mod follow;
+pub mod lifecycle;
+mod metrics;
+mod nodes;
+mod pulse;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use store::Store;
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub use lifecycle::Times;
+pub use metrics::Metrics;
+pub use nodes::SILENT;
+pub use pulse::Pulse;
+
+use nodes::Nodes;
+use tokens::Tokens;
+
+/// How often it is looked at who is silent.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Looks at nodes and tokens for as long as it is polled. `clock` is the wall clock, which is written into objects and
+/// ends tokens; silence is counted by tokio's monotonic one.
+pub async fn run(store: Store, pulse: Arc<Pulse>, metrics: Arc<Metrics>, times: Times, clock: fn() -> Timestamp) {
+    let mut nodes = Nodes::new(store.clone(), clock, times);
+    let mut tokens = Tokens::new();
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
+    loop {
+        ticks.tick().await;
+        let elapsed = looked.elapsed();
+        looked += elapsed;
+        let (census, decisions) = nodes.look(elapsed, pulse.take()).await;
+        metrics.note(census, &decisions);
+        tokens.look(&store, clock()).await;
+    }
+}
