@@ -16,6 +16,7 @@ use crate::joining::Joining;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
+use crate::own::Heartbeats;
 use crate::programmed::Programming;
 use crate::questions::Questions;
 use crate::routes::OpenPages;
@@ -41,6 +42,7 @@ pub struct App {
     pub limits: Limits,
     pub fair: Fair,
     pub audit: Option<Audit>,
+    pub heartbeats: Option<Arc<dyn Heartbeats>>,
     /// For the ages in tables.
     pub clock: fn() -> Timestamp,
 }
@@ -65,6 +67,7 @@ impl App {
             fair: Fair::new(&config.limits),
             limits: config.limits.clone(),
             audit: config.audit.clone(),
+            heartbeats: config.heartbeats.clone(),
             clock,
         })
     }

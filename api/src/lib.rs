@@ -60,6 +60,7 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 
 pub use issuer::{IssueError, Issued, Issuer};
 pub use limits::Limits;
+pub use own::Heartbeats;
 pub use peer::{Peer, Shown};
 pub use serve::{Listener, serve};
 
@@ -82,6 +83,8 @@ pub struct Config {
     pub signer: Option<Arc<access::service_account::Signer>>,
     /// Judges the certificates that clients show. None: none is worth anything.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Who counts the beats of nodes; by default nobody.
+    pub heartbeats: Option<Arc<dyn Heartbeats>>,
 }
 
 impl Config {
@@ -96,6 +99,7 @@ impl Config {
             clients: None,
             limits: Limits::default(),
             audit: None,
+            heartbeats: None,
         }
     }
 }

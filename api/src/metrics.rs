@@ -121,7 +121,9 @@ pub fn get(app: &App, connections: Option<&Connections>) -> Response {
         shares::write_audit(&mut page, audit);
     }
     write_store(&mut page, app);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.finish()).into_response()
+    let mut text = page.finish();
+    text.extend(app.heartbeats.iter().map(|heartbeats| heartbeats.metrics()));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 fn write_store(page: &mut Page, app: &App) {

@@ -2,6 +2,7 @@
 //! decided in [`crate::programmed`], [`crate::questions`] and [`crate::joining`].
 
 mod acknowledge;
+mod beat;
 mod certificate;
 mod programmed;
 mod questions;
@@ -28,6 +29,8 @@ use crate::rim::Label;
 use crate::routes::Own;
 use crate::serve::Draining;
 use crate::status::Status;
+
+pub use beat::Heartbeats;
 
 /// The longest that a request may ask to wait.
 pub const WAIT_LONGEST: Duration = Duration::from_secs(300);
@@ -67,6 +70,7 @@ pub async fn serve(app: Arc<App>, own: Own, parameters: PathValues, request: Req
             };
             match own {
                 Own::Acknowledge => acknowledge::acknowledge(call, body).await,
+                Own::Beat => beat::beat(&call),
                 Own::ServiceProgrammed => programmed::service(call).await,
                 Own::Programmed => programmed::everything(call).await,
                 Own::Listen => questions::listen(call).await,

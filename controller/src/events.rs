@@ -7,12 +7,20 @@ use store::Write;
 
 use crate::writes::{self, COMPONENT, time};
 
-/// An Event about an object, in its namespace, or in `default`.
-pub(crate) fn about(object: &Object, reason: &str, note: &str, warns: bool, now: Timestamp) -> Write {
+/// What an Event says.
+pub(crate) struct Note {
+    pub(crate) reason: &'static str,
+    pub(crate) text: String,
+    /// Whether somebody should do something about it.
+    pub(crate) warns: bool,
+}
+
+/// An Event about an object, in its namespace, or in `default`. `number` tells it from others of the same moment.
+pub(crate) fn about(object: &Object, note: &Note, now: Timestamp, number: u32) -> Write {
     let (key, info) = (&object.key, object.resource.info());
     let namespace = if key.namespace.is_empty() { "default" } else { &*key.namespace };
     // As client-go names Events: the object and the moment.
-    let name = format!("{}.{:016x}", key.name, now.as_nanosecond());
+    let name = format!("{}.{:016x}", key.name, now.as_nanosecond() + i128::from(number));
     let event = json!({
         "apiVersion": "v1",
         "kind": "Event",
@@ -24,9 +32,9 @@ pub(crate) fn about(object: &Object, reason: &str, note: &str, warns: bool, now:
             "namespace": &*key.namespace,
             "uid": object.meta().uid(),
         },
-        "reason": reason,
-        "message": note,
-        "type": if warns { "Warning" } else { "Normal" },
+        "reason": note.reason,
+        "message": note.text,
+        "type": if note.warns { "Warning" } else { "Normal" },
         "source": { "component": COMPONENT },
         "reportingComponent": COMPONENT,
         "reportingInstance": "",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use store::{EventKind, Refusal, Store, Write};
 use tokio::task::JoinSet;
 
-use crate::events;
+use crate::events::{self, Note};
 use crate::follow::{Follow, News};
 use crate::lifecycle::{Census, Decision, Machine, Sign, Stored, Times};
 use crate::writes::{self, COMPONENT};
@@ -39,6 +39,8 @@ pub(crate) struct Nodes {
     known: BTreeMap<Box<str>, Known>,
     /// When each Lease was renewed, in its holder's words.
     renewed: BTreeMap<Box<str>, String>,
+    /// Events that were written.
+    events: u32,
 }
 
 /// What is remembered of a Node.
@@ -58,6 +60,7 @@ impl Nodes {
             leases: Follow::new(Resource::Leases, Some(LEASES)),
             known: BTreeMap::new(),
             renewed: BTreeMap::new(),
+            events: 0,
         }
     }
 
@@ -160,65 +163,64 @@ impl Nodes {
         match decision {
             Decision::TakeOut { node, silent } => {
                 let Some(object) = self.store.get(Resource::Nodes, "", node) else { return Vec::new() };
-                let before = ready_condition(&object);
+                let silent = seconds(*silent);
+                tracing::warn!(node = &**node, silent_seconds = silent, "a node is silent: it is not ready");
                 if let Some(known) = self.known.get_mut(node) {
-                    known.before = before;
+                    known.before = ready_condition(&object);
                 }
-                let message = format!("The node has not been heard for {} s", seconds(*silent));
-                tracing::warn!(node = &**node, silent_seconds = seconds(*silent), "a node is silent: it is not ready");
-                let note =
-                    format!("Node {node} status is now: NodeNotReady; it was not heard for {} s", seconds(*silent));
-                vec![
-                    writes::ready(node, "Unknown", SILENT, &message, now),
-                    events::about(&object, "NodeNotReady", &note, false, now),
-                ]
+                let text = format!("Node {node} status is now: NodeNotReady; it was not heard for {silent} s");
+                let event = self.event(&object, Note { reason: "NodeNotReady", text, warns: false }, now);
+                let message = format!("The node was not heard for {silent} s");
+                vec![writes::ready(node, "Unknown", SILENT, &message, now), event]
             }
             Decision::TakeBack { node } => {
                 let Some(object) = self.store.get(Resource::Nodes, "", node) else { return Vec::new() };
+                tracing::info!(node = &**node, "a node is heard again: it is ready");
                 let before = self.known.get_mut(node).and_then(|known| known.before.take());
                 let (reason, message) =
                     before.unwrap_or_else(|| (HEARD.to_owned(), "The node is heard again".to_owned()));
-                tracing::info!(node = &**node, "a node is heard again: it is ready");
-                let note = format!("Node {node} status is now: NodeReady; it is heard again");
-                vec![
-                    writes::ready(node, "True", &reason, &message, now),
-                    events::about(&object, "NodeReady", &note, false, now),
-                ]
+                let text = format!("Node {node} status is now: NodeReady; it is heard again");
+                let event = self.event(&object, Note { reason: "NodeReady", text, warns: false }, now);
+                vec![writes::ready(node, "True", &reason, &message, now), event]
             }
             Decision::Damp { node, falls, hold } => {
                 let Some(object) = self.store.get(Resource::Nodes, "", node) else { return Vec::new() };
-                let until = now.checked_add(*hold).unwrap_or(Timestamp::MAX);
-                let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
-                let note = format!(
-                    "Node {node} has fallen silent {falls} times within a short time; it stays not ready until {until}, and \
-                     longer if it falls silent again before"
+                let until = writes::time(now.checked_add(*hold).unwrap_or(Timestamp::MAX));
+                tracing::warn!(node = &**node, falls, until, "a node comes and goes: it is not taken back before");
+                let text = format!(
+                    "Node {node} has fallen silent {falls} times within a short time; it stays not ready until {until}, \
+                     and longer if it falls silent again before"
                 );
-                tracing::warn!(node = &**node, falls, %until, "a node comes and goes: it is not taken back before");
-                vec![events::about(&object, "NodeFlapping", &note, true, now)]
+                vec![self.event(&object, Note { reason: "NodeFlapping", text, warns: true }, now)]
             }
             Decision::Spare { silent, of } => {
-                let note = format!(
+                tracing::warn!(silent, of, "most nodes are silent at once: no node is taken out");
+                let text = format!(
                     "{silent} of {of} nodes that were ready are silent at once. That is most likely this server's own \
                      network: no node is taken out until most are heard again"
                 );
-                tracing::warn!(silent, of, "most nodes are silent at once: no node is taken out");
-                self.about_the_server("NodesSilent", &note, true, now)
+                self.about_the_server(Note { reason: "NodesSilent", text, warns: true }, now)
             }
             Decision::Relent { lasted } => {
-                let note = format!(
-                    "Most nodes are heard again after {} s; from now on nodes that stay silent are taken out",
-                    seconds(*lasted)
+                let lasted = seconds(*lasted);
+                tracing::info!(seconds = lasted, "most nodes are heard again");
+                let text = format!(
+                    "Most nodes are heard again after {lasted} s; from now on nodes that stay silent are taken out"
                 );
-                tracing::info!(seconds = seconds(*lasted), "most nodes are heard again");
-                self.about_the_server("NodesHeard", &note, false, now)
+                self.about_the_server(Note { reason: "NodesHeard", text, warns: false }, now)
             }
         }
     }
 
+    fn event(&mut self, about: &Object, note: Note, now: Timestamp) -> Write {
+        self.events = self.events.wrapping_add(1);
+        events::about(about, &note, now, self.events)
+    }
+
     /// What concerns all nodes is said of the Service by which they know the server.
-    fn about_the_server(&self, reason: &str, note: &str, warns: bool, now: Timestamp) -> Vec<Write> {
+    fn about_the_server(&mut self, note: Note, now: Timestamp) -> Vec<Write> {
         let service = self.store.get(Resource::Services, "default", "kubernetes");
-        service.iter().map(|service| events::about(service, reason, note, warns, now)).collect()
+        service.map(|service| self.event(&service, note, now)).into_iter().collect()
     }
 }
 

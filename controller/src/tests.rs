@@ -184,7 +184,7 @@ async fn when_most_are_silent_nobody_is_taken_out_and_an_event_says_so() {
     assert_eq!(world.served(), "a b c");
     world.run(3, &["a", "b", "c"]).await;
     let expected = [
-        "Normal kubernetes NodesHeard: Most nodes are heard again after 16.0 s; from now on nodes that stay silent are taken out",
+        "Normal kubernetes NodesHeard: Most nodes are heard again after 17.1 s; from now on nodes that stay silent are taken out",
         "Warning kubernetes NodesSilent: 2 of 3 nodes that were ready are silent at once. That is most likely this server's \
          own network: no node is taken out until most are heard again",
     ];
@@ -268,10 +268,19 @@ async fn the_loop_takes_out_and_back() {
     beat(&["a", "b", "c"], 5).await;
     assert_eq!(world.served(), "a b c");
     // While a write is on its way the paused clock runs ahead; the loop takes that for a standstill.
-    beat(&["a", "b"], 20).await;
-    assert_eq!(world.served(), "a b");
-    beat(&["a", "b", "c"], 20).await;
-    assert_eq!(world.served(), "a b c");
+    let until = async |names: &[&str], served: &str| {
+        for _ in 0..1000 {
+            beat(names, 1).await;
+            if world.served() == served {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{} are served, not {served}", world.served());
+    };
+    until(&["a", "b"], "a b").await;
+    until(&["a", "b", "c"], "a b c").await;
+    beat(&["a", "b", "c"], 2).await;
     let text = metrics.text(pulse.total());
     for line in
         ["portolan_nodes{state=\"heard\"} 3", "portolan_nodes_taken_out_total 1", "portolan_nodes_taken_back_total 1"]

@@ -1,4 +1,4 @@
-//! The socket by which `lab status`, `wait`, `stop`, `start`, `exec` and `down` speak to the supervisor: one line of JSON asks, one
+//! The socket by which `lab status`, `wait`, `stop`, `start`, `cut`, `heal`, `exec` and `down` speak to the supervisor: one line of JSON asks, one
 //! line answers. Whoever can open the socket's file (its user, and root) may do all of it.
 //!
 //! To enter the lab's namespaces a caller needs no path and no process number: their descriptors come with the answer.
@@ -37,6 +37,14 @@ pub enum Request {
     },
     /// Lets it run again.
     Start {
+        name: String,
+    },
+    /// Pulls the cable of a node.
+    Cut {
+        name: String,
+    },
+    /// Plugs it in again.
+    Heal {
         name: String,
     },
     Down,

@@ -334,6 +334,7 @@ impl Kubelet {
                 number: home.net.number,
                 labels: node.metadata.labels.clone(),
                 schedulable: !node.spec.unschedulable && !node.metadata.terminating(),
+                serves: node.serves(),
                 pods: self.pods.values().filter(|p| p.spec.node_name == home.name && !p.is_over()).count(),
             });
         }

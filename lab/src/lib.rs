@@ -214,6 +214,23 @@ pub fn start(dir: &Path, name: &str) -> Result<(), LabError> {
     remote::start(dir, name)
 }
 
+/// Pulls the cable of a node: nothing that it sends arrives anywhere, nothing arrives there, and nobody is told. It stays so
+/// until [`heal`].
+///
+/// # Errors
+/// When no lab runs there, or it has no such node.
+pub fn cut(dir: &Path, node: &str) -> Result<(), LabError> {
+    remote::cut(dir, node)
+}
+
+/// Plugs in what [`cut`] has pulled; changes nothing if it is in.
+///
+/// # Errors
+/// When no lab runs there, or it has no such node.
+pub fn heal(dir: &Path, node: &str) -> Result<(), LabError> {
+    remote::heal(dir, node)
+}
+
 /// Stops the lab of `dir` and returns when nothing of it runs any more. `purge` removes its files too.
 ///
 /// # Errors

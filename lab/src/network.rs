@@ -19,6 +19,9 @@ pub use links::LinkError;
 use links::{End, LO, Links, Mac};
 pub use pod::{Sandbox, add_pod};
 
+/// Node N is machine `NODE_HOSTS + N` of the subnet.
+const NODE_HOSTS: u8 = 10;
+
 /// The index of `eth0` everywhere: above those of the tunnel devices that some kernels put into every new namespace.
 const ETH0: u32 = 100;
 const BRIDGE: u32 = 100;
@@ -61,6 +64,17 @@ pub struct NodeNet {
     pub number: u8,
     pub netns: Arc<Netns>,
     links: Links,
+    /// The namespace with the bridge.
+    hub: Arc<Links>,
+}
+
+impl NodeNet {
+    /// Pulls the node's cable, or plugs it in again: its port on the bridge goes down, and with it the carrier of its own
+    /// end. Nobody is told anything, as when the power fails. Its pods go on, and reach each other.
+    pub async fn connect(&self, connected: bool) -> Result<(), LinkError> {
+        let port = PORTS + u32::from(self.number + NODE_HOSTS);
+        if connected { self.hub.up(port).await } else { self.hub.down(port).await }
+    }
 }
 
 /// For every namespace: IPv6 addresses that are there at once, and nothing that learns routes by itself.
@@ -101,7 +115,7 @@ impl Network {
         let mut built = Vec::with_capacity(usize::from(nodes));
         for number in 1..=nodes {
             let name = node_name(number);
-            let machine = hub.machine(&name, number + 10).await?;
+            let machine = hub.machine(&name, number + NODE_HOSTS).await?;
             machine.netns.sysctl(FORWARDING).map_err(|source| NetworkError::Sysctl { name: name.clone(), source })?;
             set_default_routes(&machine.links).await.map_err(in_link(&name))?;
             for other in (1..=nodes).filter(|o| *o != number) {
@@ -109,7 +123,12 @@ impl Network {
                 machine.links.route(IpNet::V4(v4), Some(via.v4.into()), ETH0).await.map_err(in_link(&name))?;
                 machine.links.route(IpNet::V6(v6), Some(via.v6.into()), ETH0).await.map_err(in_link(&name))?;
             }
-            built.push(Arc::new(NodeNet { number, netns: Arc::new(machine.netns), links: machine.links }));
+            built.push(Arc::new(NodeNet {
+                number,
+                netns: Arc::new(machine.netns),
+                links: machine.links,
+                hub: Arc::clone(&hub.links),
+            }));
         }
         Ok(Self { nodes: built, client: Arc::new(client.netns) })
     }
@@ -122,7 +141,7 @@ pub fn node_name(number: u8) -> String {
 
 /// The namespace with the bridge.
 struct Hub {
-    links: Links,
+    links: Arc<Links>,
 }
 
 struct Machine {
@@ -147,14 +166,14 @@ impl Hub {
             links.address(BRIDGE, address.v6.into(), SUBNET_LEN_V6).await
         };
         build.await.map_err(in_link(name))?;
-        Ok(Self { links })
+        Ok(Self { links: Arc::new(links) })
     }
 
     /// A namespace with `eth0` on the bridge; `host` is its number on the subnet.
     async fn machine(&self, name: &str, host: u8) -> Result<Machine, NetworkError> {
         let netns = Netns::create().map_err(|source| NetworkError::Namespace { name: name.into(), source })?;
         netns.sysctl(COMMON).map_err(|source| NetworkError::Sysctl { name: name.into(), source })?;
-        let address = if host == 100 { addresses::client() } else { addresses::node(host - 10) };
+        let address = if host == 100 { addresses::client() } else { addresses::node(host - NODE_HOSTS) };
         let build = async {
             let port = End { name: &format!("to-{name}"), index: PORTS + u32::from(host), mac: mac(1, host) };
             let eth0 = End { name: "eth0", index: ETH0, mac: mac(0, host) };

@@ -68,6 +68,20 @@ pub(crate) fn start(dir: &Path, name: &str) -> Result<(), LabError> {
     }
 }
 
+pub(crate) fn cut(dir: &Path, node: &str) -> Result<(), LabError> {
+    match ask(dir, &Request::Cut { name: node.to_owned() }, PROMPT)?.answer {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) fn heal(dir: &Path, node: &str) -> Result<(), LabError> {
+    match ask(dir, &Request::Heal { name: node.to_owned() }, PROMPT)?.answer {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
 pub(crate) fn exec(dir: &Path, name: &str, command: &[OsString]) -> Result<i32, LabError> {
     let (program, arguments) = command.split_first().ok_or(LabError::NoCommand)?;
     let Answered { answer: Answer::Namespaces(kinds), descriptors, .. } =

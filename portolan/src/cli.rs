@@ -11,11 +11,13 @@ use proxy_agent::client::authority::CaHash;
 
 mod dns;
 mod limits;
+mod nodes;
 mod token;
 mod workloads;
 
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 pub use self::limits::{AuditArgs, LimitArgs};
+pub use self::nodes::NodesArgs;
 pub use self::token::{CreateToken, Print, TokenArgs, TokenCommand};
 pub use self::workloads::{RegisterArgs, WorkloadArgs};
 
@@ -110,6 +112,8 @@ pub struct ServerArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub audit: AuditArgs,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
 }
 
 #[derive(Debug, Args)]
@@ -274,6 +278,20 @@ pub enum LabCommand {
         dir: LabDir,
         /// server, or node-1 for its agent.
         name: String,
+    },
+    /// Pull a node's network cable, as if it had lost its power: to see that nobody sends to it any more.
+    Cut {
+        #[command(flatten)]
+        dir: LabDir,
+        /// node-1.
+        node: String,
+    },
+    /// Plug in what `lab cut` has pulled.
+    Heal {
+        #[command(flatten)]
+        dir: LabDir,
+        /// node-1.
+        node: String,
     },
     /// Stop the lab and everything in it.
     Down {

@@ -47,6 +47,12 @@ pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
         LabCommand::Start { dir, name } => {
             lab::start(&dir.dir, &name).map_err(|e| Failure::new("lab start", &e))?;
         }
+        LabCommand::Cut { dir, node } => {
+            lab::cut(&dir.dir, &node).map_err(|e| Failure::new("lab cut", &e))?;
+        }
+        LabCommand::Heal { dir, node } => {
+            lab::heal(&dir.dir, &node).map_err(|e| Failure::new("lab heal", &e))?;
+        }
         LabCommand::Down { dir, purge } => {
             lab::down(&dir.dir, purge).map_err(|e| Failure::new("lab down", &e))?;
         }

@@ -8,6 +8,7 @@ mod clients;
 mod issuer;
 pub mod kubeconfig;
 mod listen;
+mod nodes;
 mod pki;
 
 use std::fs::DirBuilder;
@@ -92,11 +93,13 @@ async fn serve(
     let handle = store.clone();
     let issuer: Arc<dyn api::Issuer> =
         Arc::new(issuer::NodeIssuer::new(pki.authority, pki.ca_pem.clone(), args.cluster_signing_duration));
+    let (beats, controller) = nodes::start(store.clone(), args.nodes.times());
     let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let config = api::Config {
         issuer: Some(issuer),
         signer: Some(pki.signer),
         clients: Some(pki.clients),
+        heartbeats: Some(beats),
         limits: bounds.limits,
         audit: bounds.audit,
         ..api::Config::new(store, &*pki.token, version)
@@ -120,7 +123,11 @@ async fn serve(
     }
     info!("kubectl --kubeconfig {} get services", args.data_dir.join("admin.kubeconfig").display());
     let stop = crate::agent::stop_signal().map_err(|e| Failure::new("listening for signals", &e))?;
-    let served = api::serve(router, &config.limits, sockets, stop).await;
+    let served = tokio::select! {
+        served = api::serve(router, &config.limits, sockets, stop) => served,
+        // Without it dead nodes would be sent to for ever. Whoever started this server starts it anew.
+        ended = controller => Err(std::io::Error::other(ended.err().map_or_else(String::new, |e| e.to_string()))),
+    };
     // Moves the write-ahead log into the database; what was acknowledged is durable without it.
     handle.close().await;
     served.map_err(|e| Failure::new("serving", &e))

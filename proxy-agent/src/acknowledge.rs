@@ -33,7 +33,7 @@ pub const REPEAT: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(10);
 /// The waits after the first and after many failures.
 const MIN_WAIT: Duration = Duration::from_millis(200);
-const MAX_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 /// The longest pause between two acknowledgements that a server is believed to mean.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 /// Refused Services that are told, and the bytes of each one's cause; the server takes no more.

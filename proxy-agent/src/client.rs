@@ -31,7 +31,7 @@ use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
 
 use connection::{Connection, MAX_CONNECTIONS, Pool};
 use server::{Identity, Server};
@@ -67,9 +67,11 @@ pub struct Client {
 }
 
 struct Inner {
-    server: Server,
+    server: Arc<Server>,
     pool: Pool,
     slots: Arc<Semaphore>,
+    /// Ends every connection that is open when it says something.
+    cut: channel::Sender<()>,
     authorization: Option<HeaderValue>,
 }
 
@@ -109,9 +111,24 @@ impl Client {
                 Some(value)
             }
         };
-        let inner =
-            Inner { server, pool: Pool::default(), slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)), authorization };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::over(Arc::new(server), authorization))
+    }
+
+    fn over(server: Arc<Server>, authorization: Option<HeaderValue>) -> Self {
+        let (pool, slots) = (Pool::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+        Self { inner: Arc::new(Inner { server, pool, slots, cut: channel::Sender::new(()), authorization }) }
+    }
+
+    /// Gives up every connection that is open or being opened, and what is asked on them: after the server could not be
+    /// reached they may be dead without knowing it, and what they wait for would come late or never.
+    pub fn cut(&self) {
+        self.inner.cut.send_replace(());
+    }
+
+    /// A client of the same server that shares no connection with this one: for another thread's runtime, and for what
+    /// must not wait behind anything.
+    pub fn apart(&self) -> Self {
+        Self::over(Arc::clone(&self.inner.server), self.inner.authorization.clone())
     }
 
     /// Shows another certificate (PEM, with its key) on every connection that is opened from now on, and opens none of the
@@ -293,14 +310,14 @@ impl Client {
                 },
             }
         }
-        let mut connection = self.inner.server.connect().await?;
+        let mut connection = self.inner.server.connect(&self.inner.cut).await?;
         let response = connection.send(request).await.map_err(|(error, _)| error)?;
         Ok((slot, response, connection))
     }
 
     /// Sends a GET on a connection that nobody else will use.
     async fn dedicated(&self, path: &str) -> Result<(Response<Incoming>, Connection), ClientError> {
-        let mut connection = self.inner.server.connect().await?;
+        let mut connection = self.inner.server.connect(&self.inner.cut).await?;
         let mut retries = 0;
         loop {
             let request = self.request(&Method::GET, path, None, Bytes::new())?;

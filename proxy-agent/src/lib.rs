@@ -10,6 +10,7 @@
 //!                          acknowledgements, answers ─▶ the server
 //!
 //!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
+//!  beat ─▶ the server, every second, on a thread of its own
 //!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
 //!                                        conntrack: stale UDP flows are removed
 //!  names ─▶ DNS, on threads of its own   answering: where, and that the plan says so
@@ -27,6 +28,7 @@
 
 mod acknowledge;
 mod answering;
+mod beat;
 mod census;
 mod checks;
 pub mod client;
@@ -73,7 +75,7 @@ use model::Key;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use dataplane::nftables::{Ownership, Refused};
 pub use dataplane::plan::{Local, NodePortAddresses};
@@ -84,6 +86,7 @@ pub use program::Program;
 
 use crate::acknowledge::Programmed;
 use crate::answering::Answering;
+use crate::beat::Beat;
 use crate::conntrack::Flows;
 use crate::core::{Core, Ending, Links};
 use crate::events::Recorder;
@@ -246,10 +249,16 @@ pub async fn run_with<P: Program>(
     let shape = Shape::new(&node_name, config.node_ips, config.node_labels);
     let dns_port = DnsPort { is: dns_port, told: dns_port_told };
     let (keeper, health) = (node::keep(client.clone(), lineage, shape, dns_port), Arc::clone(&site.health));
+    let (beating, beating_name) = (client.clone(), node_name.clone());
     tasks.spawn(async move {
         // A node that forwards nothing must not call itself ready.
         health.programmed().await;
-        keeper.await;
+        let beat = Beat::start(&beating, &beating_name);
+        if let Err(error) = &beat {
+            warn!(%error, "this node cannot say that it lives; its Lease alone does");
+        }
+        let cuts = beat.as_ref().ok().map(Beat::cuts);
+        tokio::join!(keeper, give_up(beating, cuts));
     });
     let workloads =
         workloads.map(|workloads| workloads.start(&mut tasks, client.clone(), &node_name, events.clone(), own_node));
@@ -288,6 +297,14 @@ pub async fn run_with<P: Program>(
             Err(cause) => Err(AgentError::Program(Box::new(cause))),
         },
         ended = tasks.join_next() => Err(AgentError::Ended(ended.and_then(Result::err))),
+    }
+}
+
+/// Gives up the connections each time that the server is heard again after it was not for long.
+async fn give_up(client: Client, cuts: Option<watch::Receiver<u64>>) {
+    let Some(mut cuts) = cuts else { return };
+    while cuts.changed().await.is_ok() {
+        client.cut();
     }
 }
 

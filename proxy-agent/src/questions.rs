@@ -33,7 +33,7 @@ const MAX_OPEN: usize = 16;
 const LIVED: Duration = Duration::from_secs(1);
 /// The waits after the first and after many failures.
 const MIN_WAIT: Duration = Duration::from_millis(200);
-const MAX_WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// A question on its way to the core loop.
 #[derive(Debug)]

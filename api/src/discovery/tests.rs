@@ -605,6 +605,17 @@ fn aggregated() {
                             {
                               "responseKind": {
                                 "group": "portolan.dev",
+                                "kind": "HeartbeatResponse",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "heartbeat",
+                              "verbs": [
+                                "update"
+                              ]
+                            },
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
                                 "kind": "Question",
                                 "version": "v1alpha1"
                               },

@@ -18,6 +18,8 @@ pub const API_VERSION: &str = "portolan.dev/v1alpha1";
 pub enum Own {
     /// `PUT …/nodes/{name}/acknowledgement`: an agent says what its kernel has.
     Acknowledge,
+    /// `PUT …/nodes/{name}/heartbeat`: an agent says that it lives.
+    Beat,
     /// `GET …/services/{name}/programmed`: whether every live node has this Service.
     ServiceProgrammed,
     /// `GET …/programmed`: whether every live node has everything up to a revision.
@@ -45,8 +47,9 @@ pub struct Subresource {
 
 impl Own {
     /// Every one.
-    pub const ALL: [Own; 7] = [
+    pub const ALL: [Own; 8] = [
         Own::Acknowledge,
+        Own::Beat,
         Own::ServiceProgrammed,
         Own::Programmed,
         Own::Listen,
@@ -57,7 +60,7 @@ impl Own {
 
     pub fn action(self) -> Action {
         match self {
-            Self::Acknowledge => Action::Update,
+            Self::Acknowledge | Self::Beat => Action::Update,
             Self::ServiceProgrammed | Self::Programmed | Self::Listen => Action::Get,
             Self::Ask | Self::Answer | Self::Certificate => Action::Create,
         }
@@ -71,6 +74,7 @@ impl Own {
     pub fn path(self) -> String {
         let rest = match self {
             Self::Acknowledge => "nodes/{name}/acknowledgement",
+            Self::Beat => "nodes/{name}/heartbeat",
             Self::ServiceProgrammed => "namespaces/{namespace}/services/{name}/programmed",
             Self::Programmed => "programmed",
             Self::Listen | Self::Ask => "nodes/{name}/questions",
@@ -84,6 +88,7 @@ impl Own {
     pub fn kind(self) -> &'static str {
         match self {
             Self::Acknowledge => "Acknowledgement",
+            Self::Beat => "HeartbeatResponse",
             Self::ServiceProgrammed => "ServiceProgrammed",
             Self::Programmed => "Programmed",
             Self::Listen | Self::Ask => "Question",
@@ -96,6 +101,7 @@ impl Own {
     pub fn subresource(self) -> Option<(Resource, &'static str)> {
         match self {
             Self::Acknowledge => Some((Resource::Nodes, "acknowledgement")),
+            Self::Beat => Some((Resource::Nodes, "heartbeat")),
             Self::ServiceProgrammed => Some((Resource::Services, "programmed")),
             Self::Programmed => None,
             Self::Listen | Self::Ask => Some((Resource::Nodes, "questions")),
@@ -145,6 +151,7 @@ mod tests {
             nodes/acknowledgement Acknowledgement: update
             nodes/answers Answer: create
             nodes/certificate CertificateRequest: create
+            nodes/heartbeat HeartbeatResponse: update
             nodes/questions Question: create get
             services/programmed ServiceProgrammed: get"#]]
         .assert_eq(&lines.join("\n"));

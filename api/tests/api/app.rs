@@ -46,6 +46,14 @@ impl App {
         Self { store, router, _directory: directory }
     }
 
+    /// The same, with somebody who counts the beats of nodes.
+    pub async fn with_heartbeats(heartbeats: Arc<dyn api::Heartbeats>) -> Self {
+        let mut app = Self::new().await;
+        let config = api::Config::new(app.store.clone(), TOKEN, "v0.1.0");
+        app.router = api::router(&api::Config { heartbeats: Some(heartbeats), ..config });
+        app
+    }
+
     /// A request with the token.
     pub fn request(method: &str, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {TOKEN}"))

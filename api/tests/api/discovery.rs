@@ -184,6 +184,7 @@ async fn resources_and_verbs() {
             /acknowledgement Acknowledgement: update
             /answers Answer: create
             /certificate CertificateRequest: create
+            /heartbeat HeartbeatResponse: update
             /questions Question: create get
             /programmed ServiceProgrammed: get
         rbac.authorization.k8s.io/v1 roles (; ) Role role Namespaced: create delete deletecollection get list patch update watch

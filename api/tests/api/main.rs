@@ -12,6 +12,7 @@ mod discovery;
 mod events;
 mod field_validation;
 mod get_and_list;
+mod heartbeat;
 mod lifecycle;
 mod matrix;
 mod openapi;

@@ -173,7 +173,9 @@ async fn answers_fit_their_schemas() {
             if item.get(method.to_ascii_lowercase()).is_some() {
                 // Not the right content type for one, not the right name for the other: a Status.
                 let wrong = json!({"metadata": {"name": "somebody-else"}});
-                check(&app, &document, method, path, Some(&wrong), &[400, 415, 404]).await;
+                // A heartbeat has no body that could be wrong.
+                let codes: &[u16] = if path.ends_with("/heartbeat") { &[200, 404] } else { &[400, 415, 404] };
+                check(&app, &document, method, path, Some(&wrong), codes).await;
             }
         }
     }

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn say(&mut self, text: &str) {
-        self.log += &format!("{:6.1} {text}\n", self.time as f64 / 10.0);
+        self.log += &format!("{:05.1} {text}\n", self.time as f64 / 10.0);
     }
 
     /// So many seconds go by.
@@ -107,10 +107,10 @@ fn a_node_that_falls_silent_is_out_after_its_grace_and_back_at_once() {
     world.heal(&["b"]);
     world.run(20);
     expect![[r#"
-          10.0 cut b
-          13.6 out b after 4.0 s
-          30.0 heal b
-          31.0 back b
+        010.0 cut b
+        013.6 out b after 4.0 s
+        030.0 heal b
+        031.0 back b
     "#]]
     .assert_eq(&world.log());
 }
@@ -136,10 +136,10 @@ fn leases_alone_are_judged_by_the_grace_of_leases() {
     world.heal(&["a"]);
     world.run(20);
     expect![[r#"
-          20.0 cut a
-          59.9 out a after 40.0 s
-          80.0 heal a
-          82.0 back a
+        020.0 cut a
+        059.9 out a after 40.0 s
+        080.0 heal a
+        090.0 back a
     "#]]
     .assert_eq(&world.log());
 }
@@ -153,9 +153,9 @@ fn an_agent_that_beats_no_more_and_lives_is_judged_by_its_lease() {
     world.say("b renews its Lease only");
     world.run(100);
     expect![[r#"
-           5.0 b renews its Lease only
-           8.6 out b after 4.0 s
-          10.0 back b
+        005.0 b renews its Lease only
+        008.6 out b after 4.0 s
+        010.0 back b
     "#]]
     .assert_eq(&world.log());
 }
@@ -169,7 +169,7 @@ fn who_was_never_heard_is_not_judged_and_who_only_had_a_lease_is_expected() {
     world.machine.expect("left");
     world.run(100);
     expect![[r#"
-          40.0 out left after 40.0 s
+        040.0 out left after 40.0 s
     "#]]
     .assert_eq(&world.log());
     assert_eq!(world.machine.census().unjudged, 1);
@@ -217,18 +217,18 @@ fn more_than_half_are_spared_and_half_are_not() {
     world.heal(&["c"]);
     world.run(30);
     expect![[r#"
-          10.0 cut a b
-          13.6 out b after 4.0 s
-          13.9 out a after 4.0 s
-          20.0 heal a b
-          21.0 back a
-          21.0 back b
-          30.0 cut a b c
-          33.3 spared: 3 of 4
-          60.0 heal c
-          61.0 most are heard again after 27.7 s
-          65.0 out a after 4.0 s
-          65.0 out b after 4.0 s
+        010.0 cut a b
+        013.6 out b after 4.0 s
+        013.9 out a after 4.0 s
+        020.0 heal a b
+        021.0 back a
+        021.0 back b
+        030.0 cut a b c
+        033.3 spared: 3 of 4
+        060.0 heal c
+        061.0 most are heard again after 27.7 s
+        065.0 out a after 4.0 s
+        065.0 out b after 4.0 s
     "#]]
     .assert_eq(&world.log());
 }
@@ -242,16 +242,16 @@ fn nodes_that_die_one_after_the_other_go_all_but_the_last() {
         world.run(10);
     }
     expect![[r#"
-          10.0 cut a
-          13.9 out a after 4.0 s
-          20.0 cut b
-          23.6 out b after 4.0 s
-          30.0 cut c
-          33.3 out c after 4.0 s
-          40.0 cut d
-          43.0 out d after 4.0 s
-          50.0 cut e
-          53.7 spared: 1 of 1
+        010.0 cut a
+        013.9 out a after 4.0 s
+        020.0 cut b
+        023.6 out b after 4.0 s
+        030.0 cut c
+        033.3 out c after 4.0 s
+        040.0 cut d
+        043.0 out d after 4.0 s
+        050.0 cut e
+        053.7 spared: 1 of 1
     "#]]
     .assert_eq(&world.log());
 }
@@ -271,10 +271,10 @@ fn votes_are_of_those_who_could_tell() {
     world.cut(&["a"]);
     world.run(60);
     expect![[r#"
-          20.0 cut a
-          23.9 spared: 1 of 1
-          59.9 out a after 40.0 s
-          60.0 most are heard again after 36.1 s
+        020.0 cut a
+        023.9 spared: 1 of 1
+        059.9 out a after 40.0 s
+        060.0 most are heard again after 36.1 s
     "#]]
     .assert_eq(&world.log());
 }
@@ -311,31 +311,29 @@ fn a_node_that_comes_and_goes_waits_ever_longer() {
     world.run(5);
     let log = world.log();
     expect![[r#"
-           3.0 cut a
-           6.9 out a after 4.0 s
-           9.0 heal a
-          10.0 back a
-          17.0 cut a
-          20.9 out a after 4.0 s
-          23.0 heal a
-          24.0 back a
-          31.0 cut a
-          34.9 out a after 4.0 s
-          37.0 heal a
-          38.0 damped a: 3 falls, 10s
-          45.0 cut a
-          47.9 back a
-          48.9 out a after 4.0 s
-          51.0 heal a
-          52.0 damped a: 4 falls, 20s
-          59.0 cut a
-          65.0 heal a
-          66.0 damped a: 5 falls, 40s
-         105.9 back a
-         755.0 cut a
-         758.9 out a after 4.0 s
-         761.0 heal a
-         762.0 back a
+        003.0 cut a
+        006.9 out a after 4.0 s
+        009.0 heal a
+        010.0 back a
+        017.0 cut a
+        020.9 out a after 4.0 s
+        023.0 heal a
+        024.0 back a
+        031.0 cut a
+        034.9 out a after 4.0 s
+        037.0 heal a
+        038.0 damped a: 3 falls, 10s
+        045.0 cut a
+        051.0 heal a
+        052.0 damped a: 4 falls, 20s
+        059.0 cut a
+        065.0 heal a
+        066.0 damped a: 5 falls, 40s
+        105.9 back a
+        755.0 cut a
+        758.9 out a after 4.0 s
+        761.0 heal a
+        762.0 back a
     "#]]
     .assert_eq(&log);
 }
@@ -351,9 +349,9 @@ fn what_others_say_of_a_node_is_theirs() {
     world.cut(&["b"]);
     world.run(10);
     expect![[r#"
-           5.0 cut a
-          15.0 cut b
-          18.6 out b after 4.0 s
+        005.0 cut a
+        015.0 cut b
+        018.6 out b after 4.0 s
     "#]]
     .assert_eq(&world.log());
     // Somebody says that a silent node is ready: said again that it is not.
@@ -376,9 +374,9 @@ fn after_a_restart_who_was_out_stays_so_until_it_is_heard() {
     world.heal(&["a"]);
     world.run(2);
     expect![[r#"
-           0.0 cut a
-         100.0 heal a
-         101.0 back a
+        000.0 cut a
+        100.0 heal a
+        101.0 back a
     "#]]
     .assert_eq(&world.log());
 }

@@ -124,6 +124,8 @@ async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender
             }
             Err(reason) => Answer::Failed { reason },
         },
+        Request::Cut { name } => cluster.connect(&name, false).await,
+        Request::Heal { name } => cluster.connect(&name, true).await,
         Request::Down => {
             let _ = down.send(()).await;
             Answer::Done
@@ -177,6 +179,17 @@ impl Cluster {
         agent.ok_or_else(|| {
             format!("{name:?} is no program of the lab; there are server, and the agents of node-1 to {last}")
         })
+    }
+
+    async fn connect(&self, name: &str, connected: bool) -> Answer {
+        let Some((node, _)) = self.nodes.iter().find(|(node, _)| node.name == name) else {
+            let last = self.nodes.last().map_or("", |(n, _)| n.name.as_str());
+            return Answer::Failed { reason: format!("{name:?} is no node of the lab; there are node-1 to {last}") };
+        };
+        match node.net.connect(connected).await {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Failed { reason: chain(&error) },
+        }
     }
 
     fn unknown(&self, name: &str) -> String {

@@ -13,6 +13,8 @@ pub struct Candidate {
     pub number: u8,
     pub labels: BTreeMap<String, String>,
     pub schedulable: bool,
+    /// Whether it is ready, or says nothing about it.
+    pub serves: bool,
     /// Pods that are bound to it and not over.
     pub pods: usize,
 }
@@ -51,6 +53,8 @@ pub fn wants_a_node(pod: &Manifest) -> bool {
 fn refusal(pod: &Manifest, node: &Candidate, max_pods: usize) -> Option<&'static str> {
     if !node.schedulable {
         Some("node(s) were unschedulable")
+    } else if !node.serves {
+        Some("node(s) were not ready")
     } else if !pod.spec.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v)) {
         Some("node(s) didn't match Pod's node affinity/selector")
     } else if node.pods >= max_pods {
@@ -67,7 +71,7 @@ mod tests {
     fn node(number: u8, pods: usize) -> Candidate {
         let name = format!("node-{number}");
         let labels = [("kubernetes.io/hostname".to_owned(), name.clone())].into();
-        Candidate { name, number, labels, schedulable: true, pods }
+        Candidate { name, number, labels, schedulable: true, serves: true, pods }
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Links {
         self.handle.link().set(message).execute().await.map_err(failed("bringing an interface up"))
     }
 
+    pub async fn down(&self, index: u32) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(index).down().build();
+        self.handle.link().set(message).execute().await.map_err(failed("taking an interface down"))
+    }
+
     pub async fn bridge(&self, name: &str, index: u32, mac: Mac) -> Result<(), LinkError> {
         let message = LinkBridge::new(name).index(index).address(mac.to_vec()).up().build();
         let added = self.handle.link().add(message).execute().await;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tokio::sync::watch;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider};
@@ -102,7 +103,7 @@ pub async fn find(url: &str, expected: CaHash) -> Result<String, AuthorityError>
         .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let connected = Server::believed_by(url, config)?.connect().await;
+    let connected = Server::believed_by(url, config)?.connect(&watch::Sender::new(())).await;
     let seen = std::mem::take(&mut *verifier.seen.lock().unwrap_or_else(PoisonError::into_inner));
     match (connected, seen) {
         (Ok(_), Seen::Authority(der)) => Ok(pem(&der)),

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::ClientError;
@@ -25,7 +26,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub async fn start<S>(stream: S) -> Result<Self, ClientError>
+    /// Speaks HTTP on a stream, until `cut` says something.
+    pub async fn start<S>(stream: S, mut cut: watch::Receiver<()>) -> Result<Self, ClientError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -36,7 +38,10 @@ impl Connection {
             .map_err(|source| ClientError::Http { what: "opening an HTTP connection", source })?;
         // An error of the connection reaches whoever waits for an answer or a body; here it has no reader.
         let driver = tokio::spawn(async move {
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                Ok(()) = cut.changed() => {}
+            }
         });
         Ok(Self { sender, driver })
     }

@@ -39,6 +39,9 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
+    /// The connections were given up while it was being opened ([`Client::cut`](super::Client::cut)).
+    #[error("the connection was given up, since the server had not answered on others")]
+    GivenUp,
     #[error("{what}")]
     Http {
         what: &'static str,

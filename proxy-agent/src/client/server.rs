@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderValue, Uri};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -143,13 +144,17 @@ impl Server {
         Ok(socket.local_addr()?.ip())
     }
 
-    /// Opens a connection, within [`CONNECT_TIMEOUT`].
-    pub async fn connect(&self) -> Result<Connection, ClientError> {
+    /// Opens a connection, within [`CONNECT_TIMEOUT`]; both the opening and the connection end when `cut` says something.
+    pub async fn connect(&self, cut: &watch::Sender<()>) -> Result<Connection, ClientError> {
         let timeout = |_| ClientError::Timeout { what: "connecting to the server", limit: CONNECT_TIMEOUT };
-        tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await.map_err(timeout)?
+        let (mut given_up, later) = (cut.subscribe(), cut.subscribe());
+        tokio::select! {
+            opened = tokio::time::timeout(CONNECT_TIMEOUT, self.open(later)) => opened.map_err(timeout)?,
+            Ok(()) = given_up.changed() => Err(ClientError::GivenUp),
+        }
     }
 
-    async fn open(&self) -> Result<Connection, ClientError> {
+    async fn open(&self, cut: watch::Receiver<()>) -> Result<Connection, ClientError> {
         let address = self.to_string();
         let stream = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
@@ -158,11 +163,12 @@ impl Server {
         };
         let stream = stream.await.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
         match &self.tls {
-            None => Connection::start(stream).await,
+            None => Connection::start(stream, cut).await,
             Some(tls) => {
                 let connector = tls.connector.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let stream = connector.connect(tls.name.clone(), stream).await;
-                Connection::start(stream.map_err(|source| ClientError::Handshake { address, source })?).await
+                let stream = stream.map_err(|source| ClientError::Handshake { address, source })?;
+                Connection::start(stream, cut).await
             }
         }
     }

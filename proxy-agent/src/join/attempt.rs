@@ -164,6 +164,7 @@ pub fn judge(error: ClientError, server: &str, now: Timestamp) -> Verdict {
             None => return Verdict::Later(Box::new(error)),
         },
         ClientError::Connect { .. }
+        | ClientError::GivenUp
         | ClientError::Http { .. }
         | ClientError::Timeout { .. }
         | ClientError::Malformed { .. } => return Verdict::Later(Box::new(error)),

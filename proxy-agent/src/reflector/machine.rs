@@ -25,7 +25,8 @@ use model::Revision;
 
 /// The shortest and the longest wait after a failure.
 pub const MIN_WAIT: Duration = Duration::from_millis(200);
-pub const MAX_WAIT: Duration = Duration::from_secs(10);
+/// A server that was started anew has its nodes back within this.
+pub const MAX_WAIT: Duration = Duration::from_secs(2);
 /// A watch that was open this long is no failure, even if nothing came. client-go warns of shorter ones.
 pub const LIVED: Duration = Duration::from_secs(1);
 

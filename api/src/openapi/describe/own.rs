@@ -35,6 +35,7 @@ pub fn own(own: Own) -> Operation {
 fn id(own: Own) -> &'static str {
     match own {
         Own::Acknowledge => "replacePortolanV1alpha1NodeAcknowledgement",
+        Own::Beat => "replacePortolanV1alpha1NodeHeartbeat",
         Own::ServiceProgrammed => "readPortolanV1alpha1NamespacedServiceProgrammed",
         Own::Programmed => "readPortolanV1alpha1Programmed",
         Own::Listen => "readPortolanV1alpha1NodeQuestions",
@@ -47,6 +48,7 @@ fn id(own: Own) -> &'static str {
 fn description(own: Own) -> &'static str {
     match own {
         Own::Acknowledge => "Say what the kernel of a node has. For the node's agent.",
+        Own::Beat => "Say that a node lives. For the node's agent. A body is not read.",
         Own::ServiceProgrammed => "Read which live nodes have programmed a Service as it is when asked.",
         Own::Programmed => "Read which live nodes have programmed everything up to a revision.",
         Own::Listen => "Wait for questions to a node. For the node's agent.",
@@ -90,7 +92,7 @@ fn body(own: Own) -> Option<Schema> {
         // Any JSON: the server does not understand it.
         Own::Ask | Own::Answer => Some(Schema::Inline(json!({}))),
         Own::Certificate => Some(Schema::Inline(certificate_request())),
-        Own::ServiceProgrammed | Own::Programmed | Own::Listen => None,
+        Own::Beat | Own::ServiceProgrammed | Own::Programmed | Own::Listen => None,
     }
 }
 
@@ -99,6 +101,13 @@ fn answers(own: Own) -> Vec<Answer> {
         Own::Acknowledge => {
             let interval = object(&[("intervalMilliseconds", json!({ "type": "integer" }))]);
             (StatusCode::OK, "Taken; how long the agent is to wait before the next.", Schema::Inline(interval))
+        }
+        Own::Beat => {
+            let mut interval = object(&[("intervalMilliseconds", json!({ "type": "integer" }))]);
+            for name in ["kind", "apiVersion"] {
+                interval["properties"][name] = text();
+            }
+            (StatusCode::OK, "Heard; after how long the next is to come.", Schema::Inline(interval))
         }
         Own::ServiceProgrammed | Own::Programmed => {
             (StatusCode::OK, "How the live nodes stand to it.", Schema::Inline(programmed()))
@@ -122,6 +131,7 @@ fn answers(own: Own) -> Vec<Answer> {
         vec![Answer { code: code.as_u16(), description: text.to_owned(), content: content(&[JSON, YAML], &schema) }];
     let codes: &[u16] = match own {
         Own::Acknowledge => &[400, 401, 406, 413, 415, 429, 500, 504],
+        Own::Beat => &[400, 401, 404, 406, 429, 500, 504],
         Own::ServiceProgrammed => &[400, 401, 404, 406, 500, 504],
         Own::Programmed => &[400, 401, 406, 500, 504],
         Own::Listen => &[400, 401, 406, 429, 500, 504],

@@ -1,0 +1,133 @@
+//! Says every second that this node lives: the server takes a node that falls silent out of the endpoints, within seconds.
+//!
+//! A thread, a runtime and a connection of its own. The agent's thread may be busy with the kernel for seconds and its
+//! other connections with whatever a slow server keeps waiting; a node that is only busy is not to be taken for dead. An
+//! attempt that is not answered within [`LIMIT`] is given up with its connection: after a cut the next goes by a new one
+//! at once, where the old would wait for TCP's ever longer pauses.
+//!
+//! When the server is heard again after [`CUT`] or longer, the other connections are most likely dead without knowing it
+//! (nothing is sent on a watch). Whoever has one follows [`Beat::cuts`] and opens a new one.
+//!
+//! Beats begin when the node forwards, and not before: silence of a node that never spoke means nothing.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::chain;
+use crate::client::{Client, ClientError};
+
+/// How long one beat may take.
+pub const LIMIT: Duration = Duration::from_secs(1);
+/// How often a node beats until the server says otherwise, and within which bounds it is believed.
+const INTERVAL: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+/// So long without an answer, and other connections are given up when there is one.
+pub const CUT: Duration = Duration::from_secs(3);
+
+/// The thread that beats. Dropping this ends it.
+#[derive(Debug)]
+pub struct Beat {
+    stop: Option<watch::Sender<()>>,
+    cuts: watch::Receiver<u64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Beat {
+    /// Beats from now on, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When there can be no thread or no runtime.
+    pub fn start(client: &Client, node: &str) -> io::Result<Self> {
+        let (stop, mut stopped) = watch::channel(());
+        let (cut, cuts) = watch::channel(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (client, node) = (client.apart(), node.to_owned());
+        let thread = std::thread::Builder::new().name("beat".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = beat(client, &node, &cut) => {}
+                    // Nothing is ever sent: the sender is gone.
+                    _ = stopped.changed() => {}
+                }
+            });
+        })?;
+        Ok(Self { stop: Some(stop), cuts, thread: Some(thread) })
+    }
+
+    /// Counts how often the server was away for long and is heard again.
+    pub fn cuts(&self) -> watch::Receiver<u64> {
+        self.cuts.clone()
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.stop = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that says that this node lives had panicked");
+        }
+    }
+}
+
+async fn beat(client: Client, node: &str, cuts: &watch::Sender<u64>) {
+    let path = format!("/apis/portolan.dev/v1alpha1/nodes/{node}/heartbeat");
+    let mut interval = INTERVAL;
+    let mut answered = Instant::now();
+    let mut troubled = false;
+    loop {
+        let began = Instant::now();
+        match once(&client, &path).await {
+            Ok(next) => {
+                interval = next;
+                if answered.elapsed() >= CUT {
+                    info!(node, seconds = answered.elapsed().as_secs(), "the server is heard again");
+                    cuts.send_modify(|count| *count = count.wrapping_add(1));
+                }
+                answered = Instant::now();
+                troubled = false;
+            }
+            Err(error) => {
+                // It answers, if only that there is no such Node yet.
+                if error.code().is_some() {
+                    answered = Instant::now();
+                }
+                // The certificate that this connection was opened with has ended; a new connection shows the renewed one.
+                if error.code() == Some(401) {
+                    client.cut();
+                }
+                let refused = error.code().is_some_and(|code| (400..500).contains(&code) && code != 429);
+                if refused && !error.is_not_found() && !troubled {
+                    warn!(node, error = %chain(&error), "the server does not take that this node lives");
+                    troubled = true;
+                }
+                debug!(node, error = %chain(&error), "not heard");
+            }
+        }
+        tokio::time::sleep_until(began + interval).await;
+    }
+}
+
+/// One beat; when the next is to come.
+async fn once(client: &Client, path: &str) -> Result<Duration, ClientError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Response {
+        interval_milliseconds: u64,
+    }
+    let silence = |_| ClientError::Timeout { what: "a heartbeat", limit: LIMIT };
+    let answer = tokio::time::timeout(LIMIT, client.put(path, &json!({}))).await.map_err(silence)??;
+    let response: Response =
+        serde_json::from_value(answer).map_err(|source| ClientError::Json { what: "an answer", source })?;
+    Ok(Duration::from_millis(response.interval_milliseconds).clamp(SHORTEST, LONGEST))
+}
