@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::wire::{Dialer, Wire};
+use support::wire::Dialer;
 use support::{Server, quantile, rate, service};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
