@@ -229,16 +229,17 @@ async fn beat(dialer: Dialer, n: usize, until: Instant, nodes: usize) -> Vec<f64
     let mut times = Vec::new();
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let body = lease(n).to_string();
-    loop {
+    for beat in 0.. {
         let due = ticks.tick().await.into_std();
         if due >= until {
-            return times;
+            break;
         }
-        let code = wire.ask("PUT", &format!("{LEASES}/n{n}"), &body).await;
+        let patch = format!(r#"{{"metadata":{{"annotations":{{"beat":"{beat}"}}}}}}"#);
+        let code = wire.ask("PATCH", &format!("{LEASES}/n{n}"), &patch).await;
         assert!(code < 300, "a beat was answered {code}");
         times.push(due.elapsed().as_secs_f64() * 1000.0);
     }
+    times
 }
 
 /// Another client, who reads and writes one thing after the other.

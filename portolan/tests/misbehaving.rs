@@ -85,6 +85,7 @@ async fn clients_that_misbehave_are_cut_off_and_others_are_served() {
 
     // One that behaves, all the time.
     let client = server.client();
+    client.get("/api").await.unwrap();
     let good = tokio::spawn(async move {
         let mut slowest = Duration::ZERO;
         for n in 0..60 {

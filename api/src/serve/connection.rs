@@ -62,6 +62,7 @@ pub async fn run(
     };
     match shaken(acceptor.accept(stream), &standing).await {
         Some(Ok(stream)) => {
+            standing.shaken();
             let session = stream.get_ref().1;
             let service = service(Peer::behind(address, session));
             if session.alpn_protocol() == Some(b"h2") {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::course::{Course, Times, Verdict};
-use super::strangers::{Number, Strangers};
+use super::strangers::{Place, Strangers};
 use crate::fair::{self, Bounds, Gate, Seat};
 use crate::holding::Holding;
 use crate::limits::Limits;
@@ -38,7 +38,7 @@ pub struct Standing {
 
 struct State {
     course: Course,
-    number: Option<Number>,
+    place: Option<Place>,
     /// The connection's place among those of its user.
     _seat: Option<Seat>,
 }
@@ -66,10 +66,10 @@ impl Connections {
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Arc<Standing> {
         let network = fair::network(address);
         let course = Course::new(Instant::now());
-        let state = Mutex::new(State { course, number: None, _seat: None });
+        let state = Mutex::new(State { course, place: None, _seat: None });
         let standing = Arc::new(Standing { connections: Arc::clone(self), state, called: Notify::new() });
-        let (number, leaving) = lock(&self.strangers).enter(network, Arc::clone(&standing));
-        standing.lock().number = Some(number);
+        let (place, leaving) = lock(&self.strangers).enter(network, Arc::clone(&standing));
+        standing.lock().place = Some(place);
         if let Some(leaving) = leaving {
             leaving.lock().course.make_room();
             leaving.called.notify_one();
@@ -104,6 +104,12 @@ impl Standing {
         self.lock().course.heard(Instant::now());
     }
 
+    /// There is TLS on it.
+    pub fn shaken(&self) {
+        let mut state = self.lock();
+        state.place = state.place.and_then(|place| lock(&self.connections.strangers).shaken(place));
+    }
+
     /// It speaks HTTP/2.
     pub fn multiplexed(&self) {
         self.lock().course.is_multiplexed();
@@ -122,8 +128,8 @@ impl Standing {
             return true;
         }
         let connections = &self.connections;
-        if let Some(number) = state.number.take() {
-            lock(&connections.strangers).leave(number);
+        if let Some(place) = state.place.take() {
+            lock(&connections.strangers).leave(place);
         }
         let gate = if node { &connections.nodes } else { &connections.users };
         state._seat = gate.enter_now(user, 1);
@@ -144,12 +150,12 @@ impl Standing {
 
     /// The connection is closed.
     pub fn leave(&self) {
-        let (number, seat) = {
+        let (place, seat) = {
             let mut state = self.lock();
-            (state.number.take(), state._seat.take())
+            (state.place.take(), state._seat.take())
         };
-        if let Some(number) = number {
-            lock(&self.connections.strangers).leave(number);
+        if let Some(place) = place {
+            lock(&self.connections.strangers).leave(place);
         }
         drop(seat);
     }

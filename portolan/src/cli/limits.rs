@@ -46,7 +46,8 @@ pub struct LimitArgs {
     /// Connections at the same time; further ones wait to be accepted. Less where the system allows fewer open files.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = value_parser!(u32).range(10..=1_000_000))]
     pub max_connections: u32,
-    /// Of these, connections on which nobody has shown yet who they are; for each further one the oldest is closed.
+    /// Of these, connections on which nobody has shown yet who they are; for each further one the oldest is closed,
+    /// those without TLS first.
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub max_unauthenticated_connections: u32,
     /// Requests at the same time on one HTTP/2 connection.
