@@ -9,12 +9,14 @@ mod machine;
 mod manifest;
 mod node;
 mod pods;
+mod probing;
 mod resolver;
 mod schedule;
 mod status;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +25,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::types::Node;
 use proxy_agent::client::{Client, MERGE_PATCH};
+use proxy_agent::events::{self, Recorder};
 use proxy_agent::follow::{Change, HasMeta, follow};
+use proxy_agent::probes::Prober;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -55,6 +59,8 @@ pub struct Shared {
     launcher: Launcher,
     pub pods: Pods,
     names: NameService,
+    /// Of all nodes: each pod says where its probes come from.
+    prober: Prober,
 }
 
 /// What pods and nodes look names up by.
@@ -118,8 +124,18 @@ impl NameService {
 
 impl Shared {
     /// `program` runs the echo; container logs go into `logs`.
-    pub fn new(client: Client, children: Children, program: PathBuf, logs: PathBuf, names: NameService) -> Self {
-        Self { client, launcher: Launcher { children, program, logs }, pods: Pods::default(), names }
+    ///
+    /// # Errors
+    /// When the system gives no thread for the probes.
+    pub fn new(
+        client: Client,
+        children: Children,
+        program: PathBuf,
+        logs: PathBuf,
+        names: NameService,
+    ) -> io::Result<Self> {
+        let launcher = Launcher { children, program, logs };
+        Ok(Self { client, launcher, pods: Pods::default(), names, prober: Prober::start()? })
     }
 }
 
@@ -131,10 +147,17 @@ pub async fn run(shared: Arc<Shared>, nodes: Vec<Arc<HomeNode>>) {
     let mut followers = JoinSet::new();
     followers.spawn(follow::<Manifest>(shared.client.clone(), "/api/v1/pods", to_pods));
     followers.spawn(follow::<Node>(shared.client.clone(), "/api/v1/nodes", to_nodes));
+    let mut recorders = HashMap::new();
+    for node in &nodes {
+        let (recorder, writing) = events::recorder(shared.client.clone(), &node.name);
+        recorders.insert(node.name.clone(), recorder);
+        followers.spawn(writing);
+    }
     let homes = nodes.into_iter().map(|n| (n.name.clone(), n)).collect();
     let mut kubelet = Kubelet {
         shared,
         homes,
+        recorders,
         nodes: None,
         pods: BTreeMap::new(),
         listed: false,
@@ -170,6 +193,8 @@ type Name = (String, String);
 struct Kubelet {
     shared: Arc<Shared>,
     homes: BTreeMap<String, Arc<HomeNode>>,
+    /// Who writes Events, by node.
+    recorders: HashMap<String, Recorder>,
     /// Unknown until the first list.
     nodes: Option<BTreeMap<String, Node>>,
     pods: BTreeMap<Name, Arc<Manifest>>,
@@ -240,13 +265,14 @@ impl Kubelet {
             return;
         }
         let Some(home) = self.homes.get(&pod.spec.node_name).filter(|_| !pod.is_mirror()) else { return };
+        let Some(recorder) = self.recorders.get(&home.name) else { return };
         if pod.metadata.terminating() {
             self.finish(pod);
         } else if !pod.is_over() {
             let (orders, receiver) = watch::channel(Order::Run(Arc::clone(&pod)));
             self.shared.pods.expect(&uid);
             self.orders.insert(uid.clone(), orders);
-            let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(home), pod, receiver);
+            let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(home), recorder.clone(), pod, receiver);
             let shared = Arc::clone(&self.shared);
             self.tasks.spawn(async move {
                 worker.run().await;

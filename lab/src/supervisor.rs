@@ -258,7 +258,8 @@ async fn bring_up(
     let program = PathBuf::from(SELF);
     let names = NameService::find(&client, spec.dir.clone()).await;
     let node_mounts = nodes.iter().filter_map(|node| Some((node.name.clone(), names.of_node(&node.name)?))).collect();
-    let shared = Arc::new(Shared::new(client, children.clone(), program, logs, names));
+    let shared = Shared::new(client, children.clone(), program, logs, names);
+    let shared = Arc::new(shared.map_err(Failure::system("starting the prober"))?);
     tasks.spawn(kubelet::run(Arc::clone(&shared), nodes));
     let cluster = Arc::new(Cluster {
         dir: spec.dir.clone(),

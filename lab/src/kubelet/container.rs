@@ -1,5 +1,5 @@
 //! Starting a container: a process of this machine's own file system, inside the pod's network namespace,
-//! with the pod's `/etc/resolv.conf` and `/etc/hosts`.
+//! with the pod's `/etc/resolv.conf` and `/etc/hosts`; and what `exec` probes run beside it.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -68,6 +68,43 @@ impl Launcher {
                 command
             }
         };
+        self.dress(&mut command, pod, container, variables, netns, mounts)?;
+        let log = self.log(pod, container)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Started { child: self.children.spawn(&mut command)?, listening: ready })
+    }
+
+    /// Starts a command beside the container's process, with what that sees. Its words are taken as they are: Kubernetes
+    /// expands no variables in them. Gives the pipe that it writes to.
+    pub fn beside(
+        &self,
+        words: &[String],
+        pod: &Manifest,
+        container: &Container,
+        netns: &Arc<Netns>,
+        mounts: Option<&Arc<Mounts>>,
+        facts: &Facts,
+    ) -> io::Result<(Child, pipe::Receiver)> {
+        let (program, rest) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
+        command.args(rest);
+        self.dress(&mut command, pod, container, environment(pod, container, facts), netns, mounts)?;
+        let (reader, writer) = io::pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let child = self.children.spawn(&mut command)?;
+        Ok((child, pipe::Receiver::from_owned_fd(reader.into())?))
+    }
+
+    /// The pod's environment, namespaces and directory.
+    fn dress(
+        &self,
+        command: &mut Command,
+        pod: &Manifest,
+        container: &Container,
+        variables: Vec<(String, String)>,
+        netns: &Arc<Netns>,
+        mounts: Option<&Arc<Mounts>>,
+    ) -> io::Result<()> {
         command.env_clear();
         command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command
@@ -77,8 +114,6 @@ impl Launcher {
             .env("PORTOLAN_NODE", &pod.spec.node_name)
             .envs(variables);
         let directory = if container.working_dir.is_empty() { "/" } else { &container.working_dir };
-        let log = self.log(pod, container)?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let (netns, mounts) = (Arc::clone(netns), mounts.map(Arc::clone));
         if mounts.is_none() {
             command.current_dir(directory);
@@ -92,7 +127,7 @@ impl Launcher {
                 mounts.as_ref().map_or(Ok(()), |mounts| mounts.enter(&directory))
             })
         };
-        Ok(Started { child: self.children.spawn(&mut command)?, listening: ready })
+        Ok(())
     }
 
     fn log(&self, pod: &Manifest, container: &Container) -> io::Result<std::fs::File> {

@@ -4,11 +4,13 @@
 //! only waited for until it is ready and then keeps running beside the others. Then all other containers start
 //! together. What ends is started again as the pod's restart policy says: the first time at once, then after
 //! 1, 2, 4 … 60 s (kubelet begins at 10 s and goes up to 300; a lab is watched by someone who waits). Deletion, or the
-//! end of all that is no sidecar, stops what runs: SIGTERM, and SIGKILL when the grace is over.
+//! end of all that is no sidecar, stops what runs: SIGTERM, and SIGKILL when the grace is over. A container that is not
+//! healthy is stopped in the same way, alone.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+pub use proxy_agent::pods::status::{Ended, Phase, Role};
 
 /// The longest pause before a restart.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -23,34 +25,14 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// What part a container has in its pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Init,
-    Sidecar,
-    Main,
-}
-
-/// How a container's process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// 128 + the signal when one ended it.
-    pub code: i32,
-    pub signal: Option<i32>,
-    /// `Completed`, `Error` or `StartError`.
-    pub reason: &'static str,
-    pub message: String,
-    pub started: Option<Timestamp>,
-    pub finished: Timestamp,
-}
-
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its turn has not come.
     Waiting,
-    /// Its process runs; `ready` once it listens (echo), or has been started (a command).
-    Running { since: Timestamp, ready: bool },
+    /// Its process runs; `started` and `ready` as its probes say, which begin once it listens (echo), or has been started
+    /// (a command).
+    Running { since: Timestamp, started: bool, ready: bool },
     /// To be started again then.
     Backoff { until: Timestamp },
     /// Not to be started again.
@@ -65,9 +47,13 @@ pub struct Container {
     /// Starts after the first, ever.
     pub restarts: u32,
     pub last: Option<Ended>,
+    /// What a probe said that keeps it from being ready.
+    pub why: String,
     /// Ends in a row, each soon after its start.
     ends: u32,
-    was_ready: bool,
+    was_started: bool,
+    /// When it is killed, if it was told to end because it is not healthy.
+    kill_at: Option<Timestamp>,
 }
 
 /// What happened.
@@ -75,8 +61,17 @@ pub struct Container {
 pub enum Event {
     /// Begin, or a time asked for by [`Machine::wake`] has come.
     Tick,
-    Ready {
+    /// What probes say of it; of one without probes, that it is started and ready.
+    Stands {
         index: usize,
+        started: bool,
+        ready: bool,
+        why: String,
+    },
+    /// A probe says that it must be restarted. It may take `grace` to end.
+    Unhealthy {
+        index: usize,
+        grace: Duration,
     },
     Ended {
         index: usize,
@@ -102,15 +97,6 @@ pub enum Action {
     Kill { index: usize },
 }
 
-/// `status.phase`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Pending,
-    Running,
-    Succeeded,
-    Failed,
-}
-
 /// A pod's containers.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -131,8 +117,10 @@ impl Machine {
             state: State::Waiting,
             restarts,
             last: None,
+            why: String::new(),
             ends: 0,
-            was_ready: false,
+            was_started: false,
+            kill_at: None,
         };
         Self {
             policy,
@@ -148,12 +136,23 @@ impl Machine {
         let mut actions = Vec::new();
         match event {
             Event::Tick => {}
-            Event::Ready { index } => {
+            Event::Stands { index, started, ready, why } => {
                 if let Some(c) = self.containers.get_mut(*index)
-                    && let State::Running { ready, .. } = &mut c.state
+                    && let State::Running { started: is_started, ready: is_ready, .. } = &mut c.state
                 {
-                    *ready = true;
-                    c.was_ready = true;
+                    (*is_started, *is_ready) = (*started, *ready);
+                    c.was_started |= *started;
+                    c.why.clone_from(why);
+                }
+            }
+            Event::Unhealthy { index, grace } => {
+                if let Some(c) = self.containers.get_mut(*index)
+                    && matches!(c.state, State::Running { .. })
+                    && c.kill_at.is_none()
+                    && self.kill_at.is_none()
+                {
+                    c.kill_at = Some(later(now, *grace));
+                    actions.push(Action::Terminate { index: *index });
                 }
             }
             Event::Ended { index, code, signal } => {
@@ -200,6 +199,14 @@ impl Machine {
             let running = self.containers.iter().enumerate().filter(|(_, c)| matches!(c.state, State::Running { .. }));
             actions.extend(running.map(|(index, _)| Action::Kill { index }));
         }
+        for (index, c) in self.containers.iter_mut().enumerate() {
+            // It stays set, so that nobody asks again; its end takes it away.
+            if c.kill_at.is_some_and(|at| at <= now && at != Timestamp::MAX) && matches!(c.state, State::Running { .. })
+            {
+                c.kill_at = Some(Timestamp::MAX);
+                actions.push(Action::Kill { index });
+            }
+        }
         actions
     }
 
@@ -209,7 +216,8 @@ impl Machine {
             State::Backoff { until } => Some(until),
             _ => None,
         });
-        restarts.chain(self.kill_at.filter(|_| !self.killed && self.something_runs())).min()
+        let unhealthy = self.containers.iter().filter_map(|c| c.kill_at.filter(|at| *at != Timestamp::MAX));
+        restarts.chain(unhealthy).chain(self.kill_at.filter(|_| !self.killed && self.something_runs())).min()
     }
 
     /// Whether nothing runs and nothing will.
@@ -221,11 +229,16 @@ impl Machine {
         self.deleting
     }
 
+    /// Whether a container was told to end because it is not healthy.
+    pub fn is_ending(&self, index: usize) -> bool {
+        self.containers.get(index).is_some_and(|c| c.kill_at.is_some())
+    }
+
     /// Whether every init container has done its part.
     pub fn initialized(&self) -> bool {
         self.containers.iter().all(|c| match c.role {
             Role::Main => true,
-            Role::Sidecar => c.was_ready,
+            Role::Sidecar => c.was_started,
             Role::Init => c.state == State::Done && c.succeeded(),
         })
     }
@@ -277,6 +290,8 @@ impl Machine {
         c.state = if again { State::Backoff { until: later(now, backoff(c.ends)) } } else { State::Done };
         c.ends = c.ends.saturating_add(1);
         c.last = Some(ended);
+        c.kill_at = None;
+        c.why.clear();
     }
 
     /// Starts what may run now: the first init container that has not done its part, else everything else.
@@ -291,14 +306,14 @@ impl Machine {
                 if matches!(c.state, State::Backoff { .. }) {
                     c.restarts = c.restarts.saturating_add(1);
                 }
-                c.state = State::Running { since: now, ready: false };
+                c.state = State::Running { since: now, started: false, ready: false };
                 actions.push(Action::Start { index });
             }
             let passed = match c.role {
                 Role::Main => true,
                 Role::Init => c.state == State::Done,
                 // A sidecar that was up once does not hold the others back while it restarts.
-                Role::Sidecar => c.was_ready,
+                Role::Sidecar => c.was_started,
             };
             if !passed {
                 break;

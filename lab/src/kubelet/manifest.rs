@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::types::ObjectMeta;
+use model::types::{ObjectMeta, PodCondition};
 use proxy_agent::follow::HasMeta;
+use proxy_agent::probes::{NamedPort, Probe, Probes};
 use serde::{Deserialize, Deserializer};
 
 use super::machine::{RestartPolicy, Role};
@@ -47,6 +48,8 @@ pub struct Spec {
     #[serde(deserialize_with = "nullable")]
     pub node_selector: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
+    pub readiness_gates: Vec<ReadinessGate>,
+    #[serde(deserialize_with = "nullable")]
     pub restart_policy: String,
     #[serde(deserialize_with = "nullable")]
     pub scheduler_name: String,
@@ -55,6 +58,12 @@ pub struct Spec {
     #[serde(deserialize_with = "nullable")]
     pub subdomain: String,
     pub termination_grace_period_seconds: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    pub condition_type: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -101,6 +110,9 @@ pub struct Container {
     #[serde(deserialize_with = "nullable")]
     pub working_dir: String,
     pub restart_policy: Option<String>,
+    pub startup_probe: Option<Probe>,
+    pub liveness_probe: Option<Probe>,
+    pub readiness_probe: Option<Probe>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -129,6 +141,8 @@ pub struct FieldRef {
 pub struct Port {
     pub container_port: u16,
     #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    #[serde(deserialize_with = "nullable")]
     pub protocol: String,
 }
 
@@ -141,21 +155,12 @@ pub struct Reported {
     #[serde(rename = "podIP", deserialize_with = "nullable")]
     pub pod_ip: String,
     #[serde(deserialize_with = "nullable")]
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<PodCondition>,
     #[serde(deserialize_with = "nullable")]
     pub container_statuses: Vec<ContainerReported>,
     #[serde(deserialize_with = "nullable")]
     pub init_container_statuses: Vec<ContainerReported>,
     pub start_time: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Condition {
-    #[serde(rename = "type")]
-    pub type_: String,
-    pub status: String,
-    pub last_transition_time: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -227,6 +232,21 @@ impl Manifest {
 
     pub fn hostname(&self) -> &str {
         if self.spec.hostname.is_empty() { self.metadata.name() } else { &self.spec.hostname }
+    }
+}
+
+impl Container {
+    pub fn probes(&self) -> Probes {
+        Probes {
+            startup: self.startup_probe.clone(),
+            liveness: self.liveness_probe.clone(),
+            readiness: self.readiness_probe.clone(),
+        }
+    }
+
+    pub fn named_ports(&self) -> Vec<NamedPort> {
+        let named = self.ports.iter().filter(|port| !port.name.is_empty());
+        named.map(|port| NamedPort { name: port.name.clone(), number: port.container_port }).collect()
     }
 }
 

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use model::types::Node;
 use nix::sys::utsname::uname;
 use proxy_agent::client::{Client, ClientError, MERGE_PATCH};
+use proxy_agent::pods::status::seconds;
 use proxy_agent::resources;
 use serde_json::{Value, json};
 
-use super::status::seconds;
 use crate::addresses::{self, MAX_PODS_PER_NODE, Pair, Pool};
 use crate::network::{NodeNet, node_name};
 

@@ -1,11 +1,13 @@
-//! The `status` that a pod's state amounts to, in the words of kubelet.
+//! A pod of the lab as kubelet would describe it: from its machine to [`Standing`], which has the words.
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use proxy_agent::pods::conditions::Conditions;
+use proxy_agent::pods::status::{self, Standing, seconds};
+use serde_json::{Value, json};
 
-use super::machine::{Container, Ended, Machine, Phase, Role, State};
+use super::machine::{Container, Machine, Role, State};
 use super::manifest::{self, Manifest};
 
 /// Where a pod is, as far as its status tells.
@@ -16,99 +18,20 @@ pub struct Place {
     pub started: Option<Timestamp>,
 }
 
-/// The times at which conditions changed last.
-#[derive(Clone, Debug, Default)]
-pub struct Conditions {
-    known: Vec<(&'static str, bool, String)>,
-}
-
-const CONDITIONS: [&str; 4] = ["PodScheduled", "Initialized", "ContainersReady", "Ready"];
-
-impl Conditions {
-    /// Goes on from what an earlier run of the lab wrote.
-    pub fn of(pod: &Manifest) -> Self {
-        let known = CONDITIONS.iter().filter_map(|name| {
-            let c = pod.status.conditions.iter().find(|c| c.type_ == *name)?;
-            Some((*name, c.status == "True", c.last_transition_time.clone()?))
-        });
-        Self { known: known.collect() }
-    }
-
-    fn set(&mut self, name: &'static str, holds: bool, now: Timestamp) -> &str {
-        let at = self.known.iter().position(|(n, ..)| *n == name);
-        match at {
-            Some(i) if self.known.get(i).is_some_and(|(_, held, _)| *held == holds) => {}
-            Some(i) => self.known[i] = (name, holds, seconds(now)),
-            None => self.known.push((name, holds, seconds(now))),
-        }
-        self.known.iter().find(|(n, ..)| *n == name).map_or("", |(_, _, at)| at)
-    }
-}
-
-/// The whole status, for a merge patch: `null` takes away what an earlier status may have had.
+/// The whole status.
 pub fn render(pod: &Manifest, machine: &Machine, place: &Place, conditions: &mut Conditions, now: Timestamp) -> Value {
-    let of = |init: bool| -> Vec<Value> {
-        let all = pod.containers().zip(&machine.containers);
-        all.filter(|((role, _), _)| (*role != Role::Main) == init)
-            .map(|((_, spec), state)| container(spec, state))
-            .collect()
+    let gates: Vec<String> = pod.spec.readiness_gates.iter().map(|gate| gate.condition_type.clone()).collect();
+    let standing = Standing {
+        phase: machine.phase(),
+        initialized: machine.initialized(),
+        host_ips: &place.host_ips,
+        pod_ips: &place.pod_ips,
+        started: place.started,
+        containers: pod.containers().zip(&machine.containers).map(|((_, spec), c)| container(spec, c)).collect(),
+        gates: &gates,
+        reported: &pod.status.conditions,
     };
-    let names = |wanted: &dyn Fn(Role, &Container) -> bool| -> String {
-        let all = pod.containers().zip(&machine.containers);
-        let names: Vec<&str> = all.filter(|((r, _), c)| wanted(*r, c)).map(|((_, s), _)| s.name.as_str()).collect();
-        format!("[{}]", names.join(" "))
-    };
-    let (ready, initialized) = (machine.ready(), machine.initialized());
-    let done = machine.phase() == Phase::Succeeded;
-    let mut list = Vec::with_capacity(CONDITIONS.len());
-    for name in CONDITIONS {
-        let holds = match name {
-            "PodScheduled" => true,
-            "Initialized" => initialized,
-            _ => ready,
-        };
-        let mut condition =
-            json!({"type": name, "status": if holds { "True" } else { "False" }, "lastProbeTime": null});
-        condition["lastTransitionTime"] = conditions.set(name, holds, now).into();
-        if !holds {
-            let (reason, message) = match (name, done) {
-                (_, true) => ("PodCompleted", String::new()),
-                ("Initialized", _) => {
-                    let waiting = names(&|role, c| role != Role::Main && !c.is_ready());
-                    ("ContainersNotInitialized", format!("containers with incomplete status: {waiting}"))
-                }
-                _ => {
-                    let waiting = names(&|role, c| role != Role::Init && !c.is_ready());
-                    ("ContainersNotReady", format!("containers with unready status: {waiting}"))
-                }
-            };
-            condition["reason"] = reason.into();
-            if !message.is_empty() {
-                condition["message"] = message.into();
-            }
-        }
-        list.push(condition);
-    }
-    let ips = |ips: &[IpAddr]| -> Vec<Value> { ips.iter().map(|ip| json!({"ip": ip})).collect() };
-    let init = of(true);
-    json!({
-        "phase": phase(machine.phase()),
-        "reason": null,
-        "message": null,
-        "conditions": list,
-        "hostIP": place.host_ips.first(),
-        "hostIPs": ips(&place.host_ips),
-        "podIP": place.pod_ips.first(),
-        "podIPs": ips(&place.pod_ips),
-        "startTime": place.started.map(seconds),
-        "initContainerStatuses": if init.is_empty() { Value::Null } else { init.into() },
-        "containerStatuses": of(false),
-    })
-}
-
-/// The status of a pod that its node cannot take.
-pub fn rejected(reason: &str, message: &str) -> Value {
-    json!({"phase": "Failed", "reason": reason, "message": message})
+    status::render(&standing, conditions, now)
 }
 
 /// The status of a pod that has no node, since `now` unless it was so before.
@@ -119,60 +42,31 @@ pub fn unschedulable(message: &str, now: Timestamp) -> Value {
     }]})
 }
 
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pending => "Pending",
-        Phase::Running => "Running",
-        Phase::Succeeded => "Succeeded",
-        Phase::Failed => "Failed",
-    }
-}
-
-fn container(spec: &manifest::Container, c: &Container) -> Value {
-    let ended = |e: &Ended| {
-        let mut t = Map::new();
-        t.insert("exitCode".into(), e.code.into());
-        if let Some(signal) = e.signal {
-            t.insert("signal".into(), signal.into());
-        }
-        t.insert("reason".into(), e.reason.into());
-        if !e.message.is_empty() {
-            t.insert("message".into(), e.message.as_str().into());
-        }
-        t.insert("startedAt".into(), seconds(e.started.unwrap_or(e.finished)).into());
-        t.insert("finishedAt".into(), seconds(e.finished).into());
-        json!({"terminated": t})
-    };
+fn container<'a>(spec: &'a manifest::Container, c: &'a Container) -> status::Container<'a> {
     let state = match (&c.state, &c.last) {
-        (State::Running { since, .. }, _) => json!({"running": {"startedAt": seconds(*since)}}),
-        (State::Backoff { .. }, _) => json!({"waiting": {
-            "reason": "CrashLoopBackOff", "message": format!("restarting container {}", spec.name),
-        }}),
-        (State::Done, Some(last)) => ended(last),
+        (State::Running { since, .. }, _) => status::State::Running { since: *since },
+        (State::Backoff { .. }, _) => status::State::Waiting {
+            reason: "CrashLoopBackOff",
+            message: format!("restarting container {}", spec.name),
+        },
+        (State::Done, Some(last)) => status::State::Terminated(last.clone()),
         (State::Done | State::Waiting, _) => {
-            json!({"waiting": {"reason": if c.role == Role::Main { "PodInitializing" } else { "ContainerCreating" }}})
+            let reason = if c.role == Role::Main { "PodInitializing" } else { "ContainerCreating" };
+            status::State::Waiting { reason, message: String::new() }
         }
     };
-    let last = match (&c.state, &c.last) {
-        (State::Running { .. } | State::Backoff { .. }, Some(last)) => ended(last),
-        _ => json!({}),
-    };
-    let (runs, ready) = (matches!(c.state, State::Running { .. }), c.is_ready());
-    json!({
-        "name": spec.name,
-        "image": spec.image,
-        "imageID": "",
-        "ready": ready,
-        "started": runs && ready,
-        "restartCount": c.restarts,
-        "state": state,
-        "lastState": last,
-    })
-}
-
-/// RFC 3339 in whole seconds, as Kubernetes writes times.
-pub fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    let last = c.last.as_ref().filter(|_| matches!(c.state, State::Running { .. } | State::Backoff { .. }));
+    status::Container {
+        name: &spec.name,
+        image: &spec.image,
+        role: c.role,
+        state,
+        last: last.cloned(),
+        restarts: c.restarts,
+        started: matches!(c.state, State::Running { started: true, .. }),
+        ready: c.is_ready(),
+        why: &c.why,
+    }
 }
 
 #[cfg(test)]
@@ -185,15 +79,13 @@ mod tests {
     fn setting() -> (Manifest, Machine, Place, Conditions) {
         let pod: Manifest = serde_json::from_value(json!({
             "metadata": {"name": "web"},
-            "spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b"}]}
+            "spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b"}], "readinessGates": [{"conditionType": "g"}]},
+            "status": {"conditions": [{"type": "g", "status": "False"}]}
         }))
         .unwrap();
         let machine = Machine::new(pod.restart_policy(), pod.containers().map(|(r, _)| (r, 0)));
-        let place = Place {
-            host_ips: vec!["172.31.255.11".parse().unwrap()],
-            pod_ips: vec!["10.244.1.2".parse().unwrap(), "fd00:244:1::2".parse().unwrap()],
-            started: Some(at(0)),
-        };
+        let pod_ips = vec!["10.244.1.2".parse().unwrap(), "fd00:244:1::2".parse().unwrap()];
+        let place = Place { host_ips: vec!["172.31.255.11".parse().unwrap()], pod_ips, started: Some(at(0)) };
         (pod, machine, place, Conditions::default())
     }
 
@@ -201,39 +93,36 @@ mod tests {
         Timestamp::from_second(1_735_689_600 + second).unwrap()
     }
 
-    fn condition<'a>(status: &'a Value, name: &str) -> &'a Value {
-        status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == name).unwrap()
+    fn stands(index: usize, ready: bool, why: &str) -> Event {
+        Event::Stands { index, started: true, ready, why: why.to_owned() }
+    }
+
+    fn ready(status: &Value) -> [&str; 2] {
+        let ready = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+        ["reason", "message"].map(|field| ready[field].as_str().unwrap_or_default())
     }
 
     #[test]
     fn a_starting_pod_says_what_it_waits_for() {
         let (pod, mut machine, place, mut conditions) = setting();
         machine.handle(at(0), &Event::Tick, Duration::ZERO);
-        machine.handle(at(0), &Event::Ready { index: 0 }, Duration::ZERO);
+        machine.handle(at(0), &stands(0, true, ""), Duration::ZERO);
         let status = render(&pod, &machine, &place, &mut conditions, at(1));
-        assert_eq!(status["phase"], "Running");
-        assert_eq!(status["podIP"], "10.244.1.2");
-        assert_eq!(status["podIPs"][1]["ip"], "fd00:244:1::2");
-        assert_eq!(condition(&status, "Ready")["message"], "containers with unready status: [b]");
-        assert_eq!(condition(&status, "Initialized")["status"], "True");
-        assert_eq!(status["containerStatuses"][0]["ready"], true);
-        assert_eq!(status["containerStatuses"][1]["ready"], false);
-        assert_eq!(status["containerStatuses"][0]["state"]["running"]["startedAt"], "2025-01-01T00:00:00Z");
-    }
-
-    #[test]
-    fn a_condition_keeps_the_time_of_its_last_change() {
-        let (pod, mut machine, place, mut conditions) = setting();
-        machine.handle(at(0), &Event::Tick, Duration::ZERO);
-        render(&pod, &machine, &place, &mut conditions, at(0));
-        for index in [0, 1] {
-            machine.handle(at(5), &Event::Ready { index }, Duration::ZERO);
-        }
-        render(&pod, &machine, &place, &mut conditions, at(5));
-        let status = render(&pod, &machine, &place, &mut conditions, at(9));
-        assert_eq!(condition(&status, "Ready")["status"], "True");
-        assert_eq!(condition(&status, "Ready")["lastTransitionTime"], "2025-01-01T00:00:05Z");
-        assert_eq!(condition(&status, "PodScheduled")["lastTransitionTime"], "2025-01-01T00:00:00Z");
+        assert_eq!((&status["phase"], &status["podIPs"][1]["ip"]), (&json!("Running"), &json!("fd00:244:1::2")));
+        assert_eq!(ready(&status), ["ContainersNotReady", "containers with unready status: [b]"]);
+        let [a, b] = [&status["containerStatuses"][0], &status["containerStatuses"][1]];
+        assert_eq!(
+            (&a["ready"], &a["started"], &b["ready"], &b["started"]),
+            (&json!(true), &json!(true), &json!(false), &json!(false))
+        );
+        assert_eq!(a["state"]["running"]["startedAt"], "2025-01-01T00:00:00Z");
+        machine.handle(at(2), &stands(1, false, "Readiness probe failed: no"), Duration::ZERO);
+        let status = render(&pod, &machine, &place, &mut conditions, at(2));
+        assert_eq!(ready(&status)[1], "containers with unready status: [b], b: Readiness probe failed: no");
+        machine.handle(at(3), &stands(1, true, ""), Duration::ZERO);
+        let status = render(&pod, &machine, &place, &mut conditions, at(3));
+        let gate = "the status of pod readiness gate \"g\" is not \"True\", but False";
+        assert_eq!(ready(&status), ["ReadinessGatesNotReady", gate]);
     }
 
     #[test]
@@ -247,7 +136,6 @@ mod tests {
         let first = &status["containerStatuses"][0];
         assert_eq!(first["state"]["waiting"]["reason"], "CrashLoopBackOff");
         assert_eq!(first["lastState"]["terminated"]["exitCode"], 137);
-        assert_eq!(first["restartCount"], 1);
-        assert_eq!(status["phase"], "Running");
+        assert_eq!((&first["restartCount"], &status["phase"]), (&json!(1), &json!("Running")));
     }
 }

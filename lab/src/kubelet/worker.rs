@@ -4,18 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::Key;
 use nix::sys::signal::Signal;
-use proxy_agent::client::{ClientError, MERGE_PATCH};
+use proxy_agent::client::{ClientError, STRATEGIC_MERGE_PATCH};
+use proxy_agent::events::{About, Note, Reason, Recorder};
 use proxy_agent::leaving::Leaving;
+use proxy_agent::pods::conditions::Conditions;
+use proxy_agent::pods::status::{patch, rejected};
+use proxy_agent::probes::{Before, News, OnFailure, Target};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 
 use super::container::Started;
-use super::machine::{Action, Event, Machine};
+use super::machine::{Action, Event, Machine, RestartPolicy, Role};
 use super::manifest::{Facts, Manifest};
 use super::node::HomeNode;
-use super::status::{self, Conditions, Place};
+use super::probing::Beside;
+use super::status::{self, Place};
 use super::{Entry, Shared};
 use crate::addresses;
 use crate::children::{Exit, kill_inside};
@@ -45,6 +51,7 @@ pub enum Order {
 pub struct Worker {
     shared: Arc<Shared>,
     home: Arc<HomeNode>,
+    recorder: Recorder,
     orders: watch::Receiver<Order>,
     pod: Arc<Manifest>,
     vanished: bool,
@@ -58,21 +65,34 @@ pub struct Worker {
     /// The process number of each container, while it runs.
     pids: Vec<Option<i32>>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    /// How often each container was started, by which news of its probes is told from that of an earlier start.
+    runs: Vec<u32>,
+    news: (mpsc::Sender<News>, mpsc::Receiver<News>),
+    /// Only the readiness of its containers is still of interest.
+    quiet: bool,
     /// The status that the server has.
     written: Option<Value>,
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, home: Arc<HomeNode>, pod: Arc<Manifest>, orders: watch::Receiver<Order>) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        home: Arc<HomeNode>,
+        recorder: Recorder,
+        pod: Arc<Manifest>,
+        orders: watch::Receiver<Order>,
+    ) -> Self {
         let roles = pod.containers().map(|(role, _)| role).zip(pod.earlier_restarts());
         let machine = Machine::new(pod.restart_policy(), roles);
         let pids = vec![None; machine.containers.len()];
         let place = Place { host_ips: home.addresses.list(), ..Place::default() };
-        let conditions = Conditions::of(&pod);
+        let conditions = Conditions::of(&pod.status.conditions);
         let events = mpsc::channel(2 * pids.len() + 1);
+        let (runs, news) = (vec![0; pids.len()], mpsc::channel(2 * pids.len() + 1));
         Self {
             shared,
             home,
+            recorder,
             orders,
             pod,
             vanished: false,
@@ -83,6 +103,9 @@ impl Worker {
             mounts: None,
             pids,
             events,
+            runs,
+            news,
+            quiet: false,
             written: None,
         }
     }
@@ -105,6 +128,9 @@ impl Worker {
         let earlier = self.pod.status.start_time.as_deref().and_then(|at| at.parse().ok());
         self.place.started = Some(earlier.unwrap_or_else(Timestamp::now));
         self.live(&netns).await;
+        for (_, container) in self.pod.containers() {
+            self.shared.prober.forget(self.pod.metadata.uid(), &container.name);
+        }
         // First of all nobody is to be sent here any more: not ready, before the address stops answering.
         let _ = self.write_status().await;
         if let Some(sandbox) = sandbox {
@@ -132,7 +158,7 @@ impl Worker {
             let Some(host) = self.home.take_address(wish) else {
                 let message =
                     format!("Node didn't have enough addresses: it runs {} pods", addresses::MAX_PODS_PER_NODE);
-                let status = status::rejected("OutOfpods", &message);
+                let status = rejected("OutOfpods", &message);
                 while self.patch(&status).await.is_err() && !self.vanished {
                     self.pause(RETRY).await;
                 }
@@ -163,6 +189,9 @@ impl Worker {
         loop {
             while let Some(event) = waiting.pop() {
                 let now = Timestamp::now();
+                if let Event::Ended { index, .. } = event {
+                    self.ended(index);
+                }
                 for action in self.machine.handle(now, &event, self.pod.grace()) {
                     if matches!(action, Action::Start { .. }) {
                         hold_until = tokio::time::Instant::now() + SETTLING;
@@ -177,9 +206,9 @@ impl Worker {
                 return;
             }
             if !self.machine.ready()
-                && let Ok(event) = tokio::time::timeout_at(hold_until, self.events.1.recv()).await
+                && let Ok(events) = tokio::time::timeout_at(hold_until, self.next_events()).await
             {
-                waiting.extend(event);
+                waiting.extend(events);
                 continue;
             }
             retry = match self.write_status().await {
@@ -191,6 +220,7 @@ impl Worker {
             let wake = wake.map(|d| Duration::try_from(d).unwrap_or_default());
             tokio::select! {
                 event = self.events.1.recv() => waiting.extend(event),
+                Some(news) = self.news.1.recv() => waiting.extend(self.heard(&news)),
                 changed = self.orders.changed() => {
                     if changed.is_err() { self.vanished = true; }
                     waiting.extend(self.take_order());
@@ -202,6 +232,96 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// What happens next. Cancel-safe.
+    async fn next_events(&mut self) -> Vec<Event> {
+        tokio::select! {
+            event = self.events.1.recv() => event.into_iter().collect(),
+            Some(news) = self.news.1.recv() => self.heard(&news),
+        }
+    }
+
+    /// What probes say of a container, and what follows.
+    fn heard(&self, news: &News) -> Vec<Event> {
+        let pod = Arc::clone(&self.pod);
+        let Some((index, (role, container))) =
+            pod.containers().enumerate().find(|(_, (_, c))| *c.name == *news.container)
+        else {
+            return Vec::new();
+        };
+        if self.runs.get(index) != Some(&news.run) {
+            return Vec::new();
+        }
+        let verdict = &news.verdict;
+        let mut events =
+            vec![Event::Stands { index, started: verdict.started, ready: verdict.ready, why: verdict.why.clone() }];
+        if let Some(kind) = verdict.failed.filter(|_| !self.machine.is_ending(index) && !self.machine.deleting()) {
+            let again = if role == Role::Sidecar || pod.restart_policy() != RestartPolicy::Never {
+                ", will be restarted"
+            } else {
+                ""
+            };
+            let message = format!("Container {} failed {} probe{again}", container.name, kind.word());
+            self.recorder.record(Note { about: self.about(role, &container.name), reason: Reason::Killing, message });
+            let own = container.probes().get(kind).and_then(|probe| probe.grace);
+            events.push(Event::Unhealthy { index, grace: own.unwrap_or_else(|| pod.grace()) });
+        }
+        events
+    }
+
+    fn about(&self, role: Role, container: &str) -> About {
+        let meta = &self.pod.metadata;
+        let list = if role == Role::Main { "containers" } else { "initContainers" };
+        About::container(Key::new(meta.namespace(), meta.name()), meta.uid(), list, container)
+    }
+
+    /// A container's process is no more, and its probes with it.
+    fn ended(&mut self, index: usize) {
+        if let Some(pid) = self.pids.get_mut(index) {
+            *pid = None;
+        }
+        if let Some((_, container)) = self.pod.containers().nth(index) {
+            self.shared.prober.forget(self.pod.metadata.uid(), &container.name);
+        }
+    }
+
+    /// What the prober is to know of a container that was just started; None where there is nothing to probe.
+    fn target(&mut self, index: usize, netns: &Arc<Netns>) -> Option<Target> {
+        let run = self.runs.get_mut(index).map(|run| {
+            *run += 1;
+            *run
+        })?;
+        let pod = Arc::clone(&self.pod);
+        let (role, container) = pod.containers().nth(index)?;
+        let probes = container.probes();
+        if role == Role::Init || probes.is_empty() {
+            return None;
+        }
+        let place = Beside {
+            launcher: self.shared.launcher.clone(),
+            node: Arc::clone(&self.home.net.netns),
+            netns: Arc::clone(netns),
+            mounts: self.mounts.clone(),
+            pod: Arc::clone(&pod),
+            index,
+            facts: Facts { pod_ips: self.place.pod_ips.clone(), host_ips: self.place.host_ips.clone() },
+        };
+        Some(Target {
+            uid: pod.metadata.uid().into(),
+            container: container.name.as_str().into(),
+            run,
+            since: std::time::Instant::now(),
+            probes,
+            ip: *self.place.pod_ips.first()?,
+            ports: container.named_ports(),
+            place: Arc::new(place),
+            before: Before::default(),
+            on_failure: OnFailure::Restart,
+            about: self.about(role, &container.name),
+            events: self.recorder.clone(),
+            news: self.news.0.clone(),
+        })
     }
 
     /// Does one thing; what came of it at once.
@@ -216,9 +336,8 @@ impl Worker {
                         if let Some(slot) = self.pids.get_mut(index) {
                             *slot = Some(started.child.pid);
                         }
-                        let at_once = started.listening.is_none().then_some(Event::Ready { index });
-                        self.attend(index, started);
-                        at_once
+                        let target = self.target(index, netns);
+                        self.attend(index, started, target)
                     }
                     Err(error) => {
                         let what = container.command.first().map_or("the echo", String::as_str);
@@ -238,10 +357,23 @@ impl Worker {
         None
     }
 
-    /// Reports what becomes of a process.
-    fn attend(&self, index: usize, started: Started) {
+    /// Reports what becomes of a process, and has it probed once it listens; gives what is known at once.
+    fn attend(&self, index: usize, started: Started, target: Option<Target>) -> Option<Event> {
         let Started { child, listening } = started;
-        let events = self.events.0.clone();
+        let (events, prober, quiet) = (self.events.0.clone(), self.shared.prober.clone(), self.quiet);
+        let up = move || match target {
+            Some(target) => {
+                let (uid, container) = (Arc::clone(&target.uid), Arc::clone(&target.container));
+                prober.watch(target);
+                if quiet {
+                    prober.quiet(&uid, &container);
+                }
+                None
+            }
+            None => Some(Event::Stands { index, started: true, ready: true, why: String::new() }),
+        };
+        let mut up = Some(up);
+        let at_once = if listening.is_none() { up.take().and_then(|up| up()) } else { None };
         tokio::spawn(async move {
             let mut exit = child.exit;
             if let Some(mut pipe) = listening {
@@ -253,7 +385,11 @@ impl Worker {
                 };
                 tokio::select! {
                     biased;
-                    () = ready => { let _ = events.send(Event::Ready { index }).await; }
+                    () = ready => {
+                        if let Some(event) = up.and_then(|up| up()) {
+                            let _ = events.send(event).await;
+                        }
+                    }
                     ended = &mut exit => {
                         let _ = events.send(end_event(index, ended.ok())).await;
                         return;
@@ -262,6 +398,7 @@ impl Worker {
             }
             let _ = events.send(end_event(index, exit.await.ok())).await;
         });
+        at_once
     }
 
     /// Reads the newest order.
@@ -269,6 +406,12 @@ impl Worker {
         match &*self.orders.borrow_and_update() {
             Order::Run(pod) => self.pod = Arc::clone(pod),
             Order::Vanish => self.vanished = true,
+        }
+        if !self.quiet && (self.vanished || self.pod.metadata.terminating()) {
+            self.quiet = true;
+            for (_, container) in self.pod.containers() {
+                self.shared.prober.quiet(self.pod.metadata.uid(), &container.name);
+            }
         }
         self.deletion()
     }
@@ -333,8 +476,9 @@ impl Worker {
     async fn patch(&self, status: &Value) -> Result<(), ()> {
         let meta = &self.pod.metadata;
         let path = format!("/api/v1/namespaces/{}/pods/{}/status", meta.namespace(), meta.name());
-        let patch = json!({"metadata": {"uid": meta.uid()}, "status": status});
-        let sent = tokio::time::timeout(WRITE_LIMIT, self.shared.client.patch(&path, MERGE_PATCH, &patch)).await;
+        let patch = patch(meta.uid(), status);
+        let sent = self.shared.client.patch(&path, STRATEGIC_MERGE_PATCH, &patch);
+        let sent = tokio::time::timeout(WRITE_LIMIT, sent).await;
         match sent {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if is_final(&error) => {

@@ -16,19 +16,20 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Place;
 use super::outcome::{Outcome, connect, resolve, words};
 use super::spec::{HttpGet, HttpHeader};
-use response::{Head, read_body, read_head};
+use response::{Head, body_at_once, read_body, read_head};
 use url::Url;
 
 /// Who asks: kubelet says the version of Kubernetes that it belongs to.
 pub(super) const USER_AGENT: &str = "kube-probe/1.37";
 /// Go's bound.
 const MAX_REDIRECTS: usize = 10;
+const SLOW: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+const SLOW_BODY: &str = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
 
 /// Makes one probe.
 pub async fn probe(place: &dyn Place, ip: IpAddr, action: &HttpGet, port: u16, limit: Duration) -> Outcome {
@@ -76,34 +77,39 @@ async fn exchange(
     action: &HttpGet,
     until: Instant,
 ) -> Result<(Head, Vec<u8>), String> {
-    const SLOW: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
-    const SLOW_BODY: &str = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
     let addresses = resolve(&url.host, ip, url.port, until).await?;
     let stream = connect(place, &addresses, until).await;
     if Instant::now() >= until {
         return Err(SLOW.to_owned());
     }
-    let stream = stream?;
-    let answered = async {
-        let request = request(url, host, &action.http_headers);
-        let mut stream = open(stream, url).await?;
-        stream.write_all(request.as_bytes()).await.map_err(|e| format!("write: {}", words(&e)))?;
-        let mut read = Vec::new();
-        let head = read_head(&mut stream, &mut read).await?;
-        Ok((stream, head, read))
-    };
-    let (mut stream, head, read) = timeout_at(until, answered).await.unwrap_or_else(|_| Err(SLOW.to_owned()))?;
-    let body = timeout_at(until, read_body(&mut stream, &head, read)).await;
-    let body = body.unwrap_or_else(|_| Err(SLOW_BODY.to_owned()))?;
-    Ok((head, body))
+    let (stream, request) = (stream?, request(url, host, &action.http_headers));
+    if !url.tls {
+        return ask(stream, &request, until).await;
+    }
+    let stream = timeout_at(until, tls::handshake(stream, &url.host)).await;
+    ask(stream.unwrap_or_else(|_| Err(SLOW.to_owned()))?, &request, until).await
 }
 
-/// A connection, encrypted or not. Few are, so the plain one costs no dispatch that matters.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-async fn open(stream: TcpStream, url: &Url) -> Result<Box<dyn Stream>, String> {
-    if url.tls { Ok(Box::new(tls::handshake(stream, &url.host).await?)) } else { Ok(Box::new(stream)) }
+/// Sends the request on a connection that is there, and reads the answer.
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    request: &str,
+    until: Instant,
+) -> Result<(Head, Vec<u8>), String> {
+    let answered = async {
+        stream.write_all(request.as_bytes()).await.map_err(|e| format!("write: {}", words(&e)))?;
+        let mut read = Vec::new();
+        Ok((read_head(&mut stream, &mut read).await?, read))
+    };
+    let (head, read) = timeout_at(until, answered).await.unwrap_or_else(|_| Err(SLOW.to_owned()))?;
+    let body = match body_at_once(&head, &read) {
+        Some(body) => body,
+        None => {
+            let body = timeout_at(until, read_body(&mut stream, &head, read)).await;
+            body.unwrap_or_else(|_| Err(SLOW_BODY.to_owned()))?
+        }
+    };
+    Ok((head, body))
 }
 
 /// The request as it is written. An empty `User-Agent` or `Accept` of the probe's own takes the header away.

@@ -26,6 +26,10 @@ impl Play {
     }
 }
 
+fn ready(index: usize) -> Event {
+    Event::Stands { index, started: true, ready: true, why: String::new() }
+}
+
 fn time(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
@@ -36,9 +40,9 @@ fn main_containers_start_together_and_are_ready_one_by_one() {
     assert_eq!(pod.machine.phase(), Phase::Pending);
     assert_eq!(pod.at(0, Event::Tick), [Start { index: 0 }, Start { index: 1 }]);
     assert_eq!(pod.machine.phase(), Phase::Running);
-    assert_eq!(pod.at(1, Event::Ready { index: 1 }), []);
+    assert_eq!(pod.at(1, ready(1)), []);
     assert!(!pod.machine.ready());
-    assert_eq!(pod.at(1, Event::Ready { index: 0 }), []);
+    assert_eq!(pod.at(1, ready(0)), []);
     assert!(pod.machine.ready());
 }
 
@@ -47,8 +51,8 @@ fn init_containers_run_in_turn_and_sidecars_stay() {
     let mut pod = Play::new(RestartPolicy::Always, &[Role::Init, Role::Sidecar, Role::Init, Role::Main]);
     assert_eq!(pod.at(0, Event::Tick), [Start { index: 0 }]);
     assert_eq!(pod.ended(1, 0, 0), [Start { index: 1 }]);
-    assert_eq!(pod.at(2, Event::Tick), [], "a sidecar holds the next back until it is ready");
-    assert_eq!(pod.at(3, Event::Ready { index: 1 }), [Start { index: 2 }]);
+    assert_eq!(pod.at(2, Event::Tick), [], "a sidecar holds the next back until it is started");
+    assert_eq!(pod.at(3, ready(1)), [Start { index: 2 }]);
     assert_eq!(pod.machine.phase(), Phase::Pending);
     assert!(!pod.machine.initialized());
     assert_eq!(pod.ended(4, 2, 0), [Start { index: 3 }]);
@@ -109,7 +113,7 @@ fn the_restart_policy_decides_how_a_pod_ends() {
 fn sidecars_end_with_the_last_main_container() {
     let mut pod = Play::new(RestartPolicy::Never, &[Role::Sidecar, Role::Main]);
     pod.at(0, Event::Tick);
-    pod.at(0, Event::Ready { index: 0 });
+    pod.at(0, ready(0));
     assert_eq!(pod.ended(5, 1, 0), [Terminate { index: 0 }]);
     assert_eq!(pod.wake(), Some(35));
     assert_eq!(pod.at(35, Event::Tick), [Kill { index: 0 }]);
@@ -131,8 +135,8 @@ fn a_command_that_cannot_be_started_is_told_apart() {
 fn deletion_asks_first_and_kills_once_when_the_grace_is_over() {
     let mut pod = Play::new(RestartPolicy::Always, &[Role::Main, Role::Main]);
     pod.at(0, Event::Tick);
-    pod.at(0, Event::Ready { index: 0 });
-    pod.at(0, Event::Ready { index: 1 });
+    pod.at(0, ready(0));
+    pod.at(0, ready(1));
     let grace = Duration::from_secs(10);
     assert_eq!(pod.at(100, Event::Delete { grace }), [Terminate { index: 0 }, Terminate { index: 1 }]);
     assert!(pod.machine.ready(), "it goes on serving");
@@ -166,4 +170,37 @@ fn a_pod_deleted_while_it_waits_to_restart_is_finished() {
     pod.ended(0, 0, 1);
     assert_eq!(pod.at(0, Event::Delete { grace: GRACE }), []);
     assert!(pod.machine.finished());
+}
+
+#[test]
+fn who_is_not_healthy_is_ended_alone_and_started_again() {
+    let mut pod = Play::new(RestartPolicy::Always, &[Role::Main, Role::Main]);
+    pod.at(0, Event::Tick);
+    pod.at(0, ready(0));
+    pod.at(0, ready(1));
+    let unhealthy = |seconds| Event::Unhealthy { index: 1, grace: Duration::from_secs(seconds) };
+    assert_eq!(pod.at(10, unhealthy(5)), [Terminate { index: 1 }]);
+    assert!(pod.machine.is_ending(1) && !pod.machine.is_ending(0));
+    assert_eq!(pod.at(11, unhealthy(1)), [], "once");
+    assert_eq!(pod.wake(), Some(15));
+    assert_eq!(pod.at(15, Event::Tick), [Kill { index: 1 }]);
+    assert_eq!((pod.wake(), pod.at(99, Event::Tick)), (None, vec![]), "who was killed is only waited for");
+    let why = "Liveness probe failed: no".to_owned();
+    pod.at(99, Event::Stands { index: 1, started: true, ready: false, why: why.clone() });
+    assert_eq!(pod.machine.containers[1].why, why);
+    assert_eq!(pod.ended(100, 1, 137), [Start { index: 1 }]);
+    assert!(!pod.machine.is_ending(1) && !pod.machine.ready());
+    assert_eq!((pod.machine.containers[1].restarts, pod.machine.containers[1].why.as_str()), (1, ""));
+    // With the whole pod on its way out nothing more is asked of one of it.
+    pod.at(101, Event::Delete { grace: GRACE });
+    assert_eq!(pod.at(102, unhealthy(0)), []);
+}
+
+#[test]
+fn a_sidecar_need_not_be_ready_for_the_others_to_begin() {
+    let mut pod = Play::new(RestartPolicy::Always, &[Role::Sidecar, Role::Main]);
+    pod.at(0, Event::Tick);
+    let started = Event::Stands { index: 0, started: true, ready: false, why: String::new() };
+    assert_eq!(pod.at(1, started), [Start { index: 1 }]);
+    assert!(pod.machine.initialized() && !pod.machine.ready());
 }

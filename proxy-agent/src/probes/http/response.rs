@@ -11,7 +11,7 @@ const MAX_FIELDS: usize = 128;
 /// Heads of `100 Continue` and its like that are passed over; Go's bound.
 const MAX_INTERIM: usize = 5;
 /// What is asked of the system at once.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 2048;
 /// Of a line that is no HTTP, in a message.
 const MAX_SHOWN: usize = 64;
 
@@ -52,6 +52,14 @@ pub async fn read_head<S: AsyncRead + Unpin + ?Sized>(stream: &mut S, read: &mut
         }
     }
     Err(broken("too many 1xx informational responses"))
+}
+
+/// The body, where all of it came with the head, as most do.
+pub fn body_at_once(head: &Head, read: &[u8]) -> Option<Vec<u8>> {
+    match head.length {
+        Length::Known(bytes) => Some(read.get(..usize::try_from(bytes).ok()?)?.to_vec()),
+        Length::Chunked | Length::ToTheEnd => None,
+    }
 }
 
 /// Reads the body, of which `read` is the beginning, to its end or the bound.
@@ -100,8 +108,10 @@ pub async fn read_body<S: AsyncRead + Unpin + ?Sized>(
 }
 
 async fn more<S: AsyncRead + Unpin + ?Sized>(stream: &mut S, read: &mut Vec<u8>) -> Result<usize, String> {
-    read.reserve(CHUNK);
-    stream.read_buf(read).await.map_err(|error| format!("read: {}", words(&error)))
+    let mut chunk = [0; CHUNK];
+    let bytes = stream.read(&mut chunk).await.map_err(|error| format!("read: {}", words(&error)))?;
+    read.extend_from_slice(chunk.get(..bytes).unwrap_or_default());
+    Ok(bytes)
 }
 
 /// The size of the next chunk, and the bytes up to its data: the end of the one before, and the size's line.
