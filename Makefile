@@ -39,6 +39,7 @@ bench: ## measures and prints ratios; see README
 	cargo bench --locked -p portolan --bench first_light --bench api_load --bench agent_scale --bench dns_change --bench greedy
 	cargo bench --locked -p dataplane --bench programming
 	cargo bench --locked -p dns --bench serve
+	cargo bench --locked -p proxy-agent --bench probes
 
 fmt:
 	cargo fmt --all --check

@@ -153,7 +153,10 @@ impl Scene<'_> {
         }
         let since = || {
             let condition = pod.status.conditions.iter().find(|c| c.type_ == "Ready");
-            condition.and_then(|c| c.last_transition_time.as_ref()).map(|t| format!(" since {t}")).unwrap_or_default()
+            let since = condition.and_then(|c| c.last_transition_time.as_ref()).map(|t| format!(" since {t}"));
+            // What its node says of it: which container, which probe, and how that failed.
+            let why = condition.and_then(|c| c.message.as_ref()).filter(|text| !text.is_empty());
+            since.unwrap_or_default() + &why.map(|text| format!(" ({text})")).unwrap_or_default()
         };
         if pod.metadata.terminating() {
             return Some("is terminating".to_owned());

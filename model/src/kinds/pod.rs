@@ -8,6 +8,7 @@
 mod change;
 mod containers;
 mod defaults;
+mod probes;
 mod status;
 #[cfg(test)]
 mod tests;

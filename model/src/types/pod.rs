@@ -88,6 +88,8 @@ pub struct PodCondition {
     pub type_: String,
     pub status: String,
     pub last_transition_time: Option<String>,
+    /// For people: why it does not hold.
+    pub message: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

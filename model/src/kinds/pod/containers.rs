@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::CONTAINER_LISTS;
+use super::{CONTAINER_LISTS, probes};
 use crate::field::FieldError;
 use crate::kinds::document::{Document, Errors, items, number, objects, text};
 use crate::syntax;
@@ -26,6 +26,8 @@ pub(super) fn validate(spec: &Document, volumes: &BTreeSet<&str>, errors: &mut E
                 }
             }
             self::container(&path, container, volumes, errors);
+            let to_its_end = list == "initContainers" && text(container, "restartPolicy") != "Always";
+            probes::validate(&path, container, to_its_end, errors);
         }
     }
     // Host ports are refused only within the Pod here; whether they are free is for its node to find out.
