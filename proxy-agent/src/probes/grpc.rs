@@ -66,6 +66,10 @@ pub async fn probe(place: &dyn Place, address: SocketAddr, service: &str, limit:
             return Outcome::Failure(format!("error: failed to connect service at {address:?}: {problem}"));
         }
     };
+    let stream = match stream.into_polled() {
+        Ok(stream) => stream,
+        Err(problem) => return Outcome::Failure(format!("error: health rpc probe failed: {problem}")),
+    };
     match timeout_at(until, check(stream, address, service)).await {
         Ok(Ok(SERVING)) => Outcome::Success,
         Ok(Ok(status)) => {

@@ -84,13 +84,14 @@ async fn exchange(
     }
     let (stream, request) = (stream?, request(url, host, &action.http_headers));
     if !url.tls {
-        return ask(stream, &request, until).await;
+        let written = stream.write_at_once(request.as_bytes());
+        return ask(stream.into_polled()?, request.get(written..).unwrap_or_default(), until).await;
     }
-    let stream = timeout_at(until, tls::handshake(stream, &url.host)).await;
+    let stream = timeout_at(until, tls::handshake(stream.into_polled()?, &url.host)).await;
     ask(stream.unwrap_or_else(|_| Err(SLOW.to_owned()))?, &request, until).await
 }
 
-/// Sends the request on a connection that is there, and reads the answer.
+/// Sends what is left of the request on a connection that is there, and reads the answer.
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     request: &str,

@@ -1,11 +1,13 @@
 //! One probe, from the container's port to what it came to.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::spec::{self, Action, Kind};
@@ -90,7 +92,10 @@ pub(super) async fn resolve(
 
 /// Connects to the first of the addresses that answers. The error is in Go's words, without the port on this side, so
 /// that the same failure reads the same each time.
-pub(super) async fn connect(place: &dyn Place, addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, String> {
+///
+/// On this machine the other side answers while the system call lasts. Then the connection is there at once, and is not put
+/// into the poll set for it: for `tcpSocket` that is most of what would be left to do.
+pub(super) async fn connect(place: &dyn Place, addresses: &[SocketAddr], until: Instant) -> Result<Connected, String> {
     let mut problem = "dial tcp: no suitable address found".to_owned();
     for address in addresses {
         let socket = match place.socket(address.is_ipv6()) {
@@ -100,13 +105,66 @@ pub(super) async fn connect(place: &dyn Place, addresses: &[SocketAddr], until: 
                 continue;
             }
         };
-        match timeout_at(until, socket.connect(*address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+        let opened = match at_once(&socket, *address) {
+            Ok(true) => return Ok(Connected::AtOnce(into_std(socket))),
+            Ok(false) => timeout_at(until, opened(into_std(socket))).await,
+            Err(error) => Ok(Err(error)),
+        };
+        match opened {
+            Ok(Ok(stream)) => return Ok(Connected::Polled(stream)),
             Ok(Err(error)) => problem = format!("dial tcp {address}: connect: {}", words(&error)),
             Err(_) => return Err(format!("dial tcp {address}: i/o timeout")),
         }
     }
     Err(problem)
+}
+
+/// A connection, in the poll set or not yet.
+pub(super) enum Connected {
+    AtOnce(std::net::TcpStream),
+    Polled(TcpStream),
+}
+
+impl Connected {
+    /// Writes what can be written at once; how much that was.
+    pub fn write_at_once(&self, bytes: &[u8]) -> usize {
+        match self {
+            Self::AtOnce(stream) => (&mut &*stream).write(bytes).unwrap_or(0),
+            Self::Polled(_) => 0,
+        }
+    }
+
+    pub fn into_polled(self) -> Result<TcpStream, String> {
+        match self {
+            Self::AtOnce(stream) => TcpStream::from_std(stream).map_err(|error| words(&error)),
+            Self::Polled(stream) => Ok(stream),
+        }
+    }
+}
+
+/// Begins to connect; whether it is done already.
+fn at_once(socket: &TcpSocket, address: SocketAddr) -> io::Result<bool> {
+    let socket = SockRef::from(socket);
+    match socket.connect(&address.into()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => Ok(socket.peer_addr().is_ok()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for a connection that is being opened.
+async fn opened(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.writable().await?;
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
+}
+
+fn into_std(socket: TcpSocket) -> std::net::TcpStream {
+    // SAFETY: the descriptor was just given away by its only owner, and is a TCP socket.
+    unsafe { std::net::TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }
 
 /// An error of the system as Go writes it: `connection refused`.
