@@ -16,6 +16,7 @@ mod children;
 mod control;
 pub mod echo;
 mod error;
+mod joining;
 mod kubeconfig;
 mod kubelet;
 mod launch;

@@ -145,10 +145,10 @@ pub(crate) fn down(dir: &Path, purge: bool) -> Result<(), LabError> {
 
 /// Removes what a lab writes, and the directory if nothing else is in it.
 fn remove_files(dir: &Path) -> Result<(), LabError> {
-    for folder in ["server", "logs", "run"] {
+    for folder in ["server", "logs", "run", crate::joining::NODES] {
         ignore_missing(fs::remove_dir_all(dir.join(folder))).map_err(LabError::file(dir.join(folder)))?;
     }
-    for file in ["lab.sock", "lab.log", "agent.kubeconfig", "lab.lock"] {
+    for file in ["lab.sock", "lab.log", "inside.kubeconfig", "lab.lock"] {
         ignore_missing(fs::remove_file(dir.join(file))).map_err(LabError::file(dir.join(file)))?;
     }
     match fs::remove_dir(dir) {

@@ -29,6 +29,7 @@ use crate::addresses::{self, API_PORT};
 use crate::children::Children;
 use crate::control::{self, Cluster, Namespace};
 use crate::error::chain;
+use crate::joining::{self, Invitation};
 use crate::kubelet::{self, HomeNode, NameService, Shared};
 use crate::launch::{Report, SELF, Spec};
 use crate::network::{Network, NetworkError};
@@ -73,6 +74,8 @@ enum Failure {
         #[source]
         source: Option<ClientError>,
     },
+    #[error("making a token for the nodes")]
+    Token(#[source] ClientError),
     #[error("writing the nodes")]
     Nodes(#[source] ClientError),
     #[error("{0}")]
@@ -246,14 +249,17 @@ async fn bring_up(
 
     let server = started.get_or_init(|| keep_server(spec, tasks, children, &logs)).clone();
     let data = spec.dir.join("server");
-    let (admin, inside) = (data.join("admin.kubeconfig"), spec.dir.join("agent.kubeconfig"));
+    let (admin, inside) = (data.join("admin.kubeconfig"), spec.dir.join("inside.kubeconfig"));
     let client = await_server(&server, &admin, &inside).await?;
 
     let nodes: Vec<Arc<HomeNode>> = network.nodes.into_iter().map(|n| Arc::new(HomeNode::new(n))).collect();
     kubelet::register(&client, &nodes).await.map_err(Failure::Nodes)?;
+    let invitation = joining::invite(&client, &spec.dir).await.map_err(Failure::Token)?;
     tracing::info!("the server answers; starting {} agents", nodes.len());
-    let agents: Vec<(Arc<HomeNode>, Unit)> =
-        nodes.iter().map(|node| (Arc::clone(node), keep_agent(spec, tasks, children, &logs, node, &inside))).collect();
+    let agents: Vec<(Arc<HomeNode>, Unit)> = nodes
+        .iter()
+        .map(|node| (Arc::clone(node), keep_agent(spec, tasks, children, &logs, node, &invitation)))
+        .collect();
 
     let program = PathBuf::from(SELF);
     let names = NameService::find(&client, spec.dir.clone()).await;
@@ -312,16 +318,17 @@ fn keep_agent(
     children: &Children,
     logs: &Path,
     node: &Arc<HomeNode>,
-    kubeconfig: &Path,
+    invitation: &Invitation,
 ) -> Unit {
     let name = format!("the agent of {}", node.name);
     let log = logs.join(format!("agent-{}.log", node.name));
-    let (node, kubeconfig, dataplane) = (Arc::clone(node), kubeconfig.to_owned(), spec.dataplane);
+    let (node, invitation, dataplane) = (Arc::clone(node), invitation.clone(), spec.dataplane);
     let more = spec.agent_args.clone();
     let socket = remote::agent_socket(&spec.dir, &node.name);
     Unit::keep(&name, tasks, children, log, move || {
         let mut command = Command::new(SELF);
-        command.arg0("portolan").arg("agent").arg("--kubeconfig").arg(&kubeconfig);
+        command.arg0("portolan").arg("agent");
+        invitation.tell(&mut command, &node.name);
         command.args(["--node-name", &node.name, "--dataplane", &dataplane.to_string()]);
         for address in node.addresses.list() {
             command.arg("--node-ip").arg(address.to_string());
@@ -340,7 +347,7 @@ fn keep_agent(
     })
 }
 
-/// Waits until the server answers, and gives a client for it. Writes the kubeconfig that works inside the lab.
+/// Waits until the server answers, and gives a client for it. Writes the administrator's kubeconfig that works inside the lab.
 async fn await_server(server: &Unit, admin: &Path, inside: &Path) -> Result<Client, Failure> {
     let url = format!("https://{}:{API_PORT}", addresses::bridge().v4);
     let until = Instant::now() + UP_LIMIT;
@@ -350,7 +357,7 @@ async fn await_server(server: &Unit, admin: &Path, inside: &Path) -> Result<Clie
             return Err(Failure::Unit { name: server.name.clone(), last_words: server.last_words() });
         }
         if let Some(text) = fs::read_to_string(admin).ok().and_then(|text| kubeconfig::with_server(&text, &url)) {
-            write_private(inside, text.as_bytes()).map_err(Failure::system("writing the agents' kubeconfig"))?;
+            write_private(inside, text.as_bytes()).map_err(Failure::system("writing the kubeconfig for inside"))?;
             let answered = match Client::from_kubeconfig(inside) {
                 Ok(client) => client.get_text("/readyz").await.map(|_| client),
                 Err(error) => Err(error),
