@@ -7,6 +7,7 @@ mod support;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proxy_agent::client::Client;
@@ -16,9 +17,9 @@ use support::{Lab, PORTOLAN, service};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const LIMIT: Duration = Duration::from_secs(60);
-/// Requests of each of three nodes in a second, and for how long: 50,400 in all.
-const RATE: u32 = 300;
-const SECONDS: u32 = 56;
+/// Requests of each of three nodes, in portions: 50,400 in all.
+const REQUESTS: u64 = 16_800;
+const PORTION: &str = "1400";
 
 struct World {
     lab: Lab,
@@ -76,8 +77,8 @@ impl Workload {
         command.args(["lab", "exec", "--dir"]).arg(&lab.dir).args([&format!("node-{number}"), "--", PORTOLAN]);
         command.args(["register", "--name", &name, "--labels", "app=web,kind=process", "--port", "http=8080"]);
         command.args(["--readiness", "http:http/", "--probe-period", "1s", "--grace", "20s", "--"]);
-        // It answers what it has for a second, as a good server does; who is sent here later gets no answer.
-        command.args([PORTOLAN, "echo", "--tcp", "8080", "--pod", &name, "--drain-ms", "1000"]);
+        // It answers what it has for two seconds, as a good server does; who is sent here later gets no answer.
+        command.args([PORTOLAN, "echo", "--tcp", "8080", "--pod", &name]);
         let exec = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Workload { exec, number }
     }
@@ -120,6 +121,19 @@ fn signal(pid: i32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
+/// Sends requests from a node, a few at a time and each on a connection of its own, until that is enough.
+fn send(lab: &Lab, node: u32, address: &str, enough: &AtomicBool) -> Vec<Value> {
+    let (mut reports, mut sent) = (Vec::new(), 0);
+    // Nobody says that it is enough when the restarts have failed.
+    while (sent < REQUESTS || !enough.load(Ordering::SeqCst)) && reports.len() < 100 {
+        let more = ["--count", PORTION, "--concurrency", "4", "--timeout-ms", "20000"];
+        let report = lab.probe(&format!("node-{node}"), "tcp", address, &more);
+        sent += report["sent"].as_u64().unwrap();
+        reports.push(report);
+    }
+    reports
+}
+
 #[test]
 fn a_rolling_restart_of_processes_loses_no_request() {
     let world = World::new();
@@ -136,39 +150,40 @@ fn a_rolling_restart_of_processes_loses_no_request() {
     }
     world.lab.wait();
 
-    let (rate, seconds) = (RATE.to_string(), SECONDS.to_string());
-    let probe = ["--rate", &rate, "--seconds", &seconds, "--timeout-ms", "15000"];
-    let load: Vec<_> =
-        (1..=3).map(|node| world.lab.start_probe(&format!("node-{node}"), "tcp", &address, &probe)).collect();
+    let enough = AtomicBool::new(false);
     let begun = Instant::now();
-    let mut restarts = 0;
-    // The last restart shall be over before the load is.
-    while restarts < 3 || begun.elapsed() < Duration::from_secs(u64::from(SECONDS)).mul_f32(0.6) {
-        let old = workloads.remove(0);
-        let (number, pod) = (old.number, old.pod());
-        let before = world.pod(&pod).unwrap();
-        let (status, said) = old.end();
-        assert!(status.success() && !said.contains("not in order"), "{status}: {said}");
-        let new = Workload::start(&world.lab, number);
-        world.until("another and ready", &pod, |pod| {
-            pod.is_some_and(|pod| pod["metadata"]["uid"] != before["metadata"]["uid"] && is(pod, "Ready"))
-        });
-        // As whoever restarts a fleet does: the next one goes when this one is back for everybody.
-        world.lab.wait();
-        workloads.push(new);
-        restarts += 1;
-    }
-    let took = begun.elapsed();
-    let reports: Vec<Value> = load.into_iter().map(support::Running::report).collect();
-    let (mut sent, mut answered) = (0, 0);
-    for report in &reports {
-        sent += report["sent"].as_u64().unwrap();
-        answered += report["answered"].as_u64().unwrap();
-    }
-    println!("{restarts} restarts in {took:?}; {answered} of {sent} requests were answered");
-    assert!(restarts >= 3 && took < Duration::from_secs(SECONDS.into()), "{restarts} restarts in {took:?}");
-    assert_eq!(sent, u64::from(3 * RATE * SECONDS));
-    assert_eq!(answered, sent, "{reports:#?}");
+    let (restarts, reports) = std::thread::scope(|scope| {
+        let load = |node: u32| {
+            let (lab, enough, address) = (&world.lab, &enough, address.as_str());
+            scope.spawn(move || send(lab, node, address, enough))
+        };
+        let load: Vec<_> = (1..=3).map(load).collect();
+        let mut restarts = 0;
+        while load.iter().any(|load| !load.is_finished()) {
+            let old = workloads.remove(0);
+            let (number, pod) = (old.number, old.pod());
+            let before = world.pod(&pod).unwrap();
+            let (status, said) = old.end();
+            assert!(status.success() && !said.contains("not in order"), "{status}: {said}");
+            let new = Workload::start(&world.lab, number);
+            world.until("another and ready", &pod, |pod| {
+                pod.is_some_and(|pod| pod["metadata"]["uid"] != before["metadata"]["uid"] && is(pod, "Ready"))
+            });
+            // As whoever restarts a fleet does: the next one goes when this one is back for everybody.
+            world.lab.wait();
+            workloads.push(new);
+            restarts += 1;
+            enough.store(restarts >= 3, Ordering::SeqCst);
+        }
+        let reports: Vec<Value> = load.into_iter().flat_map(|load| load.join().unwrap()).collect();
+        (restarts, reports)
+    });
+    let sum = |field: &str| reports.iter().map(|report| report[field].as_u64().unwrap()).sum::<u64>();
+    let (sent, answered) = (sum("sent"), sum("answered"));
+    println!("{restarts} restarts in {:?}; {answered} of {sent} requests were answered", begun.elapsed());
+    let lost: Vec<&Value> = reports.iter().filter(|report| report["sent"] != report["answered"]).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(restarts >= 3 && sent >= 50_000, "{restarts} restarts, {sent} requests");
 
     // An agent that is away for a moment takes nothing out of service.
     let web = world.ready("web-1-node-1");
