@@ -172,9 +172,18 @@ impl Programming {
     fn judge(&self, inner: &mut Inner, target: Target, service: Option<ServiceName<'_>>) -> Vec<Standing> {
         inner.leases.refresh(&self.store);
         let current = self.store.revision();
-        let nodes = inner.acknowledged.judge(target, service, current, &inner.leases, self.now());
+        let mut nodes = inner.acknowledged.judge(target, service, current, &inner.leases, self.now());
+        nodes.retain(|node| !self.is_out(&node.name));
         inner.nodes = nodes.len();
         nodes
+    }
+
+    /// Whether a node has fallen silent (`NodeStatusUnknown`): its Lease may hold for half a minute more, and nobody is to
+    /// wait so long for a machine that is dead.
+    fn is_out(&self, node: &str) -> bool {
+        let node = self.store.get(Resource::Nodes, "", node);
+        let condition = node.as_ref().and_then(|node| node.node()?.ready_condition());
+        condition.is_some_and(|condition| condition.status == "Unknown")
     }
 
     /// From where the history of slices has to be looked through.

@@ -260,6 +260,25 @@ async fn a_node_that_is_not_live_does_not_count() {
     assert_eq!(programmed(&app, WEB).await, "true: b true");
 }
 
+/// A machine without power holds its Lease for half a minute more; nobody waits for it.
+#[tokio::test]
+async fn a_node_that_fell_silent_is_not_waited_for() {
+    let app = App::new().await;
+    bare(&app, "web").await;
+    has_all(&app, "a").await;
+    lease(&app, "b", 40).await;
+    let node = |status: &str| {
+        let ready = json!({"type": "Ready", "status": status, "reason": "NodeStatusUnknown"});
+        json!({"metadata": {"name": "b"}, "status": {"conditions": [ready]}})
+    };
+    assert_eq!(app.post("/api/v1/nodes", &node("False")).await.code, 201);
+    has_all(&app, "a").await;
+    assert_eq!(programmed(&app, "programmed").await, "false: a true, b false");
+    assert_eq!(app.put("/api/v1/nodes/b/status", &node("Unknown")).await.code, 200);
+    has_all(&app, "a").await;
+    assert_eq!(programmed(&app, "programmed").await, "true: a true");
+}
+
 #[tokio::test]
 async fn bad_input_is_told_apart() {
     let app = App::new().await;
