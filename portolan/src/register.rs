@@ -96,10 +96,11 @@ async fn live(args: RegisterArgs, pods: Vec<Value>) -> Result<i32, Failure> {
     let mut deadline = None;
     loop {
         let event = tokio::select! {
+            // What was said before a signal counts when that is judged.
+            biased;
             code = ended(child.as_mut()) => Event::Ended(code),
-            Some(signal) = signals.recv() => Event::Signal(signal),
             Some(news) = news.recv() => match news {
-                News::Registered => {
+                News::Asked => {
                     registered = true;
                     continue;
                 }
@@ -110,6 +111,7 @@ async fn live(args: RegisterArgs, pods: Vec<Value>) -> Result<i32, Failure> {
                     Event::Left
                 }
             },
+            Some(signal) = signals.recv() => Event::Signal(signal),
             () = at(deadline) => {
                 warn!("not every node could be waited for within {:?}", args.grace);
                 deadline = None;

@@ -28,7 +28,8 @@ pub enum Wish {
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    Registered,
+    /// The agent is asked to register this: from now on somebody may be sent here.
+    Asked,
     /// With why somebody may be sent here still, if so.
     Left(Option<String>),
 }
@@ -103,12 +104,13 @@ impl Link {
     ) -> Result<(), Broken> {
         let mut talk = Talk::connect(&self.socket).await?;
         if wished == Wish::Register {
+            // Said first: who is told to end before the answer is here must still go in order.
+            let _ = news.send(News::Asked).await;
             match talk.ask(&Request::Register { pods: self.pods.clone() }, PROMPT).await? {
                 Answer::Accepted { pods } => {
                     info!("registered as {}", pods.join(", "));
                     self.names = pods;
                     self.told = None;
-                    let _ = news.send(News::Registered).await;
                 }
                 Answer::Refused { reason } => return Err(Broken::Refused(reason)),
                 Answer::Deregistered { .. } => return Err(Broken::Refused("it is of another version".to_owned())),
