@@ -20,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::app::App;
 use crate::asked::Asked;
@@ -66,17 +66,20 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
                 record.user(&user);
                 other.iter().for_each(|other| record.impersonated(other));
             }
+            // Whoever acts for others has one share, not theirs.
+            let turn = Turn::of(&user, &request);
             let user = other.unwrap_or(user);
             let asked = Arc::new(Asked::read(request.method(), request.uri().path(), &query));
             request.extensions_mut().insert(Arc::clone(&user));
             request.extensions_mut().insert(Arc::clone(&asked));
             match time_limit(request.method(), request.uri().path(), &query) {
-                Ok(limit) => within(limit, in_turn(&app, &user, &asked, &query, request, next)).await,
+                Ok(limit) => within(limit, in_turn(&app, turn, &user, &asked, &query, request, next)).await,
                 Err(status) => status.into_response(),
             }
         }
         Err(status) => {
-            if let Some(standing) = request.extensions().get::<Arc<Standing>>() {
+            let standing = request.extensions().get::<Arc<Standing>>();
+            if let Some(standing) = standing.filter(|_| status.code() == StatusCode::UNAUTHORIZED) {
                 standing.failed();
             }
             status.into_response()
@@ -157,13 +160,34 @@ async fn permitted(app: &App, user: &User, asked: &Asked, request: Request, next
     next.run(request).await
 }
 
+/// Whose turn it is to be.
+struct Turn {
+    name: Arc<str>,
+    anonymous: bool,
+    node: bool,
+}
+
+impl Turn {
+    fn of(user: &User, request: &Request) -> Self {
+        let anonymous = user.is_anonymous();
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        Self { name: fair::name(user, anonymous, address), anonymous, node: user.node_name().is_some() }
+    }
+}
+
 /// What the handler answers when it is the request's turn.
-async fn in_turn(app: &App, user: &User, asked: &Asked, query: &Query, request: Request, next: Next) -> Response {
-    let anonymous = user.is_anonymous();
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-    let name = fair::name(user, anonymous, address);
+async fn in_turn(
+    app: &App,
+    turn: Turn,
+    user: &User,
+    asked: &Asked,
+    query: &Query,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Turn { name, anonymous, node } = turn;
     if let Some(standing) = request.extensions().get::<Arc<Standing>>().filter(|_| !anonymous)
-        && !standing.known(&name, user.node_name().is_some())
+        && !standing.known(&name, node)
     {
         return Status::too_many("too many connections of this user are open").into_response();
     }
