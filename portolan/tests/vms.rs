@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,7 @@ struct Machine {
     /// The first process in the namespaces, as it is numbered outside.
     first: u32,
     home: PathBuf,
+    background: RefCell<Vec<Child>>,
 }
 
 impl Machine {
@@ -110,7 +112,7 @@ impl Machine {
             assert!(begin.elapsed() < PATIENCE, "{name} did not come up");
             std::thread::sleep(Duration::from_millis(20));
         };
-        Self { holder, first, home }
+        Self { holder, first, home, background: RefCell::default() }
     }
 
     /// A command in the machine, by a shell, with this repository's programs in its path; `before` is what runs it.
@@ -132,7 +134,8 @@ impl Machine {
     /// What it prints goes to the machine's log; it ends with the machine at the latest.
     fn start_in_background(&self, line: &str) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.home.join("log")).unwrap();
-        self.command(&[], line).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child = self.command(&[], line).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.background.borrow_mut().push(child);
     }
 
     fn log(&self) -> String {
@@ -144,6 +147,11 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
+        // Those who led into the machine end with what they led in.
+        for mut child in self.background.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! frontend with the endpoints that its word leads to, as often as they can be drawn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use dataplane::nftables::changes::Changes;
 use dataplane::nftables::element::Element;
@@ -12,7 +13,7 @@ use dataplane::nftables::netlink::socket::Socket;
 use dataplane::nftables::read::{self, Value};
 use dataplane::nftables::set::Set;
 use dataplane::nftables::shadow::Shadow;
-use dataplane::nftables::{Dirty, Table, verify, word};
+use dataplane::nftables::{Dirty, ProgramError, Table, verify, word};
 use dataplane::{Family, Plan, compile_node};
 use model::Key;
 use proptest::prelude::*;
@@ -256,6 +257,20 @@ impl Side {
         let fresh = Table::open().unwrap();
         drop(std::mem::replace(&mut self.table, fresh));
     }
+
+    /// A process that another test of this program starts has a copy of every descriptor until it becomes what it is to
+    /// be, the former owner's among them: so long the kernel keeps the tables for that one.
+    fn program(&mut self, plan: &Plan, dirty: &Dirty) -> Result<(), ProgramError> {
+        let begin = Instant::now();
+        loop {
+            match self.table.program(plan, dirty) {
+                Err(ProgramError::Owned(_)) if begin.elapsed() < Duration::from_secs(5) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                programmed => return programmed.map(drop),
+            }
+        }
+    }
 }
 
 fn run(side: &mut Side, steps: &[Step]) -> Result<Plan, TestCaseError> {
@@ -285,7 +300,7 @@ fn run(side: &mut Side, steps: &[Step]) -> Result<Plan, TestCaseError> {
         };
         plan = cluster.plan();
         plan.node = compile_node(&cluster.snapshot, &cluster.local);
-        side.table.program(&plan, &Dirty::Services(dirty)).map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
+        side.program(&plan, &Dirty::Services(dirty)).map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
         let wanted = Elements::of_changes(&Shadow::default().update(&plan, &Dirty::All).unwrap()).meaning();
         same(&format!("after {step:?}"), &Elements::of_kernel(&side.socket).meaning(), &wanted)?;
     }
