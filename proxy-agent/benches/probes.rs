@@ -22,8 +22,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::Key;
 use prometheus_client::metrics::counter::Counter;
 use proxy_agent::events::{About, Recorder};
-use proxy_agent::probes::place::Host;
 use proxy_agent::probes::{Before, OnFailure, Probe, Prober, Probes, Target};
+use proxy_agent::workloads::Machine;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -86,7 +86,7 @@ fn measure(containers: u32, seconds: u32, server: &Server, action: &Value) -> f6
             // Each pod has an address of its own.
             ip: IpAddr::V4(Ipv4Addr::new(127, 1, (n / 250) as u8, (n % 250) as u8 + 1)),
             ports: Vec::new(),
-            place: Arc::new(Host),
+            place: Arc::new(Machine { peer: None }),
             before: Before::default(),
             on_failure: OnFailure::Report,
             events: events.clone(),

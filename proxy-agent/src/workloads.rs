@@ -39,9 +39,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+pub use exec::Machine;
 pub use files::documents;
 pub use manifest::POD_IP;
-pub use socket::SocketConfig;
+pub use socket::{Peer, SocketConfig};
 
 use crate::client::Client;
 use crate::events::Recorder;

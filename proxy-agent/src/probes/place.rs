@@ -1,18 +1,14 @@
 //! Where probes are made: whose network they come from, and inside of what a command runs.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
-use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::io::{self, Read};
 use std::pin::Pin;
-use std::process::Stdio;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 
 use super::MAX_OUTPUT_BYTES;
 
@@ -43,47 +39,6 @@ pub trait Place: fmt::Debug + Send + Sync {
     fn exec(&self, command: &[String]) -> Running;
 }
 
-/// This machine as the agent sees it: for pods that are ordinary processes. Commands run as the agent's user, in a process
-/// group of their own and with its environment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Host;
-
-impl Place for Host {
-    fn exec(&self, command: &[String]) -> Running {
-        let started = start(command);
-        Box::pin(async move {
-            let (child, reader) = started?;
-            let mut group = Group { child };
-            let (exit, output) = gather(reader, group.child.wait()).await;
-            let exit = exit?;
-            let code = exit.code().unwrap_or_else(|| 128 + exit.signal().unwrap_or_default());
-            Ok(Ran { code, output })
-        })
-    }
-}
-
-fn start(command: &[String]) -> io::Result<(Child, pipe::Receiver)> {
-    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let (reader, writer) = io::pipe()?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
-    Ok((command.spawn()?, pipe::Receiver::from_owned_fd(reader.into())?))
-}
-
-/// A child that leads its group.
-struct Group {
-    child: Child,
-}
-
-impl Drop for Group {
-    /// Kills whoever is left of it in the middle of its run. A child that was waited for has no number any more.
-    fn drop(&mut self) {
-        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
-
 /// Reads what a command writes until it ends, and keeps [`MAX_OUTPUT_BYTES`] of it. What it started may go on and hold the
 /// pipe open; it is not waited for.
 pub async fn gather<T>(mut reader: pipe::Receiver, exit: impl Future<Output = T>) -> (T, Vec<u8>) {
@@ -104,11 +59,36 @@ pub async fn gather<T>(mut reader: pipe::Receiver, exit: impl Future<Output = T>
             exit = &mut exit => break exit,
         }
     };
-    while open && output.len() < MAX_OUTPUT_BYTES {
-        match reader.try_read(&mut chunk) {
-            Ok(0) | Err(_) => open = false,
-            Ok(bytes) => keep(&mut output, chunk.get(..bytes).unwrap_or_default()),
+    // Of the exit another thread may have told before the poll set tells of what was written before it: the pipe itself is
+    // asked, not the poll set.
+    if open && let Ok(pipe) = reader.into_nonblocking_fd() {
+        let mut pipe = File::from(pipe);
+        while output.len() < MAX_OUTPUT_BYTES {
+            match pipe.read(&mut chunk) {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => keep(&mut output, chunk.get(..bytes).unwrap_or_default()),
+            }
         }
     }
     (exit, output)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// The command has ended before anybody looked at what it wrote.
+    #[tokio::test]
+    async fn what_was_written_is_read_though_the_end_is_known_first() {
+        for _ in 0..100 {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let reader = pipe::Receiver::from_owned_fd(reader.into()).unwrap();
+            let exit = async move { writer.write_all(b"no file").map(|()| writer).unwrap() };
+            // What the command started holds the pipe open.
+            let (_held, output) = gather(reader, exit).await;
+            assert_eq!(output, b"no file");
+        }
+    }
 }

@@ -7,11 +7,12 @@ use std::process::Stdio;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, geteuid};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
 
 use super::socket::Peer;
-use crate::probes::{MAX_OUTPUT_BYTES, Place, Ran, Running};
+use crate::probes::place::gather;
+use crate::probes::{Place, Ran, Running};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -26,19 +27,16 @@ impl Place for Machine {
     fn exec(&self, command: &[String]) -> Running {
         let started = self.start(command);
         Box::pin(async move {
-            let mut child = started?;
+            let (mut child, reader) = started?;
             let group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()));
-            let outputs = (child.stdout.take(), child.stderr.take());
-            let ((out, err), status) = tokio::join!(async { tokio::join!(read(outputs.0), read(outputs.1)) }, async {
+            let exit = async {
                 let status = child.wait().await;
-                // What it left running would keep its outputs open.
+                // What it left running ends with it.
                 drop(group);
                 status
-            });
+            };
+            let (status, output) = gather(reader, exit).await;
             let status = status?;
-            let mut output = out;
-            output.extend(err);
-            output.truncate(MAX_OUTPUT_BYTES);
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
             Ok(Ran { code, output })
         })
@@ -46,17 +44,18 @@ impl Place for Machine {
 }
 
 impl Machine {
-    fn start(self, command: &[String]) -> io::Result<tokio::process::Child> {
+    fn start(self, command: &[String]) -> io::Result<(Child, pipe::Receiver)> {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let (reader, writer) = io::pipe()?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", PATH).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         command.process_group(0).kill_on_drop(true);
         // Who is not root can be nobody else, and need not where it is asked to be itself.
         if let Some(peer) = self.peer.filter(|peer| geteuid().is_root() || geteuid().as_raw() != peer.uid) {
             command.uid(peer.uid).gid(peer.gid);
         }
-        command.spawn()
+        Ok((command.spawn()?, pipe::Receiver::from_owned_fd(reader.into())?))
     }
 }
 
@@ -71,23 +70,12 @@ impl Drop for Group {
     }
 }
 
-/// What is written there, as far as it is kept; the rest is read and forgotten, so that nobody blocks.
-async fn read(source: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut source) = source else { return kept };
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = source.read(&mut buffer).await {
-        let room = MAX_OUTPUT_BYTES.saturating_sub(kept.len());
-        kept.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::probes::MAX_OUTPUT_BYTES;
 
     async fn run(peer: Option<Peer>, script: &str) -> io::Result<Ran> {
         let command: Vec<String> = ["sh", "-c", script].map(str::to_owned).into();

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use model::Key;
 use prometheus_client::metrics::counter::Counter;
 use proxy_agent::events::{About, Note, Recorder};
-use proxy_agent::probes::place::Host;
 use proxy_agent::probes::{Before, NamedPort, News, OnFailure, Prober, Probes, Target, Verdict};
+use proxy_agent::workloads::Machine;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -58,7 +58,7 @@ impl Bench {
             },
             ip: ip.parse().unwrap(),
             ports: vec![NamedPort { name: "web".into(), number: port }],
-            place: Arc::new(Host),
+            place: Arc::new(Machine { peer: None }),
             before: Before::default(),
             on_failure,
             about: About::container(Key::new("default", "web-0"), "u-1", "containers", name),
