@@ -9,7 +9,7 @@
 //! - lists of all Services over 500 connections, each as fast as it is answered;
 //! - writes of one Service over 500 connections, the same;
 //! - bodies of 3 MiB over 100 connections, of which a byte comes now and then;
-//! - connections without an end, on which nothing is said.
+//! - connections without an end, from another address, on which nothing is said.
 //!
 //! Load and server share the machine. Figures go to stdout and to `target/bench/greedy.json`. `PORTOLAN_BENCH_SMALL=1` runs a
 //! toy size.
@@ -17,6 +17,7 @@
 
 mod support;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,13 +25,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::wire::Dialer;
 use support::{Server, quantile, rate, service};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const TOKENS: &str = "/apis/portolan.dev/v1alpha1/tokens";
+
+/// Where the connections come from on which nothing is said: those without a name are counted by address.
+const GREEDY_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 0);
 
 struct Sizes {
     services: usize,
@@ -192,16 +196,23 @@ async fn phase(server: &Arc<Server>, sizes: &Sizes, greed: Greed, [greedy, other
         (got.sent.load(Ordering::Relaxed), got.answered.load(Ordering::Relaxed), got.refused.load(Ordering::Relaxed));
     let (cpu, begun) = (server.cpu(), Instant::now());
     let until = begun + Duration::from_secs(sizes.seconds);
-    let mut beats = JoinSet::new();
-    for n in 0..sizes.nodes {
-        beats.spawn(beat(nodes.clone(), n, until, sizes.nodes));
-    }
-    let mut others = JoinSet::new();
-    for n in 0..4 {
-        others.spawn(behave(other.clone(), n, until));
-    }
-    let beats: Vec<f64> = beats.join_all().await.concat();
-    let others: Vec<f64> = others.join_all().await.concat();
+    // On threads of their own: what the greedy client's tasks do to each other is not the server's doing.
+    let (nodes, count, other) = (nodes.clone(), sizes.nodes, other.clone());
+    let beats = apart(async move {
+        let mut beats = JoinSet::new();
+        for n in 0..count {
+            beats.spawn(beat(nodes.clone(), n, until, count));
+        }
+        beats.join_all().await.concat()
+    });
+    let others = apart(async move {
+        let mut others = JoinSet::new();
+        for n in 0..4 {
+            others.spawn(behave(other.clone(), n, until));
+        }
+        others.join_all().await.concat()
+    });
+    let (beats, others) = (beats.await.unwrap(), others.await.unwrap());
     let seconds = begun.elapsed().as_secs_f64();
     let cores = (server.cpu() - cpu).as_secs_f64() / seconds;
     got.ended.store(true, Ordering::Relaxed);
@@ -215,6 +226,14 @@ async fn phase(server: &Arc<Server>, sizes: &Sizes, greed: Greed, [greedy, other
     });
     tasks.shutdown().await;
     figures
+}
+
+/// Runs clients on a thread and a runtime of their own; what they have measured.
+fn apart(clients: impl Future<Output = Vec<f64>> + Send + 'static) -> tokio::task::JoinHandle<Vec<f64>> {
+    tokio::task::spawn_blocking(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(clients)
+    })
 }
 
 fn quantiles(times: &[f64]) -> Value {
@@ -322,10 +341,12 @@ async fn trickle(dialer: Dialer, got: Arc<Got>) {
 }
 
 /// Connections, each opened as soon as the last one is, and kept.
-async fn silent(address: std::net::SocketAddr, got: Arc<Got>) {
+async fn silent(address: SocketAddr, got: Arc<Got>) {
     let mut kept = std::collections::VecDeque::new();
     while got.on() {
-        if let Ok(stream) = TcpStream::connect(address).await {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(GREEDY_ADDRESS).unwrap();
+        if let Ok(stream) = socket.connect(address).await {
             got.sent.fetch_add(1, Ordering::Relaxed);
             kept.push_back(stream);
             if kept.len() > 10 {

@@ -117,11 +117,16 @@ impl hyper::service::Service<Request<Incoming>> for Known {
 
     /// The router is always ready.
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let open = self.standing.request();
+        let (open, waits) = self.standing.request();
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(Arc::clone(&self.standing));
         let answer = self.router.clone().call(request);
-        Box::pin(async { answer.await.map(|response| open.until_sent(response)) })
+        Box::pin(async move {
+            if waits {
+                tokio::task::yield_now().await;
+            }
+            answer.await.map(|response| open.until_sent(response))
+        })
     }
 }
 

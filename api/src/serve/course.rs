@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// Worthless credentials on one connection; with the last of them it ends.
 const FAILURES_MOST: u32 = 10;
 
+/// A request that begins so soon after the last one ended was there already.
+const PIPELINED: Duration = Duration::from_micros(50);
+
 /// The times that a connection is held to.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -37,6 +40,8 @@ pub enum Verdict {
 pub struct Course {
     /// Whether a request of a known user has come.
     known: bool,
+    /// Whether any request has come.
+    asked: bool,
     /// Requests under way.
     open: u32,
     /// When the last one ended; at first, when the connection was accepted.
@@ -62,6 +67,7 @@ impl Course {
     pub fn new(now: Instant) -> Self {
         Self {
             known: false,
+            asked: false,
             open: 0,
             quiet_since: now,
             head_since: None,
@@ -85,10 +91,14 @@ impl Course {
         self.head_since = None;
     }
 
-    /// The head of a request is there.
-    pub fn request_begins(&mut self) {
+    /// The head of a request is there. True where it had been sent before the last one was answered: then other connections
+    /// are to have their turn first, however much more has been sent on this one.
+    pub fn request_begins(&mut self, now: Instant) -> bool {
+        let at_once = self.asked && self.open == 0 && now.saturating_duration_since(self.quiet_since) < PIPELINED;
+        self.asked = true;
         self.open += 1;
         self.head_since = None;
+        at_once
     }
 
     /// Its answer has been handed over, or nobody wants it any more.
@@ -188,11 +198,11 @@ mod tests {
         let (mut course, at) = course();
         for second in [10, 20, 30] {
             course.heard(at(second));
-            course.request_begins();
+            course.request_begins(at(second));
             course.request_ends(at(second));
             assert!(goes_on(course.verdict(at(second + 9), &TIMES)));
         }
-        course.request_begins();
+        course.request_begins(at(0));
         assert!(goes_on(course.verdict(at(80), &TIMES)), "its answer is under way");
         course.request_ends(at(81));
         assert!(!goes_on(course.verdict(at(96), &TIMES)));
@@ -203,7 +213,7 @@ mod tests {
         for known in [false, true] {
             let (mut course, at) = course();
             if known {
-                course.request_begins();
+                course.request_begins(at(0));
                 assert!(course.is_known());
                 course.request_ends(at(0));
             }
@@ -217,7 +227,7 @@ mod tests {
     #[test]
     fn a_known_one_may_be_idle_for_longer_and_is_asked_to_go() {
         let (mut course, at) = course();
-        course.request_begins();
+        course.request_begins(at(0));
         assert!(course.is_known() && !course.is_known());
         assert!(goes_on(course.verdict(at(50), &TIMES)));
         course.request_ends(at(50));
@@ -230,7 +240,7 @@ mod tests {
     #[test]
     fn whoever_guesses_credentials_is_asked_to_go() {
         let (mut course, at) = course();
-        course.request_begins();
+        course.request_begins(at(0));
         assert_eq!((1..=FAILURES_MOST).filter(|_| course.fails()).count(), 1);
         assert_eq!(course.verdict(at(1), &TIMES), Verdict::Gently);
         assert!(goes_on(course.verdict(at(2), &TIMES)), "its last answer is under way");
@@ -239,9 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_were_sent_ahead_let_others_go_first() {
+        let (mut course, at) = course();
+        assert!(!course.request_begins(at(0)), "the first one");
+        course.request_ends(at(1));
+        assert!(course.request_begins(at(1)));
+        assert!(!course.request_begins(at(1)), "another stream");
+        course.request_ends(at(1));
+        course.request_ends(at(1));
+        assert!(!course.request_begins(at(1) + PIPELINED));
+    }
+
+    #[test]
     fn who_must_make_room_goes_at_once() {
         let (mut course, at) = course();
-        course.request_begins();
+        course.request_begins(at(0));
         course.make_room();
         course.end();
         assert!(matches!(course.verdict(at(0), &TIMES), Verdict::AtOnce(_)));

@@ -115,10 +115,10 @@ impl Standing {
         self.lock().course.is_multiplexed();
     }
 
-    /// A request has arrived; it ends when the guard is dropped.
-    pub fn request(self: &Arc<Self>) -> Open {
-        self.lock().course.request_begins();
-        Open(Arc::clone(self))
+    /// A request has arrived; it ends when the guard is dropped. True where other connections go first.
+    pub fn request(self: &Arc<Self>) -> (Open, bool) {
+        let waits = self.lock().course.request_begins(Instant::now());
+        (Open(Arc::clone(self)), waits)
     }
 
     /// A request is from a known user. False when that one has too many connections: then this one ends.
@@ -176,7 +176,7 @@ pub struct Open(Arc<Standing>);
 impl Open {
     /// The request is under way until its answer has been handed over.
     pub fn until_sent(self, response: Response) -> http::Response<Holding<Open>> {
-        response.map(|body| Holding::new(body, self))
+        response.map(|body| Holding::in_turns(body, self))
     }
 }
 
