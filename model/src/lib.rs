@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness: time, identifiers and chance come in as arguments.
 
 pub mod admission;
+pub mod balancing;
 pub mod endpoints;
 pub mod events;
 pub mod field;

@@ -1,7 +1,8 @@
-//! The typed views. `Service`, `EndpointSlice`, `IPAddress` and `ServiceCIDR` are whole: every field that
+//! The typed views. `Service`, `EndpointSlice`, `IPAddress`, `ServiceCIDR` and our own are whole: every field that
 //! Kubernetes' schema has is here, and writing one back loses nothing. `Pod` and `Node` are views: they hold
 //! the fields that the logic reads, are never written back, and ignore the rest.
 
+mod balancer;
 mod endpoint_slice;
 mod ip;
 mod meta;
@@ -9,6 +10,13 @@ mod node;
 mod pod;
 mod service;
 
+pub use balancer::{
+    AccessControl, AccessList, AccessListEntry, AccessListSpec, AccessType, AddressPool, AddressPoolSpec,
+    AddressPoolStatus, AddressType, BackendMode, BackendSource, BalancerStatus, CheckKind, DomainCertificate,
+    EdgeAddress, EdgeAssignment, HealthCheckSpec, HttpSettings, LabelSelector, LabelSelectorRequirement, Listener,
+    ListenerProtocol, ListenerStatus, LoadBalancer, LoadBalancerSpec, PoolUse, ProgrammedBy, Scheduler,
+    SecretReference, ServiceReference, StickyKind, StickySession, TlsSettings,
+};
 pub use endpoint_slice::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone, ObjectReference,
 };

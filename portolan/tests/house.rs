@@ -21,9 +21,13 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("dataplane", &["model"]),
         ("dns", &["model"]),
         ("proxy-agent", &["model", "dataplane", "dns"]),
+        ("edge", &["model", "dataplane", "proxy-agent"]),
         ("lab", &["model", "proxy-agent"]),
         ("conformance", &[]),
-        ("portolan", &["access", "api", "controller", "dataplane", "dns", "lab", "model", "proxy-agent", "store"]),
+        (
+            "portolan",
+            &["access", "api", "controller", "dataplane", "dns", "edge", "lab", "model", "proxy-agent", "store"],
+        ),
     ])
 }
 

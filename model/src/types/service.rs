@@ -151,10 +151,14 @@ pub struct PortStatus {
 }
 
 /// A transport protocol that Services carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
+    #[default]
+    #[serde(rename = "TCP")]
     Tcp,
+    #[serde(rename = "UDP")]
     Udp,
+    #[serde(rename = "SCTP")]
     Sctp,
 }
 
