@@ -22,7 +22,7 @@ pub use endpoint_slice::{
 };
 pub use ip::{IpAddress, IpAddressSpec, ParentReference, ServiceCidr, ServiceCidrSpec, ServiceCidrStatus};
 pub use meta::{Condition, ObjectMeta, Opaque, OwnerReference};
-pub use node::{Node, NodeAddress, NodeCondition, NodeResources, NodeSpec, NodeStatus};
+pub use node::{Node, NodeAddress, NodeCondition, NodeResources, NodeSpec, NodeStatus, Taint};
 pub use pod::{Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus};
 pub use service::{
     ClientIpConfig, IntOrString, LoadBalancerIngress, LoadBalancerStatus, PortStatus, Protocol, Service, ServicePort,

@@ -26,7 +26,16 @@ pub struct NodeSpec {
     #[serde(rename = "podCIDRs", deserialize_with = "nullable")]
     pub pod_cidrs: Vec<String>,
     #[serde(deserialize_with = "nullable")]
+    pub taints: Vec<Taint>,
+    #[serde(deserialize_with = "nullable")]
     pub unschedulable: bool,
+}
+
+/// What keeps Pods away, of which the logic knows some by their keys.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    pub key: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
