@@ -10,7 +10,7 @@
 //!   need no parsing and no heap.
 //! - `protobuf.rs`: the messages of the same kinds, for the transcoder; `build/protobuf.txt` has the facts.
 //!
-//! Kinds of Portolan's own stand in `build/own.rs` and `build/own.txt` in the same forms.
+//! Kinds of Portolan's own stand in `build/own.txt`, which `build/own.rs` brings into the same forms.
 //!
 //! The definitions know no merge keys (the crate keeps them in code), so `build/lists.rs` says how each list
 //! merges. A list that it does not know, or that no longer exists, fails the build.

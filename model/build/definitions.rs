@@ -50,7 +50,7 @@ pub fn definitions() -> Result<Map<String, Value>, Error> {
     for schema in definitions.values_mut() {
         spell_as_openapi(schema);
     }
-    definitions.extend(own::definitions());
+    definitions.extend(own::definitions()?);
     for (resource, name) in &kinds {
         let info = resource.info();
         let kinds = json!([{ "group": info.group, "version": info.version, "kind": info.kind }]);
@@ -98,6 +98,10 @@ fn reference_to_kind(generator: &mut SchemaGenerator, resource: Resource) -> Str
         Resource::ClusterRoles => generator.subschema_for::<rbac::v1::ClusterRole>(),
         Resource::ClusterRoleBindings => generator.subschema_for::<rbac::v1::ClusterRoleBinding>(),
         Resource::Tokens => return own::reference("Token"),
+        Resource::AddressPools => return own::reference("AddressPool"),
+        Resource::LoadBalancers => return own::reference("LoadBalancer"),
+        Resource::AccessLists => return own::reference("AccessList"),
+        Resource::Secrets => generator.subschema_for::<core::v1::Secret>(),
     };
     schema.get("$ref").and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -16,8 +16,6 @@ use crate::review::Review;
 type Error = Box<dyn std::error::Error>;
 
 const TABLE: &str = include_str!("protobuf.txt");
-/// The same for Portolan's own kinds, written by hand.
-const OWN: &str = include_str!("own.txt");
 
 /// What to do when the comparison fails.
 const REMEDY: &str = "see scripts/protobuf/main.go for how build/protobuf.txt is written";
@@ -44,7 +42,8 @@ struct Table<'a> {
 
 /// `static MESSAGES` with every message, and `static KINDS` with what may stand in an envelope.
 pub fn render(definitions: &Map<String, Value>) -> Result<String, Error> {
-    let table = parse()?;
+    let own = crate::own::protobuf()?.join("\n");
+    let table = parse(&own)?;
     compare(&table, definitions)?;
     let index: BTreeMap<&str, usize> = table.messages.keys().enumerate().map(|(i, name)| (*name, i)).collect();
     let mut out = String::new();
@@ -78,11 +77,12 @@ fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-fn parse() -> Result<Table<'static>, Error> {
+/// Kubernetes' table and `own`, the lines for Portolan's own kinds.
+fn parse(own: &str) -> Result<Table<'_>, Error> {
     let mut table = Table::default();
     let mut current = None;
-    for line in TABLE.lines().chain(OWN.lines()).filter(|line| !line.starts_with('#')) {
-        let words: Vec<&'static str> = line.split(' ').collect();
+    for line in TABLE.lines().chain(own.lines()).filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
             ["kind", api_version, kind, message] => table.kinds.push(Kind { api_version, kind, message }),
             ["message", name] => current = Some(table.messages.entry(name).or_default()),
@@ -122,6 +122,7 @@ fn kind(word: &str, index: &BTreeMap<&str, usize>) -> Result<String, Error> {
         "intorstring" => "Kind::IntOrString".to_owned(),
         "json" => "Kind::Json".to_owned(),
         "strings" => "Kind::Strings".to_owned(),
+        "bytes" => "Kind::Bytes".to_owned(),
         name => format!("Kind::Message({})", index.get(name).ok_or_else(|| format!("no transcoding for {name}"))?),
     })
 }
@@ -223,6 +224,7 @@ fn is(kind: &str, schema: &Value) -> bool {
     let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
     match (text("type"), text("format")) {
         ("string", "") => kind == "string",
+        ("string", "byte") => kind == "bytes",
         ("integer", format) => kind == format,
         ("boolean", _) => kind == "bool",
         ("array", _) => kind == "strings",

@@ -105,7 +105,7 @@ fn shape(schema: &Value, definitions: &Map<String, Value>, index: &BTreeMap<&str
     }
     let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
     Ok(match (text("type"), text("format")) {
-        ("string", "") => "Shape::String".to_owned(),
+        ("string", "" | "byte") => "Shape::String".to_owned(),
         ("integer", "int32") => "Shape::Int32".to_owned(),
         ("integer", "int64") => "Shape::Int64".to_owned(),
         ("number", _) => "Shape::Number".to_owned(),

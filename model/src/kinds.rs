@@ -4,6 +4,8 @@
 //! Each kind has up to three functions: `default`, `validate`, and `update`, which compares with the old object
 //! and carries over what a client may not change.
 
+mod access_list;
+mod address_pool;
 mod annotation;
 pub(crate) mod document;
 mod endpoint_address;
@@ -12,10 +14,12 @@ mod endpoints;
 mod event;
 mod ip_address;
 mod lease;
+mod load_balancer;
 mod namespace;
 mod node;
 mod pod;
 mod rbac;
+mod secret;
 mod service_cidr;
 #[cfg(test)]
 mod tests;
@@ -46,7 +50,11 @@ pub(crate) fn create(resource: Resource, object: &mut Document) {
         | Resource::ServiceAccounts
         | Resource::Roles
         | Resource::ClusterRoles
-        | Resource::Tokens => {}
+        | Resource::Tokens
+        | Resource::AccessLists => {}
+        Resource::AddressPools => address_pool::create(object),
+        Resource::LoadBalancers => load_balancer::create(object),
+        Resource::Secrets => secret::default(object),
     }
 }
 
@@ -68,7 +76,11 @@ pub(crate) fn update(resource: Resource, sub: Subresource, old: &Document, new: 
         | Resource::ServiceAccounts
         | Resource::Roles
         | Resource::ClusterRoles
-        | Resource::Tokens => {}
+        | Resource::Tokens
+        | Resource::AccessLists => {}
+        Resource::AddressPools => address_pool::default(new),
+        Resource::LoadBalancers => load_balancer::default(new),
+        Resource::Secrets => secret::default(new),
     }
 }
 
@@ -97,6 +109,10 @@ pub(crate) fn validate(
         Resource::RoleBindings => rbac::validate_binding(false, old, object, errors),
         Resource::ClusterRoleBindings => rbac::validate_binding(true, old, object, errors),
         Resource::Tokens => token::validate(old, object, errors),
+        Resource::AddressPools => address_pool::validate(object, errors),
+        Resource::LoadBalancers => load_balancer::validate(old, object, errors),
+        Resource::AccessLists => access_list::validate(object, errors),
+        Resource::Secrets => secret::validate(old, object, errors),
         Resource::Services | Resource::ServiceAccounts => {}
     }
 }

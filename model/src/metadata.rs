@@ -26,7 +26,7 @@ const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDelet
 
 /// Kinds whose `generation` counts the changes of what a client wrote.
 pub(crate) fn counts_generations(resource: Resource) -> bool {
-    matches!(resource, Resource::Pods | Resource::EndpointSlices)
+    matches!(resource, Resource::Pods | Resource::EndpointSlices | Resource::AddressPools | Resource::LoadBalancers)
 }
 
 /// Takes away what a client may not say of a new object.
@@ -119,7 +119,11 @@ pub(crate) fn name_problems(resource: Resource, name: &str) -> Vec<String> {
         | Resource::EndpointSlices
         | Resource::ServiceCidrs
         | Resource::Leases
-        | Resource::ServiceAccounts => syntax::dns1123_subdomain(name),
+        | Resource::ServiceAccounts
+        | Resource::AddressPools
+        | Resource::AccessLists
+        | Resource::Secrets => syntax::dns1123_subdomain(name),
+        Resource::LoadBalancers => syntax::dns1123_label(name),
         Resource::Roles | Resource::RoleBindings | Resource::ClusterRoles | Resource::ClusterRoleBindings => {
             syntax::path_segment(name)
         }

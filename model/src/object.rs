@@ -13,7 +13,9 @@ use serde_json::Value;
 use crate::managed_fields;
 use crate::protobuf::{self, EncodeError};
 use crate::resource::Resource;
-use crate::types::{EndpointSlice, IpAddress, Node, ObjectMeta, Pod, Service, ServiceCidr};
+use crate::types::{
+    AccessList, AddressPool, EndpointSlice, IpAddress, LoadBalancer, Node, ObjectMeta, Pod, Service, ServiceCidr,
+};
 
 /// The store-wide counter that is `metadata.resourceVersion`. 0 is before the first write.
 pub type Revision = u64;
@@ -42,6 +44,9 @@ pub enum View {
     EndpointSlice(Box<EndpointSlice>),
     ServiceCidr(Box<ServiceCidr>),
     IpAddress(Box<IpAddress>),
+    AddressPool(Box<AddressPool>),
+    LoadBalancer(Box<LoadBalancer>),
+    AccessList(Box<AccessList>),
     /// Kinds that the logic treats as documents: only their metadata is read.
     Document(Box<ObjectMeta>),
 }
@@ -143,6 +148,18 @@ impl Object {
         if let View::Node(v) = &self.view { Some(v) } else { None }
     }
 
+    pub fn address_pool(&self) -> Option<&AddressPool> {
+        if let View::AddressPool(v) = &self.view { Some(v) } else { None }
+    }
+
+    pub fn load_balancer(&self) -> Option<&LoadBalancer> {
+        if let View::LoadBalancer(v) = &self.view { Some(v) } else { None }
+    }
+
+    pub fn access_list(&self) -> Option<&AccessList> {
+        if let View::AccessList(v) = &self.view { Some(v) } else { None }
+    }
+
     pub fn endpoint_slice(&self) -> Option<&EndpointSlice> {
         if let View::EndpointSlice(v) = &self.view { Some(v) } else { None }
     }
@@ -162,6 +179,9 @@ impl View {
             Resource::EndpointSlices => View::EndpointSlice(serde_json::from_slice(bytes)?),
             Resource::ServiceCidrs => View::ServiceCidr(serde_json::from_slice(bytes)?),
             Resource::IpAddresses => View::IpAddress(serde_json::from_slice(bytes)?),
+            Resource::AddressPools => View::AddressPool(serde_json::from_slice(bytes)?),
+            Resource::LoadBalancers => View::LoadBalancer(serde_json::from_slice(bytes)?),
+            Resource::AccessLists => View::AccessList(serde_json::from_slice(bytes)?),
             Resource::Namespaces
             | Resource::Endpoints
             | Resource::Events
@@ -172,7 +192,8 @@ impl View {
             | Resource::RoleBindings
             | Resource::ClusterRoles
             | Resource::ClusterRoleBindings
-            | Resource::Tokens => View::Document(Box::new(serde_json::from_slice::<OnlyMeta>(bytes)?.metadata)),
+            | Resource::Tokens
+            | Resource::Secrets => View::Document(Box::new(serde_json::from_slice::<OnlyMeta>(bytes)?.metadata)),
         })
     }
 
@@ -184,6 +205,9 @@ impl View {
             View::EndpointSlice(v) => &v.metadata,
             View::ServiceCidr(v) => &v.metadata,
             View::IpAddress(v) => &v.metadata,
+            View::AddressPool(v) => &v.metadata,
+            View::LoadBalancer(v) => &v.metadata,
+            View::AccessList(v) => &v.metadata,
             View::Document(v) => v,
         }
     }

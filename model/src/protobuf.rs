@@ -80,6 +80,8 @@ enum Kind {
     Json,
     /// A message that holds strings; a list in JSON (`ExtraValue`).
     Strings,
+    /// Base64 in JSON.
+    Bytes,
     /// The index in `MESSAGES`.
     Message(u16),
 }

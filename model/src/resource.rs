@@ -26,6 +26,13 @@ pub enum Resource {
     ClusterRoleBindings,
     /// `portolan.dev/v1alpha1`: what lets a machine join, or somebody in, as long as it lasts.
     Tokens,
+    /// `portolan.dev/v1alpha1`: where load balancers get their addresses from.
+    AddressPools,
+    /// `portolan.dev/v1alpha1`: one load balancer.
+    LoadBalancers,
+    /// `portolan.dev/v1alpha1`: addresses that listeners admit or turn away.
+    AccessLists,
+    Secrets,
 }
 
 /// One row of the table.
@@ -54,9 +61,11 @@ pub struct ResourceInfo {
 
 /// The group of roles and their bindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// The group of Portolan's own kinds.
+const OWN: &str = "portolan.dev";
 const NO_NAMES: &[&str] = &[];
 
-static TABLE: [ResourceInfo; 17] = [
+static TABLE: [ResourceInfo; 21] = [
     row(Resource::Namespaces, "", "Namespace", "namespaces", "namespace", &["ns"], NO_NAMES, false, true, false, false),
     row(Resource::Nodes, "", "Node", "nodes", "node", &["no"], NO_NAMES, false, true, false, false),
     row(Resource::Pods, "", "Pod", "pods", "pod", &["po"], &["all"], true, true, false, false),
@@ -186,13 +195,49 @@ static TABLE: [ResourceInfo; 17] = [
     ),
     ResourceInfo {
         version: "v1alpha1",
+        ..row(Resource::Tokens, OWN, "Token", "tokens", "token", NO_NAMES, NO_NAMES, false, false, false, true)
+    },
+    ResourceInfo {
+        version: "v1alpha1",
         ..row(
-            Resource::Tokens,
-            "portolan.dev",
-            "Token",
-            "tokens",
-            "token",
+            Resource::AddressPools,
+            OWN,
+            "AddressPool",
+            "addresspools",
+            "addresspool",
+            &["pool"],
             NO_NAMES,
+            false,
+            true,
+            false,
+            true,
+        )
+    },
+    ResourceInfo {
+        version: "v1alpha1",
+        ..row(
+            Resource::LoadBalancers,
+            OWN,
+            "LoadBalancer",
+            "loadbalancers",
+            "loadbalancer",
+            &["lb"],
+            NO_NAMES,
+            false,
+            true,
+            false,
+            true,
+        )
+    },
+    ResourceInfo {
+        version: "v1alpha1",
+        ..row(
+            Resource::AccessLists,
+            OWN,
+            "AccessList",
+            "accesslists",
+            "accesslist",
+            &["acl"],
             NO_NAMES,
             false,
             false,
@@ -200,6 +245,7 @@ static TABLE: [ResourceInfo; 17] = [
             true,
         )
     },
+    row(Resource::Secrets, "", "Secret", "secrets", "secret", NO_NAMES, NO_NAMES, true, false, false, false),
 ];
 
 #[allow(clippy::too_many_arguments, reason = "a table reads better as columns than as 120 lines of field names")]
@@ -235,7 +281,7 @@ const fn row(
 
 impl Resource {
     /// Every served resource, in the order of the enum.
-    pub const ALL: [Resource; 17] = [
+    pub const ALL: [Resource; 21] = [
         Resource::Namespaces,
         Resource::Nodes,
         Resource::Pods,
@@ -253,6 +299,10 @@ impl Resource {
         Resource::ClusterRoles,
         Resource::ClusterRoleBindings,
         Resource::Tokens,
+        Resource::AddressPools,
+        Resource::LoadBalancers,
+        Resource::AccessLists,
+        Resource::Secrets,
     ];
 
     /// This resource's row.

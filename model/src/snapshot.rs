@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::object::{Key, Revision};
-use crate::types::{EndpointSlice, Node, Service};
+use crate::types::{AccessList, EndpointSlice, LoadBalancer, Node, Service};
 
 /// The Services, endpoints and nodes of a cluster as of `revision`.
 #[derive(Clone, Debug, Default)]
@@ -26,4 +26,8 @@ pub struct Snapshot {
     pub namespaces: BTreeSet<Box<str>>,
     /// The ranges that ClusterIPs come from, of every ServiceCIDR object.
     pub service_cidrs: Vec<IpNet>,
+    /// Load-balancer instances by name.
+    pub balancers: BTreeMap<String, Arc<LoadBalancer>>,
+    /// By name. Only edge nodes need them.
+    pub access_lists: BTreeMap<String, Arc<AccessList>>,
 }

@@ -53,6 +53,8 @@ var kinds = []kind{
 	{"v1", "Binding", &core.Binding{}},
 	{"v1", "ServiceAccount", &core.ServiceAccount{}},
 	{"v1", "ServiceAccountList", &core.ServiceAccountList{}},
+	{"v1", "Secret", &core.Secret{}},
+	{"v1", "SecretList", &core.SecretList{}},
 	{"events.k8s.io/v1", "Event", &events.Event{}},
 	{"events.k8s.io/v1", "EventList", &events.EventList{}},
 	{"discovery.k8s.io/v1", "EndpointSlice", &discovery.EndpointSlice{}},

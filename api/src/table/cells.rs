@@ -1,5 +1,6 @@
 //! The cells of each resource. Kinds with a typed view are read from it; the others from their JSON.
 
+mod balancer;
 mod documents;
 mod network;
 mod node;
@@ -29,6 +30,9 @@ pub fn of(object: &Object, now: Timestamp) -> Row {
         View::EndpointSlice(slice) => network::endpoint_slice(name, slice, age),
         View::ServiceCidr(cidr) => vec![name, cidr.spec.cidrs.join(",").into(), age],
         View::IpAddress(address) => network::ip_address(name, address),
+        View::AddressPool(pool) => balancer::pool(name, pool, age),
+        View::LoadBalancer(instance) => balancer::instance(name, instance, age),
+        View::AccessList(list) => vec![name, list.spec.entries.len().into(), age],
         View::Document(_) => match object.resource {
             Resource::Namespaces => vec![name, text(&document(), "/status/phase").into(), age],
             Resource::Endpoints => documents::endpoints(name, &document(), age),
@@ -40,6 +44,11 @@ pub fn of(object: &Object, now: Timestamp) -> Row {
             }
             Resource::RoleBindings | Resource::ClusterRoleBindings => rbac::binding(name, &document(), age),
             Resource::Tokens => rbac::token(name, &document(), age, now),
+            Resource::Secrets => {
+                let document = document();
+                let count = document.get("data").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+                vec![name, text(&document, "/type").into(), count.into(), age]
+            }
             _ => vec![name, age],
         },
     }

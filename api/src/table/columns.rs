@@ -97,9 +97,36 @@ static BINDINGS: [Column; 6] = [
     wide("ServiceAccounts", "The service accounts that have it."),
 ];
 
+static SECRETS: [Column; 4] =
+    [NAME, column("Type", "What its data is for."), column("Data", "How many values it holds."), AGE];
+
+static ADDRESS_POOLS: [Column; 7] = [
+    NAME,
+    column("Type", "Which side the addresses face."),
+    column("Auto-Assign", "Whether addresses are taken from here for whoever names no pool."),
+    column("IPv4", "How many of its IPv4 addresses are used."),
+    column("IPv6", "How many of its IPv6 addresses are used."),
+    AGE,
+    wide("Addresses", "The addresses that it has."),
+];
+
+static LOAD_BALANCERS: [Column; 9] = [
+    NAME,
+    column("Type", "Which side the addresses face."),
+    column("Addresses", "The addresses that it has."),
+    column("Ports", "The ports that it listens on."),
+    column("Edge", "The edge node that holds the addresses."),
+    column("Healthy", "How many of the backends are healthy, added up over the listeners."),
+    column("Service", "The Service that it was made for."),
+    AGE,
+    wide("Display-Name", "What people call it."),
+];
+
+static ACCESS_LISTS: [Column; 3] = [NAME, column("Entries", "How many entries it has."), AGE];
+
 static TOKENS: [Column; 6] = [
     NAME,
-    column("Purpose", "NodeJoin or Access."),
+    column("Purpose", "NodeJoin, EdgeJoin or Access."),
     column("User", "Whom its holder asks as."),
     column("Expires", "How long it still holds."),
     AGE,
@@ -123,5 +150,9 @@ pub fn of(resource: Resource) -> &'static [Column] {
         Resource::Roles | Resource::ClusterRoles => &ROLES,
         Resource::RoleBindings | Resource::ClusterRoleBindings => &BINDINGS,
         Resource::Tokens => &TOKENS,
+        Resource::AddressPools => &ADDRESS_POOLS,
+        Resource::LoadBalancers => &LOAD_BALANCERS,
+        Resource::AccessLists => &ACCESS_LISTS,
+        Resource::Secrets => &SECRETS,
     }
 }

@@ -350,6 +350,15 @@ async fn every_kind_can_be_applied() {
             let role = json!({ "apiGroup": resource.info().group, "kind": "ClusterRole", "name": "view" });
             json!({ "kind": resource.info().kind, "roleRef": role })
         }
+        Resource::Secrets => json!({ "kind": "Secret", "data": { "a": "eA==" } }),
+        Resource::AddressPools => json!({ "kind": "AddressPool", "spec": { "addresses": ["192.0.2.0/28"] } }),
+        Resource::LoadBalancers => {
+            let listener = json!({ "port": 80, "protocol": "TCP", "scheduler": "rr" });
+            json!({ "kind": "LoadBalancer", "spec": { "addresses": ["192.0.2.3"], "listeners": [listener] } })
+        }
+        Resource::AccessLists => {
+            json!({ "kind": "AccessList", "spec": { "entries": [{ "cidr": "192.0.2.0/24" }] } })
+        }
         Resource::Tokens => {
             let hash = format!("sha256:{}", "0".repeat(64));
             json!({ "kind": "Token", "spec": { "purpose": "Access", "hash": hash, "user": "alice" } })

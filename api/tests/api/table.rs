@@ -74,6 +74,10 @@ fn example(resource: model::Resource) -> Option<Value> {
             "metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": "view"},
             "subjects": [{"kind": "User", "name": "alice"}],
         }),
+        "secrets" => json!({"metadata": {"name": "x"}, "stringData": {"a": "b"}}),
+        "addresspools" => json!({"metadata": {"name": "x"}, "spec": {"addresses": ["192.0.2.0/28"]}}),
+        "loadbalancers" => json!({"metadata": {"name": "lb-x"}, "spec": {"addresses": ["192.0.2.3"]}}),
+        "accesslists" => json!({"metadata": {"name": "x"}, "spec": {"entries": [{"cidr": "192.0.2.1"}]}}),
         "tokens" => json!({
             "metadata": {"name": "abcdef"},
             "spec": {"purpose": "Access", "user": "alice", "hash": format!("sha256:{}", "0".repeat(64))},

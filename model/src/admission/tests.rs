@@ -299,6 +299,26 @@ fn samples() -> Vec<(Resource, Value)> {
                 "spec": { "purpose": "Access", "hash": format!("sha256:{}", "0".repeat(64)), "user": "a" },
             }),
         ),
+        (Resource::Secrets, json!({ "metadata": { "name": "a" }, "stringData": { "a": "b" } })),
+        (
+            Resource::AddressPools,
+            json!({ "metadata": { "name": "a" }, "spec": { "addresses": ["192.0.2.1-192.0.2.9", "2001:db8::/64"] } }),
+        ),
+        (
+            Resource::LoadBalancers,
+            json!({
+                "metadata": { "name": "lb-a" },
+                "spec": { "listeners": [{
+                    "port": 443, "protocol": "HTTPS", "http": {}, "healthCheck": { "kind": "HTTP" },
+                    "backends": [{ "namespace": "a", "name": "b", "port": 80 }],
+                    "tls": { "certificates": [{ "namespace": "a", "name": "c" }] },
+                }] },
+            }),
+        ),
+        (
+            Resource::AccessLists,
+            json!({ "metadata": { "name": "a" }, "spec": { "entries": [{ "cidr": "192.0.2.1" }] } }),
+        ),
     ]
 }
 

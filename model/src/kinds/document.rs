@@ -2,6 +2,7 @@
 //!
 //! A field that is missing and one that has the zero of its type read alike, as in Go.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::field::FieldError;
@@ -39,6 +40,19 @@ impl Errors {
         if value < 0 {
             self.0.push(FieldError::invalid(path, value, "must be greater than or equal to 0"));
         }
+    }
+}
+
+/// `Invalid` where a part is not what its type can hold, whatever else was found: what is let in must be readable when it is
+/// stored. The rules of each field give the better message, so this is for what they leave.
+pub(crate) fn readable<T: DeserializeOwned>(object: &Document, part: &str, errors: &mut Errors) {
+    if !errors.0.is_empty() {
+        return;
+    }
+    if let Some(value) = object.get(part).filter(|value| !value.is_null())
+        && let Err(error) = T::deserialize(value)
+    {
+        errors.push(FieldError::invalid(part, value.clone(), error.to_string()));
     }
 }
 

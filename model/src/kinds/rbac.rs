@@ -132,7 +132,7 @@ fn name(path: &str, name: &str, errors: &mut Errors) {
 }
 
 /// A `LabelSelector`, as `apimachinery/pkg/apis/meta/v1/validation` judges it.
-fn label_selector(path: &str, selector: &Document, errors: &mut Errors) {
+pub(super) fn label_selector(path: &str, selector: &Document, errors: &mut Errors) {
     for (key, value) in object(selector, "matchLabels").into_iter().flatten() {
         errors.texts(&format!("{path}.matchLabels"), key, syntax::qualified_name(key));
         let value = value.as_str().unwrap_or("");

@@ -10,7 +10,7 @@ use super::document::{Document, Errors, items, object, text, texts};
 use crate::field::FieldError;
 
 /// What a token may be for.
-const PURPOSES: [&str; 2] = ["Access", "NodeJoin"];
+const PURPOSES: [&str; 3] = ["Access", "EdgeJoin", "NodeJoin"];
 const HASH: &str = "must be sha256: and 64 lower-case hexadecimal digits";
 const NAME: &str = "must be 6 to 16 lower-case letters and digits";
 
@@ -35,7 +35,7 @@ pub(super) fn validate(old: Option<&Document>, token: &Document, errors: &mut Er
         _ => {}
     }
     match purpose {
-        "NodeJoin" => {
+        "NodeJoin" | "EdgeJoin" => {
             if text(spec, "expiresAt").is_empty() {
                 errors.required("spec.expiresAt", "a token for joining must have an end");
             }

@@ -225,6 +225,7 @@ fn read(kind: Kind, reader: &mut Reader<'_>, wire: Wire) -> Result<Option<Value>
             }
             Value::Array(strings)
         }
+        Kind::Bytes => scalar::to_base64(scalar::bytes(reader, wire)?).into(),
         // The callers take messages themselves: they count and nest.
         Kind::Message(_) => return Err(Unreadable::WireType(wire.number())),
     }))
@@ -233,7 +234,7 @@ fn read(kind: Kind, reader: &mut Reader<'_>, wire: Wire) -> Result<Option<Value>
 /// What Go's JSON has for a value that is not on the wire; None where that is `null`.
 fn zero(kind: Kind) -> Option<Value> {
     Some(match kind {
-        Kind::String => "".into(),
+        Kind::String | Kind::Bytes => "".into(),
         Kind::Int32 | Kind::Int64 | Kind::IntOrString => 0.into(),
         Kind::Bool => false.into(),
         Kind::Quantity => "0".into(),

@@ -124,6 +124,11 @@ fn one(kind: Kind, number: u32, value: Option<&Value>, out: &mut Vec<u8>) -> Res
             let items = value.map_or(Some(&[][..]), |value| value.as_array().map(Vec::as_slice)).ok_or(Wrong::Here)?;
             items.iter().try_for_each(|item| one(Kind::String, ONLY, Some(item).filter(|item| !item.is_null()), out))
         })?,
+        Kind::Bytes => match value {
+            None => put_bytes(out, number, b""),
+            Some(Value::String(text)) => put_bytes(out, number, &scalar::from_base64(text).ok_or(Wrong::Here)?),
+            Some(_) => return Err(Wrong::Here),
+        },
         Kind::Message(index) => match value {
             None => put_nested(out, number, |out| message(message_at(index), &Map::new(), out))?,
             Some(Value::Object(object)) => put_nested(out, number, |out| message(message_at(index), object, out))?,

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -109,6 +111,16 @@ pub fn read_quantity(bytes: &[u8]) -> Result<Value, Unreadable> {
         if field == ONLY { quantity = text(&mut reader, wire)? } else { reader.skip(wire)? }
     }
     Ok(Value::from(if quantity.is_empty() { "0" } else { quantity }))
+}
+
+/// Bytes as JSON has them.
+pub fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// None when the text is no base64.
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
 }
 
 pub fn read_int_or_string(bytes: &[u8]) -> Result<Value, Unreadable> {

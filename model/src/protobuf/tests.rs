@@ -296,6 +296,10 @@ fn any_fitting() -> impl Strategy<Value = Value> {
         schema::settle_nulls(resource, &mut value);
         value.as_object_mut()?.insert("apiVersion".into(), info.api_version().into());
         value.as_object_mut()?.insert("kind".into(), info.kind.into());
+        // What is no base64 is refused by the rules of Secrets.
+        if let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) {
+            data.values_mut().for_each(|value| *value = scalar::to_base64(value.to_string().as_bytes()).into());
+        }
         schema::check(resource, &value).mismatched.is_empty().then_some(value)
     })
 }

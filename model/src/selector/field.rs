@@ -163,6 +163,7 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
             "reportingController",
             "type",
         ],
+        Resource::Secrets => &["type"],
         Resource::Endpoints
         | Resource::EndpointSlices
         | Resource::ServiceCidrs
@@ -173,7 +174,10 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
         | Resource::RoleBindings
         | Resource::ClusterRoles
         | Resource::ClusterRoleBindings
-        | Resource::Tokens => &[],
+        | Resource::Tokens
+        | Resource::AddressPools
+        | Resource::LoadBalancers
+        | Resource::AccessLists => &[],
     }
 }
 
@@ -217,7 +221,12 @@ fn value_of<'a>(object: &'a Object, field: &str) -> Cow<'a, str> {
         },
         // Events and Namespaces have no typed view: their few fields are read from the bytes.
         View::Document(_) => Cow::Owned(document_field(&object.bytes, field)),
-        View::EndpointSlice(_) | View::ServiceCidr(_) | View::IpAddress(_) => Cow::Borrowed(""),
+        View::EndpointSlice(_)
+        | View::ServiceCidr(_)
+        | View::IpAddress(_)
+        | View::AddressPool(_)
+        | View::LoadBalancer(_)
+        | View::AccessList(_) => Cow::Borrowed(""),
     }
 }
 

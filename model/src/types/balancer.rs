@@ -190,9 +190,9 @@ pub struct Listener {
     pub connections_per_second: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<AccessControl>,
-    /// `loadBalancerSourceRanges`: who may ask. Absent: everybody. Both this and `access` must allow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source_ranges: Option<Vec<IpNet>>,
+    /// `loadBalancerSourceRanges`: who may ask. None: everybody. Both this and `access` must allow.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub source_ranges: Vec<IpNet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSpec>,
     /// For HTTP and HTTPS.
@@ -263,8 +263,9 @@ pub struct BackendSource {
     pub node_labels: BTreeMap<String, String>,
     /// Node mode: without nodes that are cordoned.
     pub skip_unschedulable: bool,
-    /// Of each backend, 0 to 100, where its share does not follow from its Pods.
-    pub default_weight: u8,
+    /// Of each backend, 0 to 100, where its share does not follow from its Pods. Absent: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_weight: Option<u8>,
     /// The weight of all backends of this Service together, 0 to 100, beside other Services of the same listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u8>,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::types::{EndpointSlice, IpAddress, Node, ObjectMeta, Opaque, Pod, Service, ServiceCidr};
+use model::types::{
+    AccessList, AddressPool, EndpointSlice, IpAddress, LoadBalancer, Node, ObjectMeta, Opaque, Pod, Service,
+    ServiceCidr,
+};
 use model::{Key, Object, Resource, Revision, View};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -33,7 +36,10 @@ macro_rules! whole {
     )*};
 }
 
-whole!(Service => Service, EndpointSlice => EndpointSlice, IpAddress => IpAddress, ServiceCidr => ServiceCidr);
+whole!(
+    Service => Service, EndpointSlice => EndpointSlice, IpAddress => IpAddress, ServiceCidr => ServiceCidr,
+    AddressPool => AddressPool, LoadBalancer => LoadBalancer, AccessList => AccessList
+);
 
 /// What becomes of an object's `managedFields` with a write.
 #[derive(Debug)]
@@ -193,6 +199,9 @@ impl Engine {
             View::EndpointSlice(slice) => self.encode_whole(&draft, (**slice).clone(), Managers::Keep)?,
             View::IpAddress(address) => self.encode_whole(&draft, (**address).clone(), Managers::Keep)?,
             View::ServiceCidr(cidr) => self.encode_whole(&draft, (**cidr).clone(), Managers::Keep)?,
+            View::AddressPool(pool) => self.encode_whole(&draft, (**pool).clone(), Managers::Keep)?,
+            View::LoadBalancer(balancer) => self.encode_whole(&draft, (**balancer).clone(), Managers::Keep)?,
+            View::AccessList(list) => self.encode_whole(&draft, (**list).clone(), Managers::Keep)?,
             View::Pod(_) | View::Node(_) | View::Document(_) => {
                 let mut value = last.value().map_err(broken)?;
                 self.set_version(&mut value, &draft);
@@ -318,6 +327,9 @@ fn view(resource: Resource, value: &Value) -> Result<View, Refusal> {
         Resource::IpAddresses => IpAddress::deserialize(value).map(Whole::view),
         Resource::Pods => Pod::deserialize(value).map(|pod| View::Pod(Box::new(pod))),
         Resource::Nodes => Node::deserialize(value).map(|node| View::Node(Box::new(node))),
+        Resource::AddressPools => AddressPool::deserialize(value).map(Whole::view),
+        Resource::LoadBalancers => LoadBalancer::deserialize(value).map(Whole::view),
+        Resource::AccessLists => AccessList::deserialize(value).map(Whole::view),
         Resource::Namespaces
         | Resource::Endpoints
         | Resource::Events
@@ -328,7 +340,8 @@ fn view(resource: Resource, value: &Value) -> Result<View, Refusal> {
         | Resource::RoleBindings
         | Resource::ClusterRoles
         | Resource::ClusterRoleBindings
-        | Resource::Tokens => {
+        | Resource::Tokens
+        | Resource::Secrets => {
             let metadata = value.get("metadata").unwrap_or(&Value::Null);
             ObjectMeta::deserialize(metadata).map(|meta| View::Document(Box::new(meta)))
         }

@@ -325,7 +325,11 @@ impl State {
             | Resource::RoleBindings
             | Resource::ClusterRoles
             | Resource::ClusterRoleBindings
-            | Resource::Tokens => {}
+            | Resource::Tokens
+            | Resource::AddressPools
+            | Resource::LoadBalancers
+            | Resource::AccessLists
+            | Resource::Secrets => {}
         }
         before
     }

@@ -39,7 +39,7 @@ fn what_a_token_must_say() {
         spec.hash: Invalid value: "SHA256:9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08": must be sha256: and 64 lower-case hexadecimal digits
         spec.user: Required value: must be specified when `purpose` is Access
         spec.groups[0]: Invalid value: "": must not be empty
-        spec.purpose: Unsupported value: "Everything": supported values: "Access", "NodeJoin"
+        spec.purpose: Unsupported value: "Everything": supported values: "Access", "EdgeJoin", "NodeJoin"
     "#]].assert_eq(&wrong);
 }
 
