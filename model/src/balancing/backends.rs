@@ -101,7 +101,7 @@ fn pods(source: &BackendSource, ready: Ready<'_>) -> Vec<Backend> {
         address,
         weight: match source.weight {
             Some(weight) => part(u64::from(weight) * share, total),
-            None => part(u64::from(source.default_weight) * share, FULL),
+            None => part(u64::from(source.default_weight.unwrap_or(WEIGHT)) * share, FULL),
         },
         node: endpoint.node_name.as_deref().unwrap_or_default().into(),
         health_check_node_port: None,
@@ -151,7 +151,7 @@ fn nodes(source: &BackendSource, port: &ServicePort, family: Family, snapshot: &
         nodes.into_iter().filter_map(|(name, node)| Some((name, at(node, family, port)?))).collect();
     let weight = match source.weight {
         Some(weight) => part(u64::from(weight), nodes.len() as u64),
-        None => u16::from(source.default_weight),
+        None => u16::from(source.default_weight.unwrap_or(WEIGHT)),
     };
     let backend = |(name, address): (&str, SocketAddr)| Backend {
         address,
@@ -185,6 +185,9 @@ fn at(node: &Node, family: Family, port: &ServicePort) -> Option<SocketAddr> {
     };
     Some(SocketAddr::new(address("InternalIP").or_else(|| address("ExternalIP"))?, node_port))
 }
+
+/// A backend's weight where nothing else is said.
+const WEIGHT: u8 = 100;
 
 /// A whole Pod, in the unit of the shares.
 const FULL: u64 = weights::FULL as u64;

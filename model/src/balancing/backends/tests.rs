@@ -46,7 +46,7 @@ fn cluster(spec: Value) -> Snapshot {
 
 fn source() -> BackendSource {
     let (namespace, name) = ("n".to_owned(), "web".to_owned());
-    BackendSource { namespace, name, port: 80, default_weight: 100, ..BackendSource::default() }
+    BackendSource { namespace, name, port: 80, default_weight: Some(100), ..BackendSource::default() }
 }
 
 fn listener(source: BackendSource) -> Listener {
@@ -63,7 +63,7 @@ fn weights_in_every_mode() {
     let local = json!({ "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000 });
     let eni = || BackendSource { mode: BackendMode::Eni, ..source() };
     let weight = |weight: u8, of: BackendSource| BackendSource { weight: Some(weight), ..of };
-    let half = |of: BackendSource| BackendSource { default_weight: 50, ..of };
+    let half = |of: BackendSource| BackendSource { default_weight: Some(50), ..of };
     let (cluster_policy, nodes) = (json!({}), "10.0.0.1:30080");
     for (spec, source, expected) in [
         (&cluster_policy, source(), "10.0.0.1:30080=100 10.0.0.2:30080=100 10.0.0.3:30080=100"),
