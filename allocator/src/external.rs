@@ -1,11 +1,11 @@
 //! Addresses that are seen from outside: who has which, and whose turn it is.
 //!
-//! Clients, caches and DNS go on sending to an address for a while after its Service is gone, so the next Service should not
-//! get it: those that were freed wait until all others had their turn. Two things make that so. A search goes on behind the
-//! address that was given last and wraps, as long as the pool has addresses that nobody had for long; and the addresses that
-//! were freed of late ([`Turn::freed`]) are kept in order and taken last, the one that is free for longest first. Without the
-//! list a search would soon run into an address that was freed just before it; without the place every new address would
-//! need one in the list, and lists are bounded.
+//! Clients, caches and DNS go on sending to an address for a while after its Service is gone, so the next Service
+//! should not get it: those that were freed wait until all others had their turn. Two things make that so. A search
+//! goes on behind the address that was given last and wraps, as long as the pool has addresses that nobody had for
+//! long; and the addresses that were freed of late ([`Turn::freed`]) are kept in order and taken last, the one that is
+//! free for longest first. Without the list a search would soon run into an address that was freed just before it;
+//! without the place every new address would need one in the list, and lists are bounded.
 //!
 //! Unlike in the ranges of Services nothing is drawn by chance: turns need an order.
 
@@ -43,8 +43,8 @@ impl Turn {
     }
 }
 
-/// Every external address that is held, whatever pool has it, or none any more. Holders are counted: a damaged database may
-/// have two.
+/// Every external address that is held, whatever pool has it, or none any more. Holders are counted: a damaged database
+/// may have two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExternalAddresses {
     holders: BTreeMap<IpAddr, u32>,
@@ -208,8 +208,8 @@ mod tests {
     }
 
     proptest! {
-        /// No address has two holders, none that is free is overlooked, and of those that are free it is never one that was
-        /// freed later than another.
+        /// No address has two holders, none that is free is overlooked, and of those that are free it is never one that
+        /// was freed later than another.
         #[test]
         fn turns_are_fair(steps in prop::collection::vec((0u8..3, 1u8..=12), 1..200)) {
             let mut pool = Pool::new(&["192.0.2.1-192.0.2.5", "192.0.2.7-192.0.2.12"]);
@@ -225,7 +225,7 @@ mod tests {
                         let waited = freed_at.remove(&given).unwrap_or(0);
                         let others = (1..=12).filter(|n| *n != 6).map(|n| format!("192.0.2.{n}"));
                         for other in others.filter(|other| *other != given && !holding.contains(other)) {
-                            prop_assert!(freed_at.get(&other).copied().unwrap_or(0) >= waited, "{other} was free for longer");
+                            prop_assert!(freed_at.get(&other).copied().unwrap_or(0) >= waited, "{other} waited longer");
                         }
                         holding.push(given);
                     }

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 /// Consecutive addresses of one family, both ends among them.
 ///
-/// Written as a CIDR (`192.0.2.0/28`) or as a range (`192.0.2.10-192.0.2.20`). Of an IPv4 CIDR shorter than /31 the first and
-/// the last address are left out: hosts on such a network take them for the network and for everybody. A range has all that
-/// it says, so whoever knows better can give them out.
+/// Written as a CIDR (`192.0.2.0/28`; bits behind the prefix mean nothing) or as a range (`192.0.2.10-192.0.2.20`). Of
+/// an IPv4 CIDR shorter than /31 the first and the last address are left out: hosts on such a network take them for the
+/// network and for everybody. A range has all that it says, so whoever knows better can give them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     ipv4: bool,
@@ -23,8 +23,6 @@ pub struct Span {
 pub enum SpanError {
     #[error("must be a CIDR, as 192.0.2.0/28, or a range with both ends in it, as 192.0.2.10-192.0.2.20")]
     Malformed,
-    #[error("has bits set behind its prefix: the first address of a CIDR is expected")]
-    HostBits,
     #[error("must have both ends in one IP family")]
     Families,
     #[error("must not end before it begins")]
@@ -72,7 +70,7 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
         if let Some((first, last)) = text.split_once('-') {
-            let parse = |end: &str| end.parse::<IpAddr>().map_err(|_| SpanError::Malformed);
+            let parse = |end: &str| end.trim().parse::<IpAddr>().map_err(|_| SpanError::Malformed);
             let (first, last) = (parse(first)?, parse(last)?);
             if first.is_ipv4() != last.is_ipv4() {
                 return Err(SpanError::Families);
@@ -81,9 +79,6 @@ impl FromStr for Span {
             return if span.first <= span.last { Ok(span) } else { Err(SpanError::Backwards) };
         }
         let net: IpNet = text.parse().map_err(|_| SpanError::Malformed)?;
-        if net.trunc() != net {
-            return Err(SpanError::HostBits);
-        }
         let mut span = Self::of_net(net);
         if span.ipv4 && net.prefix_len() < 31 {
             span.first += 1;
@@ -127,7 +122,8 @@ mod tests {
             ("192.0.2.4/31", "192.0.2.4-192.0.2.5", 2),
             ("192.0.2.4/32", "192.0.2.4", 1),
             ("192.0.2.0/30", "192.0.2.1-192.0.2.2", 2),
-            ("192.0.2.0-192.0.2.255", "192.0.2.0-192.0.2.255", 256),
+            ("192.0.2.9/30", "192.0.2.9-192.0.2.10", 2),
+            ("192.0.2.0 - 192.0.2.255", "192.0.2.0-192.0.2.255", 256),
             ("192.0.2.7-192.0.2.7", "192.0.2.7", 1),
             ("0.0.0.0/0", "0.0.0.1-255.255.255.254", (1 << 32) - 2),
             ("fd00::1:0/112", "fd00::1:0-fd00::1:ffff", 65_536),
@@ -147,9 +143,7 @@ mod tests {
             ("192.0.2.0/33", SpanError::Malformed),
             ("192.0.2.0/", SpanError::Malformed),
             ("192.0.2.0-", SpanError::Malformed),
-            ("192.0.2.0 - 192.0.2.9", SpanError::Malformed),
             ("192.0.2.0/24-192.0.3.0/24", SpanError::Malformed),
-            ("192.0.2.1/24", SpanError::HostBits),
             ("192.0.2.1-fd00::1", SpanError::Families),
             ("192.0.2.9-192.0.2.1", SpanError::Backwards),
         ] {

@@ -1,4 +1,6 @@
-//! Load balancing as pure rules: who the backends of a listener are.
+//! Load balancing as pure rules: who the backends of a listener are, and how edge nodes say that they live.
+
+pub mod lease;
 
 mod backends;
 
