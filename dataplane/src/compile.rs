@@ -23,14 +23,14 @@ use model::snapshot::Snapshot;
 use model::types::{Protocol, Service, ServicePort};
 
 use crate::plan::{
-    Action, At, Family, Frontend, FrontendKind, HealthCheck, Local, NodePlan, NodePortAddresses, Plan, Pool, PoolKey,
-    ServicePlan, Serving,
+    Action, At, Family, Frontend, FrontendKind, HealthCheck, Limits, Local, Method, NodePlan, NodePortAddresses, Plan,
+    Pool, PoolKey, ServicePlan, Serving,
 };
 
 pub(crate) mod endpoints;
-mod ranges;
+pub mod ranges;
 pub(crate) use ranges::disjoint;
-mod shares;
+pub mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -217,7 +217,7 @@ fn compile_port(
             _ => (external, inside),
         };
         let sources = places.sources.clone().filter(|_| kind == FrontendKind::LoadBalancer);
-        plan.frontends.push(Frontend { at, protocol, port, action, inside, sources, kind });
+        plan.frontends.push(Frontend { at, protocol, port, action, inside, sources, kind, limits: Limits::default() });
     }
 
     // Only the pools that a frontend of this port leads to.
@@ -232,7 +232,7 @@ fn compile_port(
     for (local, endpoints) in [(false, chosen.cluster), (true, chosen.local)] {
         let key = PoolKey { local, ..pool_key };
         if used(key) {
-            pools.push(Pool { key, affinity_seconds, endpoints });
+            pools.push(Pool { key, method: Method::Chance, affinity_seconds, endpoints });
         }
     }
     plan.pools.append(&mut pools);

@@ -27,7 +27,7 @@ mod testing;
 
 pub use compile::{DNS_PORT, answerable, compile, compile_node, compile_service};
 pub use plan::{
-    Action, At, Endpoint, Family, Frontend, FrontendKind, HealthCheck, Local, NodePlan, NodePortAddresses, Plan, Pool,
-    PoolKey, ServicePlan, Serving,
+    Action, At, EdgeNeighbor, Endpoint, Family, Frontend, FrontendKind, HealthCheck, Limits, Local, Method, NodePlan,
+    NodePortAddresses, Plan, Pool, PoolKey, ServicePlan, Serving,
 };
 pub use route::{Candidate, Origin, Packet, Source, Verdict, route};

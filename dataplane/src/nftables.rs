@@ -49,7 +49,8 @@ mod tests;
 mod trace;
 mod watch;
 
-pub use apply::{ProgramError, cleanup};
+pub use apply::{ProgramError, cleanup, cleanup_of};
+pub use layout::Owner;
 pub use message::Ownership;
 
 /// The node's tables, and the socket that owns them.
@@ -111,15 +112,15 @@ impl Table {
     /// # Errors
     /// When the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, OpenError> {
-        Self::open_with(Ownership::Owned)
+        Self::open_with(Owner::Agent, Ownership::Owned)
     }
 
-    /// As [`Table::open`]; the table is held as firmly as `ownership` says, or less on a kernel that cannot.
+    /// As [`Table::open`] for the tables of `owner`; they are held as firmly as `ownership` says, or less on a kernel that cannot.
     ///
     /// # Errors
     /// As [`Table::open`].
-    pub fn open_with(ownership: Ownership) -> Result<Self, OpenError> {
-        Ok(Self { programmer: Programmer::new(apply::Kernel::open(ownership).map_err(OpenError)?) })
+    pub fn open_with(owner: Owner, ownership: Ownership) -> Result<Self, OpenError> {
+        Ok(Self { programmer: Programmer::new(apply::Kernel::open(owner, ownership).map_err(OpenError)?) })
     }
 
     /// Makes the kernel do what `plan` says, in one atomic batch.

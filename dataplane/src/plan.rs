@@ -40,6 +40,35 @@ pub struct NodePlan {
     pub masqueraded_clients: Vec<IpNet>,
     /// As in [`Local::dns`].
     pub dns: Option<Key>,
+    /// Edge nodes that send their clients' own addresses: what comes from them is answered through them.
+    pub edges: Vec<EdgeNeighbor>,
+}
+
+/// An edge node on the network of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeNeighbor {
+    /// Its link-layer address.
+    pub mac: [u8; 6],
+    /// By which this node knows it: 1 to [`MAX_EDGES`].
+    pub number: u8,
+}
+
+/// The largest number of an edge node: what fits into [`EDGE_MARK_MASK`].
+pub const MAX_EDGES: u8 = 31;
+/// The bits of a packet's and a connection's mark that say through which edge node the answer goes.
+pub const EDGE_MARK_MASK: u32 = 0x1f << EDGE_MARK_SHIFT;
+const EDGE_MARK_SHIFT: u32 = 24;
+
+impl EdgeNeighbor {
+    /// What its connections are marked with.
+    pub fn mark(self) -> u32 {
+        edge_mark(self.number)
+    }
+}
+
+/// The mark of the edge node with this number.
+pub fn edge_mark(number: u8) -> u32 {
+    (u32::from(number) << EDGE_MARK_SHIFT) & EDGE_MARK_MASK
 }
 
 /// What a node's agent is told about its node, beside what the API says of it.
@@ -88,6 +117,8 @@ pub struct ServicePlan {
     /// The Service belongs to another proxy (`service.kubernetes.io/service-proxy-name`): its addresses are
     /// left alone, and there are no frontends.
     pub foreign: bool,
+    /// Whether this node answers to pings of the addresses.
+    pub echo: bool,
     pub frontends: Vec<Frontend>,
     /// What the frontends lead to. Never empty pools; sorted by key, which is unique.
     pub pools: Vec<Pool>,
@@ -133,6 +164,16 @@ pub struct Frontend {
     /// `None`: everybody.
     pub sources: Option<Arc<[IpNet]>>,
     pub kind: FrontendKind,
+    pub limits: Limits,
+}
+
+/// What a frontend's connections are held to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// A TCP connection on which nothing passed for so many seconds is forgotten. `None`: as the kernel is set.
+    pub established_seconds: Option<u32>,
+    /// Not more new connections than so many per second: what is beyond gets no answer.
+    pub connections_per_second: Option<u32>,
 }
 
 /// What a frontend is to its Service. The order is the order of precedence where a Service has an address twice.
@@ -175,10 +216,25 @@ pub enum Action {
 /// The most draws, and so the most endpoints, that a pool can have; compiling leaves out what is beyond, in address order.
 pub const MAX_ENDPOINTS: usize = 65_536;
 
+/// How a pool's endpoint is chosen for a connection. Over many connections each gets its share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    /// By chance, each connection for itself.
+    #[default]
+    Chance,
+    /// In turn: of as many connections in a row as there are shares, each endpoint gets exactly its own, spread evenly
+    /// over them.
+    Turns,
+    /// By the client's address: the same client gets the same endpoint as long as that is there, and when another goes,
+    /// all but its own clients stay where they are (Maglev).
+    Hash,
+}
+
 /// Endpoints that connections are spread over, each in proportion to its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub key: PoolKey,
+    pub method: Method,
     /// For how many seconds a client stays with its endpoint (sessionAffinity ClientIP), counted from its last
     /// new connection.
     pub affinity_seconds: Option<u32>,

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use model::balancing::Backend;
 use model::types::Listener;
 
+pub mod l4;
+
 /// A listener at one address, with who can serve it now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Active {

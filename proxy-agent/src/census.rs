@@ -72,7 +72,7 @@ impl Census {
 
 #[cfg(test)]
 mod tests {
-    use dataplane::{At, Frontend};
+    use dataplane::{At, Frontend, Limits};
     use model::types::Protocol;
 
     use super::*;
@@ -86,6 +86,7 @@ mod tests {
             inside: None,
             sources: None,
             kind: *kind,
+            limits: Limits::default(),
         };
         ServicePlan {
             frontends: frontends.iter().map(frontend).collect(),

@@ -69,7 +69,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use dataplane::local::LocalRoutes;
-use dataplane::nftables::{OpenError, ProgramError, Table};
+use dataplane::nftables::{OpenError, Owner, ProgramError, Table};
 use dns::{Names, Server};
 use model::Key;
 use tokio::net::TcpListener;
@@ -154,7 +154,7 @@ pub enum AgentError {
 /// the process no right to it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     // First of all, whether there is any use in it.
-    let table = Table::open_with(config.ownership)?;
+    let table = Table::open_with(Owner::Agent, config.ownership)?;
     let kernel = Nftables::new(table).map_err(|source| AgentError::Open(OpenError(source)))?;
     let Some(options) = config.join.clone() else {
         let client = Client::from_kubeconfig(&config.kubeconfig)?;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use dataplane::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use dataplane::{
+    Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan,
+};
 use model::Key;
 use model::types::Protocol;
 
@@ -24,7 +26,7 @@ pub fn endpoint(service: u32, each: u32, n: u32) -> Ipv4Addr {
 
 fn pool(service: u32, each: u32) -> Pool {
     let one = |n| Endpoint { address: endpoint(service, each, n).into(), port: 8080, local: n % 3 == 0, share: 1 };
-    Pool { key: pool_key(), affinity_seconds: None, endpoints: (0..each).map(one).collect() }
+    Pool { key: pool_key(), method: Method::Chance, affinity_seconds: None, endpoints: (0..each).map(one).collect() }
 }
 
 fn pool_key() -> PoolKey {
@@ -47,6 +49,7 @@ fn service(n: u32, pool: Pool) -> ServicePlan {
         inside: None,
         sources: None,
         kind: FrontendKind::ClusterIp,
+        limits: Limits::default(),
     };
     ServicePlan { addresses: vec![address], frontends: vec![frontend], pools: vec![pool], ..ServicePlan::default() }
 }
@@ -54,7 +57,7 @@ fn service(n: u32, pool: Pool) -> ServicePlan {
 /// The plan with this Service leading to one endpoint.
 pub fn lead(plan: &mut Plan, n: u32, to: Ipv4Addr) {
     let endpoint = Endpoint { address: to.into(), port: 8080, local: false, share: 1 };
-    let pool = Pool { key: pool_key(), affinity_seconds: None, endpoints: vec![endpoint] };
+    let pool = Pool { key: pool_key(), method: Method::Chance, affinity_seconds: None, endpoints: vec![endpoint] };
     plan.services.insert(key(n), Arc::new(service(n, pool)));
 }
 

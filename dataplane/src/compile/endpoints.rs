@@ -149,7 +149,7 @@ fn narrow<'a, 'b>(
 
 fn finish(listed: Vec<&Listed<'_>>) -> Vec<Endpoint> {
     let listed = &listed[..listed.len().min(MAX_ENDPOINTS)];
-    let weights: Vec<u8> = listed.iter().map(|l| l.weight).collect();
+    let weights: Vec<u16> = listed.iter().map(|l| l.weight.into()).collect();
     let endpoint =
         |(l, share): (&&Listed<'_>, u16)| Endpoint { address: l.address, port: l.port, local: l.local, share };
     listed.iter().zip(shares(&weights)).map(endpoint).collect()

@@ -4,8 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
+use crate::plan::Family;
+
 /// The same addresses in ranges that neither overlap nor can be joined; sorted.
-pub(crate) fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
+pub fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
     let (v4, v6) = by_family(ranges);
     v4.into_iter().map(IpNet::V4).chain(v6.into_iter().map(IpNet::V6)).collect()
 }
@@ -41,6 +43,26 @@ pub(crate) fn outside(ranges: &[IpNet]) -> Vec<IpNet> {
         all.extend(next.into_iter().flat_map(|first| Ipv6Subnets::new(first, end, 0)).map(IpNet::V6));
     }
     all
+}
+
+/// Every address of the family that is in none of `ranges`, of which those of the other family do not count.
+pub fn complement(ranges: &[IpNet], family: Family) -> Vec<IpNet> {
+    let of_family: Vec<IpNet> = ranges.iter().copied().filter(|r| Family::of(r.addr()) == family).collect();
+    if of_family.is_empty() { vec![everything(family)] } else { outside(&of_family) }
+}
+
+/// The addresses of the family that are both in `a` and in `b`.
+pub fn intersection(a: &[IpNet], b: &[IpNet], family: Family) -> Vec<IpNet> {
+    let mut neither = complement(a, family);
+    neither.extend(complement(b, family));
+    complement(&neither, family)
+}
+
+fn everything(family: Family) -> IpNet {
+    match family {
+        Family::V4 => IpNet::V4(Ipv4Net::default()),
+        Family::V6 => IpNet::V6(Ipv6Net::default()),
+    }
 }
 
 fn by_family(ranges: &[IpNet]) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
@@ -79,6 +101,20 @@ mod tests {
         assert!(outside(&nets("0.0.0.0/0 ::/0")).is_empty());
         assert_eq!(outside(&nets("10.0.0.0/8")).len(), 8);
         assert_eq!(outside(&nets("fd00::/8")).len(), 8);
+    }
+
+    #[test]
+    fn complements_and_intersections() {
+        let v4 = |list: &str| complement(&nets(list), Family::V4);
+        assert_eq!(v4(""), nets("0.0.0.0/0"));
+        assert_eq!(v4("fd00::/8"), nets("0.0.0.0/0"), "the other family's are nobody here");
+        assert_eq!(v4("0.0.0.0/0"), nets(""));
+        assert_eq!(v4("128.0.0.0/1"), nets("0.0.0.0/1"));
+        assert_eq!(complement(&nets(""), Family::V6), nets("::/0"));
+        let both = |a: &str, b: &str| intersection(&nets(a), &nets(b), Family::V4);
+        assert_eq!(both("10.0.0.0/8 192.0.2.0/24", "10.1.0.0/16 192.0.0.0/8"), nets("10.1.0.0/16 192.0.2.0/24"));
+        assert_eq!(both("10.0.0.0/8", ""), nets(""));
+        assert_eq!(both("10.0.0.0/8", "0.0.0.0/0"), nets("10.0.0.0/8"));
     }
 
     proptest! {

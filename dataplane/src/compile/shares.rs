@@ -7,19 +7,19 @@ use crate::plan::MAX_ENDPOINTS;
 
 /// The shares of endpoints with these weights, each at least 1; their sum is at most [`MAX_ENDPOINTS`], which there may
 /// not be more weights than.
-pub(super) fn shares(weights: &[u8]) -> Vec<u16> {
+pub fn shares(weights: &[u16]) -> Vec<u16> {
     let divisor = weights.iter().copied().reduce(greatest_common_divisor).unwrap_or(1).max(1);
     let total: usize = weights.iter().map(|w| usize::from(w / divisor)).sum();
-    let exact = |weight: u8| u16::from(weight / divisor).max(1);
+    let exact = |weight: u16| (weight / divisor).max(1);
     if total <= MAX_ENDPOINTS {
         return weights.iter().map(|w| exact(*w)).collect();
     }
     let room = MAX_ENDPOINTS.saturating_sub(weights.len());
-    let scaled = |weight: u8| 1 + usize::from(weight / divisor) * room / total;
+    let scaled = |weight: u16| 1 + usize::from(weight / divisor) * room / total;
     weights.iter().map(|w| u16::try_from(scaled(*w)).unwrap_or(u16::MAX)).collect()
 }
 
-fn greatest_common_divisor(a: u8, b: u8) -> u8 {
+fn greatest_common_divisor(a: u16, b: u16) -> u16 {
     let (mut a, mut b) = (a, b);
     while b != 0 {
         (a, b) = (b, a % b);

@@ -3,13 +3,13 @@ use std::net::SocketAddr;
 use model::Key;
 
 use super::*;
-use crate::plan::{Action, Frontend, FrontendKind};
+use crate::plan::{Action, Frontend, FrontendKind, Limits};
 
 const ENDPOINTS: [&str; 2] = ["10.244.1.2:5353", "10.244.2.2:5353"];
 
 fn frontend(at: At, protocol: Protocol, port: u16, kind: FrontendKind) -> Frontend {
     // What a frontend does on this node is not asked.
-    Frontend { at, protocol, port, action: Action::Drop, inside: None, sources: None, kind }
+    Frontend { at, protocol, port, action: Action::Drop, inside: None, sources: None, kind, limits: Limits::default() }
 }
 
 /// 10.96.0.10 and 192.0.2.1, port 53 with node port 30053 for UDP and TCP, and UDP port 54 that nobody serves.

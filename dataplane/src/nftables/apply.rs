@@ -11,7 +11,7 @@ use super::Repairs;
 use super::changes::Changes;
 use super::expr::family_number;
 use super::guard::{self, Guard, Mended};
-use super::layout::TABLE;
+use super::layout::Owner;
 use super::localnet::{self, Localnet};
 use super::message::{
     CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, add_chain, add_changes, add_table, adopt_table, probe_ownership,
@@ -41,7 +41,7 @@ pub enum ProgramError {
     #[error("not permitted to change nftables: run as root, or with CAP_NET_ADMIN in this network namespace")]
     NotPermitted(#[source] NetlinkError),
     /// Trying again helps once the other process has ended.
-    #[error("the table `{TABLE}` belongs to another running process: is there another portolan agent on this node?")]
+    #[error("the tables belong to another running process: does Portolan run twice on this machine?")]
     Owned(#[source] NetlinkError),
     /// Trying again does not help.
     #[error(
@@ -90,8 +90,8 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub fn open(ownership: Ownership) -> io::Result<Self> {
-        let socket = Socket::open()?;
+    pub fn open(owner: Owner, ownership: Ownership) -> io::Result<Self> {
+        let socket = Socket::open_for(owner)?;
         let guard = Guard::open(&socket)?;
         let localnet = Localnet::open();
         Ok(Self {
@@ -133,7 +133,7 @@ impl Kernel {
         mark: bool,
         found_in: Option<u32>,
     ) -> Result<usize, NetlinkError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::of(self.socket.owner());
         for family in Family::ALL {
             prepare(&mut batch, family, self.ownership);
         }
@@ -215,7 +215,7 @@ impl Target for Kernel {
     }
 
     fn change(&mut self, changes: &Changes) -> Result<Option<usize>, ProgramError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::of(self.socket.owner());
         add_changes(&mut batch, changes);
         for _ in 0..MAX_OVERTAKEN {
             match self.guard.commit(&self.socket, &mut batch).map_err(explain)? {
@@ -240,43 +240,53 @@ fn remake(batch: &mut Batch, family: Family, ownership: Ownership) {
 
 fn exists(socket: &Socket, family: Family) -> Result<bool, NetlinkError> {
     let what = "looking for the table";
-    let table = socket.get(family_number(family), GET_TABLE, what, |w| w.text(NAME, TABLE))?;
+    let table = socket.get(family_number(family), GET_TABLE, what, |w| w.text(NAME, socket.owner().table()))?;
     Ok(table.is_some())
 }
 
 /// Whether the table says that `route_localnet` was off before an agent set it.
 fn localnet_is_ours(socket: &Socket) -> Result<bool, NetlinkError> {
     let found = socket.get(family_number(Family::V4), GET_CHAIN, "looking for a chain", |w| {
-        w.text(NAME, TABLE);
+        w.text(NAME, socket.owner().table());
         w.text(CHAIN_NAME, localnet::MARK);
     })?;
     Ok(found.is_some())
 }
 
-/// Removes both tables, whoever made them, in the calling thread's network namespace, puts back what they say was set, and
-/// removes the routes that made addresses the machine's own. Returns whether there was anything.
+/// Removes both tables of `owner`, whoever made them, in the calling thread's network namespace. With an agent's it puts back
+/// what they say was set, and removes the routes that made addresses the machine's own. Returns whether there was anything.
 ///
 /// # Errors
 /// When the kernel refuses: without the right, or because a running agent owns them.
-pub fn cleanup() -> Result<bool, ProgramError> {
+pub fn cleanup_of(owner: Owner) -> Result<bool, ProgramError> {
     let open = |source| ProgramError::Kernel(NetlinkError::Send { bytes: 0, source });
-    let socket = Socket::open().map_err(open)?;
-    let mut batch = Batch::default();
+    let socket = Socket::open_for(owner).map_err(open)?;
+    let mut batch = Batch::of(owner);
     for family in Family::ALL {
         if exists(&socket, family).map_err(explain)? {
             remove_table(&mut batch, family);
         }
     }
     if batch.is_empty() {
-        return remove_routes();
+        return if owner == Owner::Agent { remove_routes() } else { Ok(false) };
     }
     let marked = localnet_is_ours(&socket).map_err(explain)?;
     socket.commit(&batch).map_err(explain)?;
     if marked && let Err(error) = Localnet::open().set(false) {
         tracing::warn!(%error, "route_localnet cannot be set back to 0");
     }
-    remove_routes()?;
+    if owner == Owner::Agent {
+        remove_routes()?;
+    }
     Ok(true)
+}
+
+/// As [`cleanup_of`] an agent.
+///
+/// # Errors
+/// As [`cleanup_of`].
+pub fn cleanup() -> Result<bool, ProgramError> {
+    cleanup_of(Owner::Agent)
 }
 
 fn remove_routes() -> Result<bool, ProgramError> {
@@ -309,7 +319,7 @@ impl AsFd for Kernel {
 /// exists is about whose it is.
 fn explain(error: NetlinkError) -> ProgramError {
     let NetlinkError::Refused { what, source, .. } = &error else { return ProgramError::Kernel(error) };
-    let about_table = what.contains(TABLE);
+    let about_table = what.contains(Owner::Agent.table()) || what.contains(Owner::Edge.table());
     match source.raw_os_error() {
         Some(libc::EPERM) if about_table => ProgramError::Owned(error),
         Some(libc::EPERM) => ProgramError::NotPermitted(error),

@@ -50,7 +50,12 @@ impl Guard {
     /// # Errors
     /// When the kernel has no netfilter netlink.
     pub fn open(socket: &Socket) -> io::Result<Self> {
-        Ok(Self { watch: Watch::open(socket.port()?)?, damage: Damage::default(), generation: None, told: None })
+        Ok(Self {
+            watch: Watch::open(socket.port()?, socket.owner())?,
+            damage: Damage::default(),
+            generation: None,
+            told: None,
+        })
     }
 
     /// There is nothing to guard: the tables are owned.

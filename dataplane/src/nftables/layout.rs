@@ -48,9 +48,30 @@ use super::word;
 use crate::compile::DNS_PORT;
 use crate::plan::Family;
 
-/// The name of both tables.
-pub const TABLE: &str = "portolan";
-pub const TABLE_COMMENT: &str = "Kubernetes Services; made by portolan agent, do not edit";
+/// Whose pair of tables: an agent's and an edge node's may be on one machine, each with one layout and its own elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    #[default]
+    Agent,
+    Edge,
+}
+
+impl Owner {
+    /// The name of both tables, of which there is one per family.
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::Agent => "portolan",
+            Self::Edge => "portolan-edge",
+        }
+    }
+
+    pub(super) fn comment(self) -> &'static str {
+        match self {
+            Self::Agent => "Kubernetes Services; made by portolan agent, do not edit",
+            Self::Edge => "load balancers; made by portolan edge, do not edit",
+        }
+    }
+}
 
 /// `RTN_LOCAL`: the address is one of this machine.
 const LOCAL: u32 = 2;

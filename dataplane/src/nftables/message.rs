@@ -4,7 +4,7 @@ use super::balancer::plain_balancers;
 use super::changes::Changes;
 use super::element::{Element, family_name};
 use super::expr::family_number;
-use super::layout::{Chain, Rule, TABLE, TABLE_COMMENT, chains};
+use super::layout::{Chain, Rule, chains};
 use super::netlink::Writer;
 use super::netlink::batch::Batch;
 use super::set::{Set, comment};
@@ -53,28 +53,30 @@ impl Ownership {
 
 /// Removes the table, if there is one.
 pub(super) fn remove_table(batch: &mut Batch, family: Family) {
+    let table = batch.owner.table();
     // Creating what may exist and deleting it is the way that every kernel knows.
-    let what = |verb: &str| format!("{verb} table {} {TABLE}", family_name(family));
+    let what = |verb: &str| format!("{verb} table {} {table}", family_name(family));
     let number = family_number(family);
-    batch.message(number, NEW_TABLE, NLM_F_CREATE, what("replacing"), |w| w.text(NAME, TABLE));
-    batch.message(number, DELETE_TABLE, 0, what("removing"), |w| w.text(NAME, TABLE));
+    batch.message(number, NEW_TABLE, NLM_F_CREATE, what("replacing"), |w| w.text(NAME, table));
+    batch.message(number, DELETE_TABLE, 0, what("removing"), |w| w.text(NAME, table));
 }
 
 /// Takes a table that has the layout, and empties its sets: what is not remembered of clients, and what is not part of
 /// the layout. Whoever owned it before must be gone.
 pub(super) fn adopt_table(batch: &mut Batch, family: Family, ownership: Ownership) {
+    let table = batch.owner.table();
     let number = family_number(family);
     if ownership == Ownership::Owned {
-        let what = format!("adopting table {} {TABLE}", family_name(family));
+        let what = format!("adopting table {} {table}", family_name(family));
         batch.message(number, NEW_TABLE, 0, what, |w| {
-            w.text(NAME, TABLE);
+            w.text(NAME, table);
             w.u32(2, ownership.flags());
         });
     }
     for set in Set::all().filter(|set| !matches!(set, Set::Affinity | Set::Balancers)) {
         let what = format!("emptying {} {}", family_name(family), set.name());
         batch.message(number, DELETE_ELEMENTS, 0, what, |w| {
-            w.text(NAME, TABLE);
+            w.text(NAME, table);
             w.text(2, set.name());
         });
     }
@@ -93,18 +95,20 @@ pub(super) fn probe_ownership(batch: &mut Batch) {
 
 /// Makes the table with its layout. Chains come before the rules and elements that name them.
 pub(super) fn add_table(batch: &mut Batch, family: Family, ownership: Ownership) {
-    let what = format!("adding table {} {TABLE}", family_name(family));
+    let table = batch.owner.table();
+    let owner = batch.owner;
+    let what = format!("adding table {} {table}", family_name(family));
     batch.message(family_number(family), NEW_TABLE, NLM_F_CREATE | NLM_F_EXCL, what, |w| {
-        w.text(NAME, TABLE);
+        w.text(NAME, table);
         w.u32(2, ownership.flags());
         let mut data = Vec::new();
-        comment(&mut data, 0, TABLE_COMMENT);
+        comment(&mut data, 0, owner.comment());
         w.bytes(6, &data);
     });
     for set in Set::all() {
         let what = format!("adding set {}", set.name());
         batch.message(family_number(family), NEW_SET, NLM_F_CREATE | NLM_F_EXCL, what, |w| {
-            w.text(NAME, TABLE);
+            w.text(NAME, table);
             set.spec().encode(family, w);
         });
     }
@@ -135,11 +139,12 @@ pub(super) fn add_changes(batch: &mut Batch, changes: &Changes) {
 }
 
 pub(super) fn add_chain(batch: &mut Batch, family: Family, chain: &Chain) {
+    let table = batch.owner.table();
     let what = format!("adding chain {}", chain.name);
     // What has neither hook nor rules may be there already: adding it again makes no difference.
     let flags = if chain.rules.is_empty() { NLM_F_CREATE } else { NLM_F_CREATE | NLM_F_EXCL };
     batch.message(family_number(family), NEW_CHAIN, flags, what, |w| {
-        w.text(NAME, TABLE);
+        w.text(NAME, table);
         w.text(CHAIN_NAME, &chain.name);
         if let Some(hook) = chain.hook {
             let (number, priority) = hook.number_and_priority();
@@ -162,11 +167,12 @@ fn add_rules(batch: &mut Batch, family: Family, chain: &Chain) {
 }
 
 fn add_rule(batch: &mut Batch, family: Family, chain: &Chain, rule: &Rule) {
+    let table = batch.owner.table();
     let mut names: Vec<_> = rule.exprs.iter().map(super::expr::Expr::name).collect();
     names.dedup();
     let what = format!("adding a rule to chain {} (it uses: {})", chain.name, names.join(", "));
     batch.message(family_number(family), NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, what, |w| {
-        w.text(NAME, TABLE);
+        w.text(NAME, table);
         w.text(2, &chain.name);
         w.nest(4, |w| rule.exprs.iter().for_each(|e| e.encode(family, w)));
         user_comment(w, 7, rule.comment);
@@ -182,6 +188,7 @@ fn user_comment(w: &mut Writer, kind: u16, text: &str) {
 }
 
 fn add_elements(batch: &mut Batch, family: Family, set: Set, elements: &[Element], add: bool) {
+    let table = batch.owner.table();
     let mut scratch = Vec::new();
     let mut rest = elements.iter().peekable();
     while rest.peek().is_some() {
@@ -189,7 +196,7 @@ fn add_elements(batch: &mut Batch, family: Family, set: Set, elements: &[Element
             if add { (NEW_ELEMENTS, NLM_F_CREATE, "adding") } else { (DELETE_ELEMENTS, 0, "removing") };
         let what = format!("{verb} elements of {} {}", family_name(family), set.name());
         batch.message(family_number(family), kind, flags, what, |w| {
-            w.text(NAME, TABLE);
+            w.text(NAME, table);
             w.text(2, set.name());
             w.nest(3, |w| {
                 let start = w.bytes.len();

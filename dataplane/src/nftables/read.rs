@@ -12,7 +12,6 @@ use std::time::Duration;
 use nix::libc;
 
 use super::expr::{DATA_VALUE, DATA_VERDICT, LIST_ELEM, VERDICT_CHAIN, family_number};
-use super::layout::TABLE;
 use super::message::NAME;
 use super::netlink::batch::{NFTABLES, NLM_F_ACK};
 use super::netlink::socket::{Request, Socket};
@@ -122,7 +121,7 @@ pub fn get<T>(
         let asked = &rest[..rest.len().min(KEYS_PER_QUESTION)];
         let before = found.len();
         let body = |w: &mut Writer| {
-            set_body(set, w);
+            set_body(socket, set, w);
             w.nest(ELEMENTS, |w| {
                 for key in asked {
                     w.nest(LIST_ELEM, |w| w.nest(KEY, |w| w.bytes(DATA_VALUE, key.as_ref())));
@@ -162,7 +161,7 @@ pub fn dump<T>(
         GET_ELEMENTS,
         family_number(family),
         &what,
-        |w| set_body(set, w),
+        |w| set_body(socket, set, w),
         |message, all| {
             all.extend(entries(message).filter_map(|entry| read(&entry)));
         },
@@ -195,10 +194,11 @@ pub fn rules(socket: &Socket, family: Family) -> Result<Vec<Object>, NetlinkErro
 
 /// The kernel may list every table's; ours are kept. There are none when there is no such table.
 fn objects(socket: &Socket, family: Family, kind: u16, name: u16, what: &str) -> Result<Vec<Object>, NetlinkError> {
-    let body = |w: &mut Writer| w.text(NAME, TABLE);
+    let table = socket.owner().table();
+    let body = |w: &mut Writer| w.text(NAME, table);
     let found = socket.dump(kind, family_number(family), what, body, |message, all| {
         let of = |kind| attribute(message, kind).map(text).unwrap_or_default();
-        if of(TABLE_OF) == TABLE {
+        if of(TABLE_OF) == table {
             all.push(Object { name: of(name).to_owned(), attributes: message.to_vec() });
         }
     });
@@ -208,8 +208,8 @@ fn objects(socket: &Socket, family: Family, kind: u16, name: u16, what: &str) ->
     }
 }
 
-fn set_body(set: Set, w: &mut Writer) {
-    w.text(NAME, TABLE);
+fn set_body(socket: &Socket, set: Set, w: &mut Writer) {
+    w.text(NAME, socket.owner().table());
     w.text(SET_NAME, set.name());
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::Dirty;
 use super::changes::Changes;
 use super::element::family_name;
-use super::layout::{TABLE, chains};
+use super::layout::{Owner, chains};
 use super::set::{Data, Set};
 use super::shadow::{Exhausted, Shadow};
 use crate::plan::{Family, Plan};
@@ -38,7 +38,7 @@ pub fn render_changes(changes: &Changes) -> String {
 
 /// Sets, chains and rules of a family's table.
 pub fn render_layout(family: Family) -> String {
-    let mut text = format!("table {} {TABLE}\n", family_name(family));
+    let mut text = format!("table {} {}\n", family_name(family), Owner::Agent.table());
     for set in Set::all() {
         let spec = set.spec();
         let kind = if spec.data == Data::None { "set" } else { "map" };

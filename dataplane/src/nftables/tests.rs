@@ -15,7 +15,9 @@ use super::render::{render, render_changes, render_layout};
 use super::set::Set;
 use super::shadow::Shadow;
 use super::trace::Kernel;
-use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use crate::plan::{
+    Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan,
+};
 use crate::route::{Origin, Packet, Verdict, route};
 use crate::testing::{Cluster, arbitrary_service};
 
@@ -37,7 +39,11 @@ fn plan_of(revision: u64, endpoints: Vec<Endpoint>, affinity_seconds: Option<u32
     let key = PoolKey { family: Family::V4, protocol: Protocol::Tcp, port: 80, local: false };
     let address = IpAddr::from([10, 96, 0, 1]);
     let action = if endpoints.is_empty() { Action::Reject } else { Action::Balance { pool: key, masquerade: false } };
-    let pools = if endpoints.is_empty() { Vec::new() } else { vec![Pool { key, affinity_seconds, endpoints }] };
+    let pools = if endpoints.is_empty() {
+        Vec::new()
+    } else {
+        vec![Pool { key, method: Method::Chance, affinity_seconds, endpoints }]
+    };
     let frontend = Frontend {
         at: At::Address(address),
         protocol: Protocol::Tcp,
@@ -46,6 +52,7 @@ fn plan_of(revision: u64, endpoints: Vec<Endpoint>, affinity_seconds: Option<u32
         inside: None,
         sources: None,
         kind: FrontendKind::ClusterIp,
+        limits: Limits::default(),
     };
     let service = ServicePlan { addresses: vec![address], frontends: vec![frontend], pools, ..ServicePlan::default() };
     let node = NodePlan {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use super::balancer::{Class, sticky_chains, sticky_name};
 use super::changes::Changes;
+use super::layout::Owner;
 use super::localnet;
 use super::message::{NEW_CHAIN, NEW_RULE, NEW_SET, Ownership, add_changes, add_table};
 use super::netlink::batch::{Batch, FAMILY_HEADER, NFTABLES};
@@ -56,11 +57,11 @@ pub fn difference(socket: &Socket, family: Family) -> Result<Option<String>, Net
         chains: named(read::chains(socket, family)?),
         rules: named(read::rules(socket, family)?),
     };
-    Ok(compare(family, &kernels))
+    Ok(compare(socket.owner(), family, &kernels))
 }
 
-fn compare(family: Family, kernels: &Shape) -> Option<String> {
-    let mut batch = Batch::default();
+fn compare(owner: Owner, family: Family, kernels: &Shape) -> Option<String> {
+    let mut batch = Batch::of(owner);
     add_table(&mut batch, family, Ownership::Open);
     let mut changes = Changes::default();
     for name in kernels.chains.keys() {
@@ -203,8 +204,8 @@ mod tests {
     #[test]
     fn only_the_layout_and_chains_made_on_demand() {
         for family in Family::ALL {
-            assert_eq!(compare(family, &honest(family, &[])), None);
-            assert_eq!(compare(family, &honest(family, &[10, 10_800])), None);
+            assert_eq!(compare(Owner::Agent, family, &honest(family, &[])), None);
+            assert_eq!(compare(Owner::Agent, family, &honest(family, &[10, 10_800])), None);
             type Breaking = fn(&mut Shape);
             let breakings: [(Breaking, &str); 8] = [
                 (|s| drop(s.chains.remove("refuse")), "chain refuse"),
@@ -232,9 +233,9 @@ mod tests {
             for (breaking, found) in breakings {
                 let mut shape = honest(family, &[10, 11]);
                 breaking(&mut shape);
-                assert_eq!(compare(family, &shape).as_deref(), Some(found));
+                assert_eq!(compare(Owner::Agent, family, &shape).as_deref(), Some(found));
             }
-            assert!(compare(family, &Shape::default()).is_some(), "there is no table");
+            assert!(compare(Owner::Agent, family, &Shape::default()).is_some(), "there is no table");
         }
     }
 }

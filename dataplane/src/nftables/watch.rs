@@ -30,7 +30,7 @@ use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::expr::family_number;
-use super::layout::TABLE;
+use super::layout::Owner;
 use super::message::NAME;
 use super::netlink::attribute;
 use super::netlink::batch::{Batch, FAMILY_HEADER, NFTABLES};
@@ -66,15 +66,17 @@ pub struct Watch {
     raw: Raw,
     /// The port of the socket that writes the tables.
     own_port: u32,
+    owner: Owner,
     joined: bool,
 }
 
 impl Watch {
-    /// Hears nothing yet. `own_port` is the port of the socket that writes the tables, in the same network namespace.
+    /// Hears nothing yet. `own_port` is the port of the socket that writes the tables of `owner`, in the same network
+    /// namespace.
     ///
     /// # Errors
     /// When the kernel has no netfilter netlink.
-    pub fn open(own_port: u32) -> io::Result<Self> {
+    pub fn open(own_port: u32, owner: Owner) -> io::Result<Self> {
         let mut raw = Raw::new(NETLINK_NETFILTER)?;
         raw.bind_auto()?;
         // Nobody but the kernel may send here.
@@ -87,7 +89,7 @@ impl Watch {
         if let Err(error) = pass_by(&raw, own_port) {
             tracing::debug!(%error, "no filter on the netlink socket that watches the tables");
         }
-        Ok(Self { raw, own_port, joined: false })
+        Ok(Self { raw, own_port, owner, joined: false })
     }
 
     /// Hears of every commit from now on.
@@ -124,7 +126,7 @@ impl Watch {
             buffer.clear();
             match self.raw.recv(&mut buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
                 Ok(length) if length > DATAGRAM_BYTES => damage.lost(),
-                Ok(_) => damage.hear(&buffer, self.own_port),
+                Ok(_) => damage.hear(&buffer, self.own_port, self.owner),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => damage.lost(),
@@ -231,7 +233,7 @@ impl Damage {
         self.lost = true;
     }
 
-    fn hear(&mut self, datagram: &[u8], own_port: u32) {
+    fn hear(&mut self, datagram: &[u8], own_port: u32, owner: Owner) {
         for message in Messages(datagram) {
             let [subsystem, kind] = message.kind.to_be_bytes();
             if u16::from(subsystem) != NFTABLES || message.port == own_port {
@@ -250,7 +252,7 @@ impl Damage {
                 if self.port.take() == Some(message.port) {
                     self.by = attribute(body, PROCESS_NAME).map(text);
                 }
-            } else if ours(*family, body) {
+            } else if ours(*family, body, owner) {
                 self.port = Some(message.port);
                 self.note(*family, kind, body);
             }
@@ -284,8 +286,9 @@ impl Damage {
 }
 
 /// Whether a message is about one of the two tables. Every kind of message names its table in the same attribute.
-fn ours(family: u8, body: &[u8]) -> bool {
-    Family::ALL.iter().any(|f| family_number(*f) == family) && attribute(body, NAME).map(text).as_deref() == Some(TABLE)
+fn ours(family: u8, body: &[u8], owner: Owner) -> bool {
+    let table = attribute(body, NAME).map(text);
+    Family::ALL.iter().any(|f| family_number(*f) == family) && table.as_deref() == Some(owner.table())
 }
 
 /// Whether a generation comes after another. They wrap around.

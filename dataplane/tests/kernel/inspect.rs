@@ -2,7 +2,7 @@
 
 use dataplane::nftables::inspect::Inspector;
 use dataplane::nftables::walk::Way;
-use dataplane::nftables::{Dirty, Ownership, Table};
+use dataplane::nftables::{Dirty, Owner, Ownership, Table};
 use dataplane::{Origin, Packet, Plan, Verdict, compile, route};
 use model::types::Protocol;
 
@@ -90,7 +90,7 @@ fn what_others_do_shows() {
         let namespace = Namespace::new();
         namespace.run(|| {
             let plan = plan(1, &[Web::new(1, &[(1, 2), (2, 2)])]);
-            let mut table = Table::open_with(Ownership::Open).unwrap();
+            let mut table = Table::open_with(Owner::Agent, Ownership::Open).unwrap();
             table.program(&plan, &Dirty::All).unwrap();
             let inspector = Inspector::open().unwrap();
             let ask = packet(Origin::Outside, "172.31.255.100", "10.96.0.1", 80);

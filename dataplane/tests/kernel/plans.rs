@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use dataplane::nftables::{Dirty, Report, Table};
 use dataplane::{
-    Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, Pool, PoolKey, ServicePlan, Serving,
+    Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan,
+    Serving,
 };
 use model::Key;
 use model::types::Protocol;
@@ -86,6 +87,7 @@ impl Web {
             inside: None,
             sources: None,
             kind: FrontendKind::ClusterIp,
+            limits: Limits::default(),
         });
         if let Some((port, local)) = self.node_port {
             plan.frontends.push(Frontend {
@@ -96,6 +98,7 @@ impl Web {
                 inside: local.then(|| action(false, false)),
                 sources: None,
                 kind: FrontendKind::NodePort,
+                limits: Limits::default(),
             });
         }
         if protocol == Protocol::Udp {
@@ -109,7 +112,7 @@ impl Web {
         let affinity_seconds = self.affinity_seconds;
         for (key, endpoints) in [(key, endpoints.clone()), (local_key, locals)] {
             if !endpoints.is_empty() {
-                plan.pools.push(Pool { key, affinity_seconds, endpoints });
+                plan.pools.push(Pool { key, method: Method::Chance, affinity_seconds, endpoints });
             }
         }
     }
@@ -125,6 +128,7 @@ pub fn plan(revision: u64, services: &[Web]) -> Plan {
         service_cidrs: parse(&["10.96.0.0/16", "fd00:10:96::/112"]),
         masqueraded_clients: Vec::new(),
         dns: None,
+        edges: Vec::new(),
     };
     let services: BTreeMap<_, _> = services.iter().map(|s| (s.key(), Arc::new(s.plan()))).collect();
     Plan { revision, node, services }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dataplane::nftables::{Dirty, Ownership, Repairs, Table};
+use dataplane::nftables::{Dirty, Owner, Ownership, Repairs, Table};
 use dataplane::{Family, Plan};
 use ipnet::IpNet;
 use nix::libc;
@@ -100,7 +100,7 @@ fn services() -> Vec<Web> {
 }
 
 fn loaded(ownership: Ownership) -> (Table, Plan) {
-    let mut table = Table::open_with(ownership).unwrap();
+    let mut table = Table::open_with(Owner::Agent, ownership).unwrap();
     let plan = plan(1, &services());
     table.program(&plan, &Dirty::All).unwrap();
     (table, plan)
@@ -226,7 +226,7 @@ fn a_change_meets_damage() {
 fn a_flood_is_answered_by_a_whole_load() {
     with_rights("repair::a_flood_is_answered_by_a_whole_load", || {
         Namespace::new().run(|| {
-            let mut table = Table::open_with(Ownership::Open).unwrap();
+            let mut table = Table::open_with(Owner::Agent, Ownership::Open).unwrap();
             let pods: Vec<_> = (1..=250).map(|host| (2, host)).collect();
             let plan = plan(1, &(1..=80).map(|n| Web::new(n, &pods)).collect::<Vec<_>>());
             table.program(&plan, &Dirty::All).unwrap();
@@ -306,7 +306,7 @@ fn a_table_changes_hands() {
             for (ownership, adopted) in
                 [(Ownership::Owned, true), (Ownership::Open, true), (Ownership::Open, true), (Ownership::Owned, true)]
             {
-                let mut table = Table::open_with(ownership).unwrap();
+                let mut table = Table::open_with(Owner::Agent, ownership).unwrap();
                 let report = table.program(&plan, &Dirty::All).unwrap();
                 assert_eq!(report.adopted, adopted, "{ownership:?}");
                 let deleted = nft("delete element ip portolan services { 10.96.0.1 . tcp . 80 }");

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use dataplane::plan::FrontendKind;
-use dataplane::{Action, At, Family, Frontend, Serving};
+use dataplane::{Action, At, Family, Frontend, Limits, Serving};
 use model::types::Protocol;
 use tokio::sync::mpsc;
 
@@ -19,6 +19,7 @@ fn dns(endpoints: u8) -> Arc<ServicePlan> {
         inside: None,
         sources: None,
         kind: FrontendKind::ClusterIp,
+        limits: Limits::default(),
     };
     let endpoints = (1..=endpoints).map(|n| ([10, 244, 1, n], 53).into()).collect();
     let serving = vec![Serving { family: Family::V4, port: 53, node_port: 0, endpoints }];

@@ -7,6 +7,7 @@
 //! on by one: if somebody else has committed since, the kernel refuses the batch with `ERESTART`.
 
 use super::Writer;
+use crate::nftables::layout::Owner;
 
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 pub(super) const HEADER: usize = 16;
@@ -33,6 +34,8 @@ pub struct Batch {
     pub(super) messages: Vec<Message>,
     /// The generation in which alone it may take effect; `None`: in any. 0 is none.
     pub(in crate::nftables) generation: Option<u32>,
+    /// Whose tables it is about.
+    pub(in crate::nftables) owner: Owner,
 }
 
 /// The generation after `generation`; the kernel leaves out 0.
@@ -48,6 +51,11 @@ pub(super) struct Message {
 }
 
 impl Batch {
+    /// A batch about the tables of `owner`.
+    pub fn of(owner: Owner) -> Self {
+        Self { owner, ..Self::default() }
+    }
+
     /// Adds a message of nf_tables. `what` names it in errors, e.g. `adding chain pick-3`.
     pub fn message(&mut self, family: u8, kind: u8, flags: u16, what: String, body: impl FnOnce(&mut Writer)) {
         let start = self.writer.bytes.len();

@@ -7,6 +7,8 @@ use netlink_sys::{Socket as Raw, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::libc;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
+use crate::nftables::layout::Owner;
+
 use super::batch::{Batch, FAMILY_HEADER, HEADER, NLM_F_DUMP, NLM_F_REQUEST, finish, header};
 use super::{NetlinkError, Writer, attribute};
 
@@ -55,6 +57,7 @@ pub struct Socket {
     raw: Raw,
     /// The largest message that the kernel takes from this socket.
     limit: usize,
+    owner: Owner,
 }
 
 impl Socket {
@@ -62,6 +65,19 @@ impl Socket {
     /// When the kernel has no netfilter netlink.
     pub fn open() -> io::Result<Self> {
         Self::open_to(NETLINK_NETFILTER)
+    }
+
+    /// As [`Socket::open`]; what is read is of the tables of `owner`.
+    ///
+    /// # Errors
+    /// As [`Socket::open`].
+    pub fn open_for(owner: Owner) -> io::Result<Self> {
+        Ok(Self { owner, ..Self::open()? })
+    }
+
+    /// Whose tables are read and written.
+    pub fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Opens a socket to another part of the kernel.
@@ -80,7 +96,7 @@ impl Socket {
             let _ = setsockopt(&raw, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
         }
         let limit = getsockopt(&raw, sockopt::SndBuf).map_err(io::Error::from)?.saturating_sub(64);
-        Ok(Self { raw, limit })
+        Ok(Self { raw, limit, owner: Owner::Agent })
     }
 
     /// The number by which the kernel knows this socket, and which is in every message about what it did.

@@ -12,7 +12,7 @@ use crate::nftables::Repairs;
 use crate::nftables::render::render_changes;
 use crate::nftables::shadow::Sticky;
 use crate::nftables::trace;
-use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Pool, PoolKey};
+use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Pool, PoolKey};
 
 /// Tables that refuse every batch in which one of these texts stands, as a kernel does: with one error for all.
 struct Fake {
@@ -101,11 +101,12 @@ fn service(number: u16, endpoint: u8) -> Arc<ServicePlan> {
         inside: None,
         sources: None,
         kind: FrontendKind::ClusterIp,
+        limits: Limits::default(),
     };
     Arc::new(ServicePlan {
         addresses: vec![address],
         frontends: vec![frontend],
-        pools: vec![Pool { key: pool, affinity_seconds: None, endpoints: vec![endpoint] }],
+        pools: vec![Pool { key: pool, method: Method::Chance, affinity_seconds: None, endpoints: vec![endpoint] }],
         ..ServicePlan::default()
     })
 }

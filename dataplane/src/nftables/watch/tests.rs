@@ -4,6 +4,7 @@ use super::*;
 use crate::nftables::netlink::Writer;
 use crate::nftables::netlink::batch::{finish, header};
 
+const TABLE: &str = "portolan";
 const OWN: u32 = 1000;
 const STRANGER: u32 = 2000;
 const NEW_RULE: u8 = 6;
@@ -35,7 +36,7 @@ fn end(port: u32, generation: u32, name: &str) -> Vec<u8> {
 
 fn hear(messages: &[Vec<u8>]) -> Damage {
     let mut damage = Damage::default();
-    damage.hear(&messages.concat(), OWN);
+    damage.hear(&messages.concat(), OWN, Owner::Agent);
     damage
 }
 
@@ -97,7 +98,7 @@ fn what_was_done_before_a_load_does_not_matter() {
         element(DELETE_ELEMENTS, STRANGER, TABLE, "services", 2),
         end(STRANGER, 10, "nft"),
     ];
-    damage.hear(&heard.concat(), OWN);
+    damage.hear(&heard.concat(), OWN, Owner::Agent);
     assert_eq!((damage.elements(), damage.generation), (1, Some(10)));
     damage.lost();
     damage.clear();
