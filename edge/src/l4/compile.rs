@@ -170,7 +170,8 @@ fn sources(
     access_lists: &BTreeMap<String, Arc<AccessList>>,
     family: Family,
 ) -> Option<Arc<[IpNet]>> {
-    let by_ranges = listener.source_ranges.as_ref().map(|ranges| of_family(ranges, family));
+    let ranges = &listener.source_ranges;
+    let by_ranges = (!ranges.is_empty()).then(|| of_family(ranges, family));
     let by_access = listener.access.as_ref().and_then(|access| by_access(access, access_lists, family));
     let both = match (by_ranges, by_access) {
         (None, None) => return None,

@@ -116,7 +116,7 @@ fn access() {
         let lists: &[(&str, &[&str])] = &[("office", &["10.0.0.0/8", "192.0.2.7", "fd00::/8"]), ("empty", &[])];
         let access = access
             .map(|(type_, lists)| AccessControl { type_, lists: lists.iter().map(|l| (*l).to_owned()).collect() });
-        let source_ranges = ranges.map(|ranges| ranges.iter().map(|r| r.parse().unwrap()).collect());
+        let source_ranges = ranges.unwrap_or_default().iter().map(|r| r.parse().unwrap()).collect();
         let listener = Listener { access, source_ranges, ..listener(80, Scheduler::Rr) };
         let plan = plan(&[active(address, listener, BACKENDS)], lists, &Relays::default());
         let sources = plan.frontends[0].sources.clone();
