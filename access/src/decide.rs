@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::User;
 use crate::attributes::{Attributes, What};
+use crate::edge;
 use crate::node::{self, Bound, OWN_GROUP};
 use crate::rbac::{Grant, Policy};
 
@@ -14,6 +15,8 @@ pub enum Decision<'a> {
     Master,
     /// The user is a node, and nodes may.
     Node,
+    /// The user is an edge node, and edge nodes may.
+    Edge,
     /// The user has a join token, and joins.
     Join,
     /// A role allows it.
@@ -34,6 +37,7 @@ impl fmt::Display for Decision<'_> {
         match self {
             Self::Master => write!(f, "members of {} may do everything", crate::user::MASTERS),
             Self::Node => f.write_str("nodes may do this"),
+            Self::Edge => f.write_str("edge nodes may do this"),
             Self::Join => f.write_str("a join token is for this"),
             Self::Role(grant) => grant.fmt(f),
             Self::Denied => Ok(()),
@@ -44,7 +48,8 @@ impl fmt::Display for Decision<'_> {
 /// The Tokens of [`OWN_GROUP`].
 const TOKENS: &str = "tokens";
 
-/// Whether `user` may do this. `of_node` is the node that a list or watch of Pods is restricted to by its field selector.
+/// Whether `user` may do this. `selected` is what a list or watch is restricted to by its field selector: of Pods the node, of
+/// Secrets the type.
 ///
 /// Masters first, so that no stored role can shut an administrator out, and the holder of the server's own token waits for
 /// nothing. A join token ends here, whatever is bound to whoever is authenticated: it is for its purpose alone.
@@ -52,7 +57,7 @@ pub fn decide<'a>(
     policy: &'a Policy,
     user: &'a User,
     attributes: &Attributes<'a>,
-    of_node: Option<&str>,
+    selected: Option<&str>,
     bound: &dyn Bound,
 ) -> Decision<'a> {
     if user.is_master() {
@@ -61,8 +66,11 @@ pub fn decide<'a>(
     if user.is_bootstrapper() {
         return if joins(attributes) { Decision::Join } else { Decision::Denied };
     }
-    if user.node_name().is_some_and(|name| node::allows(name, attributes, of_node, bound)) {
+    if user.node_name().is_some_and(|name| node::allows(name, attributes, selected, bound)) {
         return Decision::Node;
+    }
+    if user.edge_name().is_some_and(|name| edge::allows(name, attributes, selected)) {
+        return Decision::Edge;
     }
     match policy.allows(user, attributes) {
         // Who may make a token may be anybody: only who may be that already.

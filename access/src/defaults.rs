@@ -8,15 +8,12 @@ use serde_json::{Value, json};
 
 use crate::node::OWN_GROUP;
 use crate::rbac::{GROUP, PolicyRule};
-use crate::user::{AUTHENTICATED, MASTERS};
+use crate::user::{AUTHENTICATED, EDGES, MASTERS};
 
 /// Says that an object is one of these.
 pub const LABEL: &str = "kubernetes.io/bootstrapping";
 /// Says that missing rules and subjects are put back when the server starts; `"false"` leaves the object to its administrator.
 pub const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
-
-/// The group of machines that forward traffic from outside and run no workloads.
-pub const EDGES: &str = "portolan:edges";
 
 const READ: &str = "get list watch";
 const WRITE: &str = "create delete deletecollection patch update";
@@ -64,14 +61,18 @@ fn node() -> Vec<PolicyRule> {
         PolicyRule::of(READ, "", "services nodes namespaces"),
         PolicyRule::of(READ, "discovery.k8s.io", "endpointslices"),
         PolicyRule::of(READ, "networking.k8s.io", "servicecidrs"),
+        PolicyRule::of(READ, OWN_GROUP, "loadbalancers"),
         PolicyRule::of("get list", OWN_GROUP, "services/programmed programmed"),
     ];
     rules.extend(EVENTS.map(|group| PolicyRule::of("create patch update", group, "events")));
     rules
 }
 
+/// What is an edge node's own comes with its certificate, and so do the certificates that it serves ([`crate::edge`]).
 fn edge() -> Vec<PolicyRule> {
-    node()
+    let mut rules = node();
+    rules.push(PolicyRule::of(READ, OWN_GROUP, "accesslists"));
+    rules
 }
 
 fn view() -> Vec<PolicyRule> {
@@ -100,8 +101,10 @@ fn edit() -> Vec<PolicyRule> {
     rules
 }
 
+/// Secrets are here and not with `edit`, unlike in Kubernetes: no Pod mounts one, so who makes Pods need not read them.
 fn admin() -> Vec<PolicyRule> {
     vec![
+        PolicyRule::of(&format!("{READ} {WRITE}"), "", "secrets"),
         PolicyRule::of("create", "authorization.k8s.io", "localsubjectaccessreviews"),
         PolicyRule::of(&format!("{READ} {WRITE}"), GROUP, "roles rolebindings"),
     ]

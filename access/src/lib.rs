@@ -5,13 +5,14 @@
 //!
 //! *Who*: a certificate ([`Certificate`]), a token that is an object ([`token`]), or a token of a ServiceAccount
 //! ([`service_account`]) makes a [`User`]. *May they*: [`decide`] asks in this order: masters may everything, a join token is for
-//! joining alone, a node has what nodes have ([`node`]), everybody has what roles allow them ([`rbac`]). Nothing forbids but the
+//! joining alone, a node has what nodes have ([`node`]), an edge node what edge nodes have ([`edge`]), everybody has what roles allow them ([`rbac`]). Nothing forbids but the
 //! lack of a rule, with one exception: a node's writes are restricted to what is its own whatever a role allows.
 
 mod attributes;
 mod certificate;
 mod decide;
 pub mod defaults;
+pub mod edge;
 pub mod node;
 pub mod rbac;
 pub mod service_account;

@@ -21,12 +21,14 @@ pub trait Bound {
 }
 
 /// Read by every node: group, resource, subresource.
-const READ: [(&str, &str, &str); 6] = [
+const READ: [(&str, &str, &str); 7] = [
     ("", "services", ""),
     ("", "nodes", ""),
     ("", "namespaces", ""),
     ("discovery.k8s.io", "endpointslices", ""),
     ("networking.k8s.io", "servicecidrs", ""),
+    // Where edge nodes are, for the way back of what they send.
+    (OWN_GROUP, "loadbalancers", ""),
     // What nodes have programmed, which an agent waits for before it lets a workload end.
     (OWN_GROUP, "services", "programmed"),
 ];
@@ -40,8 +42,8 @@ const OWN: [(&str, &str); 5] = [
     ("create", "certificate"),
 ];
 
-/// Whether a node of this name may do this; `of_node` is the node that a list or watch of Pods is restricted to.
-pub fn allows(node: &str, attributes: &Attributes<'_>, of_node: Option<&str>, bound: &dyn Bound) -> bool {
+/// Whether a node of this name may do this; `selected` is the node that a list or watch of Pods is restricted to.
+pub fn allows(node: &str, attributes: &Attributes<'_>, selected: Option<&str>, bound: &dyn Bound) -> bool {
     let What::Resource(item) = attributes.what else { return false };
     let verb = attributes.verb;
     let reads = matches!(verb, "get" | "list" | "watch");
@@ -49,7 +51,7 @@ pub fn allows(node: &str, attributes: &Attributes<'_>, of_node: Option<&str>, bo
         return true;
     }
     match (item.group, item.resource) {
-        ("", "pods") => may_use_pods(node, verb, &item, of_node, bound),
+        ("", "pods") => may_use_pods(node, verb, &item, selected, bound),
         ("", "nodes") => match item.subresource {
             // A create names the object in its body: the restriction looks there.
             "" => verb == "create" || matches!(verb, "update" | "patch") && item.name == node,
@@ -70,11 +72,11 @@ pub fn allows(node: &str, attributes: &Attributes<'_>, of_node: Option<&str>, bo
     }
 }
 
-fn may_use_pods(node: &str, verb: &str, item: &Item<'_>, of_node: Option<&str>, bound: &dyn Bound) -> bool {
+fn may_use_pods(node: &str, verb: &str, item: &Item<'_>, selected: Option<&str>, bound: &dyn Bound) -> bool {
     // Of a Pod that is not there a node may know that: it was its own, perhaps, and is gone.
     let own = || bound.node_of_pod(item.namespace, item.name).is_none_or(|at| at == node);
     match (item.subresource, verb) {
-        ("", "list" | "watch") => of_node == Some(node),
+        ("", "list" | "watch") => selected == Some(node),
         ("", "get" | "delete") | ("status", "get" | "update" | "patch") => own(),
         // Which one stands in the body.
         ("", "create") => true,

@@ -43,6 +43,8 @@ impl<'a> Shown<'a> {
 pub enum Purpose {
     /// For a machine's first certificate, and for nothing else.
     NodeJoin,
+    /// The same for an edge node's.
+    EdgeJoin,
     /// To be somebody.
     Access,
 }
@@ -102,8 +104,9 @@ impl TokenSpec {
         }
         match self.purpose {
             // One without an end would be a door that stays open.
-            Purpose::NodeJoin if expires.is_none() => Err(TokenError::Stored),
+            Purpose::NodeJoin | Purpose::EdgeJoin if expires.is_none() => Err(TokenError::Stored),
             Purpose::NodeJoin => Ok(User::bootstrapper(shown.id)),
+            Purpose::EdgeJoin => Ok(User::edge_bootstrapper(shown.id)),
             Purpose::Access => {
                 let name = self.user.as_deref().filter(|name| !name.is_empty()).ok_or(TokenError::Stored)?;
                 let mut user = User::named(name, self.groups.clone().unwrap_or_default());

@@ -20,6 +20,12 @@ pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 /// begins with.
 pub const ADMIN: &str = "system:admin";
 
+/// The group of all edge nodes: machines that hold the addresses of load balancers and run no workloads.
+pub const EDGES: &str = "portolan:edges";
+/// The group of those who hold a token to join by as an edge node, beside [`BOOTSTRAPPERS`].
+pub const EDGE_BOOTSTRAPPERS: &str = "system:bootstrappers:portolan:edges";
+
+const EDGE_PREFIX: &str = "system:edge:";
 const NODE_PREFIX: &str = "system:node:";
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
@@ -70,6 +76,16 @@ impl User {
         Self::named(format!("system:bootstrap:{id}"), [BOOTSTRAPPERS.to_owned()])
     }
 
+    /// Who holds the join token of this id, which is for edge nodes.
+    pub fn edge_bootstrapper(id: &str) -> Self {
+        Self::named(format!("system:bootstrap:{id}"), [BOOTSTRAPPERS.to_owned(), EDGE_BOOTSTRAPPERS.to_owned()])
+    }
+
+    /// An edge node by its own certificate.
+    pub fn edge(name: &str) -> Self {
+        Self::named(format!("{EDGE_PREFIX}{name}"), [EDGES.to_owned()])
+    }
+
     /// A ServiceAccount; `uid` is that of the object.
     pub fn service_account(namespace: &str, name: &str, uid: &str) -> Self {
         let mut user = Self::named(service_account_name(namespace, name), service_account_groups(namespace));
@@ -96,6 +112,12 @@ impl User {
     pub fn node_name(&self) -> Option<&str> {
         let name = self.name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty())?;
         self.in_group(NODES).then_some(name)
+    }
+
+    /// The edge node that the user is; name and group are asked for, as of a node.
+    pub fn edge_name(&self) -> Option<&str> {
+        let name = self.name.strip_prefix(EDGE_PREFIX).filter(|name| !name.is_empty())?;
+        self.in_group(EDGES).then_some(name)
     }
 
     /// Whether the user holds a token to join by.

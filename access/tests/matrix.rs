@@ -15,7 +15,7 @@ const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "
 
 /// Every resource and subresource that a rule of the default roles, or a route, may name. `api` has a test that none of its
 /// routes is missing.
-const RESOURCES: [(&str, &str); 43] = [
+const RESOURCES: [(&str, &str); 48] = [
     ("", "bindings"),
     ("", "endpoints"),
     ("", "events"),
@@ -43,6 +43,11 @@ const RESOURCES: [(&str, &str); 43] = [
     ("networking.k8s.io", "ipaddresses"),
     ("networking.k8s.io", "servicecidrs"),
     ("networking.k8s.io", "servicecidrs/status"),
+    ("portolan.dev", "accesslists"),
+    ("portolan.dev", "addresspools"),
+    ("portolan.dev", "addresspools/status"),
+    ("portolan.dev", "loadbalancers"),
+    ("portolan.dev", "loadbalancers/status"),
     ("portolan.dev", "nodes/acknowledgement"),
     ("portolan.dev", "nodes/answers"),
     ("portolan.dev", "nodes/certificate"),
@@ -65,7 +70,10 @@ const PATHS: [&str; 8] =
     ["/", "/api", "/apis/discovery.k8s.io/v1", "/openapi/v3", "/version", "/livez", "/metrics", "/docs"];
 
 /// The resources whose objects are in no namespace.
-const CLUSTER: [&str; 12] = [
+const CLUSTER: [&str; 15] = [
+    "accesslists",
+    "addresspools",
+    "loadbalancers",
     "namespaces",
     "nodes",
     "ipaddresses",
@@ -101,9 +109,10 @@ fn subjects() -> Vec<(&'static str, User)> {
         ("edit-in-shop", user("edit-in-shop")),
         ("view", user("view")),
         ("view-in-shop", user("view-in-shop")),
-        ("edge", User::named("edge", [defaults::EDGES.to_owned()])),
+        ("edge", User::edge("web-1")),
         ("node", User::node("web-1")),
         ("join-token", User::bootstrapper("abcdef")),
+        ("edge-join-token", User::edge_bootstrapper("abcdef")),
         ("service-account", User::service_account("shop", "robot", "1")),
         ("authenticated", user("nobody")),
         ("anonymous", User::anonymous()),
@@ -200,6 +209,7 @@ fn decided(policy: &Policy, user: &User, cell: Cell<'_>) -> bool {
     let local = !CLUSTER.contains(&cell.resource);
     let namespace = match (local, cell.resource, cell.at) {
         (true, "leases", _) if cell.subject == "node" => "kube-node-lease",
+        (true, "leases", _) if cell.subject == "edge" => "kube-system",
         (true, _, At::Home) => "shop",
         (true, _, At::Away) => "bank",
         // As a request has it: `/api/v1/namespaces/shop` is in `shop`.
@@ -212,9 +222,20 @@ fn decided(policy: &Policy, user: &User, cell: Cell<'_>) -> bool {
         }
         (false, ..) => "",
     };
-    let name = if cell.is_collection() { "" } else { own };
+    let lease = format!("portolan-edge-{own}");
+    let name = match cell {
+        _ if cell.is_collection() => "",
+        Cell { subject: "edge", resource: "leases", .. } => &lease,
+        _ => own,
+    };
+    // What a collection is restricted to: of Secrets an edge node asks for certificates, or for all.
+    let selected = match (cell.resource, cell.at) {
+        ("secrets", At::Home) => Some("kubernetes.io/tls"),
+        ("secrets", At::Away) => None,
+        _ => Some(own),
+    };
     let item = Item { group: cell.group, resource: cell.resource, subresource: cell.subresource, namespace, name };
-    decide(policy, user, &Attributes::resource(cell.verb, item), Some(own), &Pods).is_allowed()
+    decide(policy, user, &Attributes::resource(cell.verb, item), selected, &Pods).is_allowed()
 }
 
 /// What is meant, written down without looking at how it is decided.
@@ -252,23 +273,32 @@ fn expected(cell: Cell<'_>) -> bool {
         || events && matches!(verb, "create" | "update" | "patch")
         || resource == "leases" && (reads || writes);
     let admin = edit
-        || ["roles", "rolebindings"].contains(&resource) && (reads || writes)
+        || ["roles", "rolebindings", "secrets"].contains(&resource) && (reads || writes)
         || resource == "localsubjectaccessreviews" && verb == "create";
     // What forwards packets needs no Pod and no secret.
     let forwards = reads
         && (matches!((group, resource), ("", "services" | "nodes" | "namespaces"))
-            || ["endpointslices", "servicecidrs"].contains(&resource))
+            || ["endpointslices", "servicecidrs", "loadbalancers"].contains(&resource))
         || group == "portolan.dev" && resource.ends_with("programmed") && matches!(verb, "get" | "list")
         || events && matches!(verb, "create" | "update" | "patch");
     match role {
         "masters" | "cluster-admin" => true,
-        "join-token" => (group, resource, verb) == ("portolan.dev", "nodes/certificate", "create"),
+        "join-token" | "edge-join-token" => (group, resource, verb) == ("portolan.dev", "nodes/certificate", "create"),
         "anonymous" => false,
         _ if asks => true,
         "admin" => admin,
         "edit" => edit,
         "view" => view,
-        "edge" => forwards,
+        "edge" => {
+            let mine = at == At::Home;
+            forwards
+                || reads && resource == "accesslists"
+                || matches!(verb, "list" | "watch") && resource == "secrets" && mine
+                || resource == "loadbalancers/status" && matches!(verb, "get" | "update" | "patch")
+                || resource == "leases"
+                    && (verb == "create" || mine && ["get", "update", "patch", "delete"].contains(&verb))
+                || verb == "create" && mine && resource == "nodes/certificate"
+        }
         "node" => {
             let mine = at == At::Home;
             forwards
@@ -337,6 +367,8 @@ fn the_table() {
         for at in [At::Home, At::Away] {
             let place = match (subject, at) {
                 ("node", At::Home) => "to what is its own",
+                ("edge", At::Home) => "to what is its own, of Secrets to certificates",
+                ("edge", At::Away) => "to what is another edge node's, and to all Secrets",
                 ("node", At::Away) => "to what is another node's",
                 (_, At::Home) => "in namespace shop, and where there is none",
                 (_, At::Away) => "in namespace bank",
@@ -371,7 +403,7 @@ fn paths_are_for_who_is_somebody() {
     for (subject, user) in subjects() {
         for path in PATHS {
             for verb in ["get", "post"] {
-                let discovers = !["join-token", "anonymous"].contains(&subject)
+                let discovers = !["join-token", "edge-join-token", "anonymous"].contains(&subject)
                     && verb == "get"
                     && !["/", "/metrics", "/docs"].contains(&path);
                 let expected = ["masters", "cluster-admin"].contains(&subject) || discovers;

@@ -27,12 +27,21 @@ pub struct Asked {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
-    /// The node that a list or watch of Pods is restricted to by its field selector.
-    pub of_node: Option<String>,
+    /// What a list or watch is restricted to by its field selector: of Pods the node, of Secrets the type.
+    pub selected: Option<String>,
 }
 
 /// Under a namespace these are its own subresources, and no collections.
 const OF_NAMESPACE: [&str; 2] = ["finalize", "status"];
+
+/// The field that somebody may be restricted to in a collection of this resource.
+pub fn restricting(resource: Resource) -> Option<&'static str> {
+    match resource {
+        Resource::Pods => Some("spec.nodeName"),
+        Resource::Secrets => Some("type"),
+        _ => None,
+    }
+}
 
 impl Asked {
     /// Reads a request.
@@ -74,7 +83,7 @@ impl Asked {
             subresource: subresource.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            of_node: None,
+            selected: None,
         };
         if name.is_empty() {
             info.read_selector(query);
@@ -91,8 +100,8 @@ impl Asked {
         let Some(resource) = self.known() else { return };
         let Ok(selector) = FieldSelector::parse(resource, text) else { return };
         self.name = selector.exact("metadata.name").unwrap_or("").to_owned();
-        if resource == Resource::Pods {
-            self.of_node = selector.exact("spec.nodeName").map(str::to_owned);
+        if let Some(field) = restricting(resource) {
+            self.selected = selector.exact(field).map(str::to_owned);
         }
     }
 

@@ -58,7 +58,7 @@ impl Authorizer {
     /// # Errors
     /// 403 with Kubernetes' sentence; 401 for nobody in particular, who may have forgotten to say who they are.
     pub fn admit(&self, user: &User, asked: &Asked) -> Result<(), Status> {
-        self.admit_to(user, &asked.attributes(), asked.of_node.as_deref())
+        self.admit_to(user, &asked.attributes(), asked.selected.as_deref())
     }
 
     /// As [`admit`](Self::admit), for what is asked for besides.
@@ -69,22 +69,22 @@ impl Authorizer {
         self.admit_to(user, wish, None)
     }
 
-    fn admit_to(&self, user: &User, wish: &Attributes<'_>, of_node: Option<&str>) -> Result<(), Status> {
-        if self.may(user, wish, of_node) {
+    fn admit_to(&self, user: &User, wish: &Attributes<'_>, selected: Option<&str>) -> Result<(), Status> {
+        if self.may(user, wish, selected) {
             return Ok(());
         }
         Err(if user.is_anonymous() { Status::unauthorized() } else { Status::may_not(&user.name, wish) })
     }
 
-    /// Whether somebody may do this. `of_node` is the node that a list of Pods is restricted to.
-    pub fn may(&self, user: &User, attributes: &Attributes<'_>, of_node: Option<&str>) -> bool {
-        user.is_master() || decide(&self.policies.now(), user, attributes, of_node, &Pods(&self.store)).is_allowed()
+    /// Whether somebody may do this. `selected` is what a list is restricted to ([`Asked::selected`]).
+    pub fn may(&self, user: &User, attributes: &Attributes<'_>, selected: Option<&str>) -> bool {
+        user.is_master() || decide(&self.policies.now(), user, attributes, selected, &Pods(&self.store)).is_allowed()
     }
 
     /// As [`may`](Self::may), and why.
-    pub fn explain(&self, user: &User, attributes: &Attributes<'_>, of_node: Option<&str>) -> Verdict {
+    pub fn explain(&self, user: &User, attributes: &Attributes<'_>, selected: Option<&str>) -> Verdict {
         let policy = self.policies.now();
-        let decision = decide(&policy, user, attributes, of_node, &Pods(&self.store));
+        let decision = decide(&policy, user, attributes, selected, &Pods(&self.store));
         Verdict { allowed: decision.is_allowed(), reason: decision.to_string() }
     }
 
@@ -96,7 +96,7 @@ impl Authorizer {
         }
         let policy = self.policies.now();
         let own = if user.is_bootstrapper() { Vec::new() } else { policy.rules(user, namespace) };
-        let incomplete = user.node_name().is_some() || user.is_bootstrapper();
+        let incomplete = user.node_name().is_some() || user.edge_name().is_some() || user.is_bootstrapper();
         Rules { rules: own.into_iter().cloned().collect(), incomplete }
     }
 

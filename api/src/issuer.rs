@@ -4,12 +4,21 @@ use jiff::Timestamp;
 
 /// The authority of the cluster, as far as nodes need it.
 pub trait Issuer: Send + Sync {
-    /// A client certificate for the node of this name, for the public key of `request` (a PKCS #10 request in PEM). Nothing
+    /// A client certificate for the machine of this name and role, for the public key of `request` (a PKCS #10 request in PEM). Nothing
     /// else in the request has a meaning: name, group, purpose and validity are the issuer's.
     ///
     /// # Errors
     /// When there is no key in the request that a certificate can be made for, or signing fails.
-    fn issue(&self, node: &str, request: &str) -> Result<Issued, IssueError>;
+    fn issue(&self, role: MachineRole, name: &str, request: &str) -> Result<Issued, IssueError>;
+}
+
+/// As what a machine joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MachineRole {
+    /// It runs workloads: `system:node:NAME` in `system:nodes`.
+    Node,
+    /// It holds the addresses of load balancers: `system:edge:NAME` in `portolan:edges`.
+    Edge,
 }
 
 /// A new certificate.

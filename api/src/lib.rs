@@ -58,7 +58,7 @@ use std::sync::Arc;
 pub use audit::{Audit, AuditConfig};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 
-pub use issuer::{IssueError, Issued, Issuer};
+pub use issuer::{IssueError, Issued, Issuer, MachineRole};
 pub use limits::Limits;
 pub use own::Heartbeats;
 pub use peer::{Peer, Shown};

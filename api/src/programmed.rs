@@ -162,6 +162,13 @@ impl Programming {
         Condition { verdict, message: verdict.message(&nodes), since, generation: service.meta().generation }
     }
 
+    /// Until when an edge node's Lease holds, if it does: whether it is alive.
+    pub fn edge_alive(&self, edge: &str) -> Option<Timestamp> {
+        let name = format!("{}{edge}", access::edge::LEASE_PREFIX);
+        let lease = self.store.get(Resource::Leases, access::edge::LEASES, &name)?;
+        leases::end(&lease.bytes).filter(|end| (self.clock)() < *end)
+    }
+
     /// Until when a node's Lease holds, if it does: whether it is alive.
     pub fn alive(&self, node: &str) -> Option<Timestamp> {
         let mut inner = self.lock();

@@ -13,6 +13,7 @@ use model::selector::FieldSelector;
 use model::{FieldError, Resource, Review};
 use serde_json::{Value, json};
 
+use crate::asked::restricting;
 use crate::authorize::{Authorizer, Rules, Verdict};
 use crate::encode::{self, Spelling};
 use crate::incoming::{self, Target};
@@ -136,7 +137,7 @@ fn asked_for(spec: &Value) -> User {
 fn decided(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
     let resource = &spec["resourceAttributes"];
     let field = |name: &str| text(&resource[name]);
-    let (wish, of_node) = if resource.is_null() {
+    let (wish, selected) = if resource.is_null() {
         let path = &spec["nonResourceAttributes"];
         (Attributes::path(text(&path["verb"]), text(&path["path"])), None)
     } else {
@@ -147,9 +148,9 @@ fn decided(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
             namespace: field("namespace"),
             name: field("name"),
         };
-        (Attributes::resource(field("verb"), item), node_selected(&resource["fieldSelector"]))
+        (Attributes::resource(field("verb"), item), selected(item, &resource["fieldSelector"]))
     };
-    let Verdict { allowed, reason } = authorizer.explain(user, &wish, of_node.as_deref());
+    let Verdict { allowed, reason } = authorizer.explain(user, &wish, selected.as_deref());
     let mut status = json!({ "allowed": allowed });
     if !reason.is_empty() {
         status["reason"] = reason.into();
@@ -157,16 +158,19 @@ fn decided(authorizer: &Authorizer, user: &User, spec: &Value) -> Value {
     status
 }
 
-/// The node that a field selector restricts Pods to.
-fn node_selected(selector: &Value) -> Option<String> {
+/// What a field selector restricts a collection to.
+fn selected(item: Item<'_>, selector: &Value) -> Option<String> {
+    let of = |resource: &Resource| (resource.info().group, resource.info().plural) == (item.group, item.resource);
+    let resource = Resource::ALL.into_iter().find(of)?;
+    let field = restricting(resource)?;
     if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
-        let selector = FieldSelector::parse(Resource::Pods, raw).ok()?;
-        return selector.exact("spec.nodeName").map(str::to_owned);
+        let selector = FieldSelector::parse(resource, raw).ok()?;
+        return selector.exact(field).map(str::to_owned);
     }
     let requirements = selector["requirements"].as_array()?;
-    let of_node = |requirement: &&Value| requirement["key"] == "spec.nodeName" && requirement["operator"] == "In";
-    match requirements.iter().find(of_node)?["values"].as_array()?.as_slice() {
-        [node] => node.as_str().map(str::to_owned),
+    let exact = |requirement: &&Value| requirement["key"] == field && requirement["operator"] == "In";
+    match requirements.iter().find(exact)?["values"].as_array()?.as_slice() {
+        [value] => value.as_str().map(str::to_owned),
         _ => None,
     }
 }

@@ -21,8 +21,8 @@ impl Bound for Pods {
     }
 }
 
-fn allowed(verb: &str, of_node: Option<&str>, item: Item<'_>) -> bool {
-    allows("web-1", &Attributes::resource(verb, item), of_node, &Pods)
+fn allowed(verb: &str, selected: Option<&str>, item: Item<'_>) -> bool {
+    allows("web-1", &Attributes::resource(verb, item), selected, &Pods)
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn pods_are_seen_where_they_are_bound() {
     ] {
         assert_eq!(allowed(verb, None, pod(name, subresource)), expected, "{verb} {name}/{subresource}");
     }
-    for (of_node, expected) in [(Some("web-1"), true), (Some("web-2"), false), (None, false)] {
+    for (selected, expected) in [(Some("web-1"), true), (Some("web-2"), false), (None, false)] {
         for verb in ["list", "watch"] {
-            assert_eq!(allowed(verb, of_node, pod("", "")), expected, "{verb} {of_node:?}");
+            assert_eq!(allowed(verb, selected, pod("", "")), expected, "{verb} {selected:?}");
         }
     }
 }

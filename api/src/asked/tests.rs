@@ -36,7 +36,7 @@ fn requests_are_read_as_wishes() {
         ("GET", "/api/v1/namespaces/%ff"),
     ] {
         let info = read(method, target);
-        let node = info.of_node.as_deref().map(|node| format!(" of node {node}")).unwrap_or_default();
+        let node = info.selected.as_deref().map(|node| format!(" of node {node}")).unwrap_or_default();
         lines.push(format!("{method} {target}\n    {} named {:?}{node}", info.attributes(), info.name));
     }
     expect_test::expect![[r#"

@@ -1,6 +1,6 @@
 //! What of a write can be judged only by what it makes of an object. The store asks ([`store::Guard`]) with both states at hand.
 //!
-//! - A node writes what is its own ([`access::node::restriction`]).
+//! - A node writes what is its own ([`access::node::restriction`]), and so does an edge node ([`access::edge`]).
 //! - Nobody makes a role that may more than they may, and binds none; but for who has the verb `escalate` on the role, or
 //!   `bind` on the role that is bound (`pkg/registry/rbac`, its `policybased` storages).
 //! - An update or an apply that would create needs the verb `create`.
@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use access::rbac::{Binding, GROUP, Policy, PolicyRule, Role, RoleRef, covers};
-use access::{Attributes, Item, User, node};
+use access::{Attributes, Item, User, edge, node};
 use model::{Object, Resource};
 use store::{Guard, Outcome};
 
@@ -40,8 +40,9 @@ pub fn of(
     policy: impl FnOnce() -> Arc<Policy>,
 ) -> Option<Arc<dyn Guard>> {
     let resource = resource.stored();
-    let restricted =
-        user.node_name().is_some() && matches!(resource, Resource::Pods | Resource::Nodes | Resource::Leases);
+    let restricted = user.node_name().is_some()
+        && matches!(resource, Resource::Pods | Resource::Nodes | Resource::Leases)
+        || user.edge_name().is_some() && matches!(resource, Resource::LoadBalancers | Resource::Leases);
     let policed = is_policy(resource) && matches!(asked.verb, "create" | "update" | "patch");
     let changes = matches!(asked.verb, "update" | "patch");
     let may_create = !changes || !asked.subresource.is_empty() || creates();
@@ -61,8 +62,11 @@ fn is_policy(resource: Resource) -> bool {
 
 impl Guard for Writing {
     fn before(&self, old: Option<&Object>) -> Result<(), String> {
-        match self.user.node_name() {
-            Some(name) => node::restriction::before(name, self.resource, old),
+        if let Some(name) = self.user.node_name() {
+            node::restriction::before(name, self.resource, old)?;
+        }
+        match self.user.edge_name() {
+            Some(name) => edge::before(name, self.resource, old),
             None => Ok(()),
         }
     }
@@ -76,6 +80,9 @@ impl Guard for Writing {
         }
         if let Some(name) = self.user.node_name() {
             node::restriction::after(name, self.resource, old, new)?;
+        }
+        if let Some(name) = self.user.edge_name() {
+            edge::after(name, self.resource, old, new)?;
         }
         match (&self.policy, self.resource) {
             (Some(policy), Resource::Roles | Resource::ClusterRoles) => self.role(policy, old, new),

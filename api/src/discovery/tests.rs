@@ -247,7 +247,8 @@ fn legacy_core_resources() {
         "endpoints" "Endpoints" true ["ep"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "events" "Event" true ["ev"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "serviceaccounts" "ServiceAccount" true ["sa"] ["create","delete","deletecollection","get","list","patch","update","watch"]
-        "serviceaccounts/token" "TokenRequest" true null ["create"]"#]]
+        "serviceaccounts/token" "TokenRequest" true null ["create"]
+        "secrets" "Secret" true null ["create","delete","deletecollection","get","list","patch","update","watch"]"#]]
     .assert_eq(&lines.join("\n"));
 }
 
@@ -548,6 +549,105 @@ fn aggregated() {
                           },
                           "scope": "Cluster",
                           "singularResource": "token",
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "addresspools",
+                          "responseKind": {
+                            "group": "portolan.dev",
+                            "kind": "AddressPool",
+                            "version": "v1alpha1"
+                          },
+                          "scope": "Cluster",
+                          "shortNames": [
+                            "pool"
+                          ],
+                          "singularResource": "addresspool",
+                          "subresources": [
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
+                                "kind": "AddressPool",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "status",
+                              "verbs": [
+                                "get",
+                                "patch",
+                                "update"
+                              ]
+                            }
+                          ],
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "loadbalancers",
+                          "responseKind": {
+                            "group": "portolan.dev",
+                            "kind": "LoadBalancer",
+                            "version": "v1alpha1"
+                          },
+                          "scope": "Cluster",
+                          "shortNames": [
+                            "lb"
+                          ],
+                          "singularResource": "loadbalancer",
+                          "subresources": [
+                            {
+                              "responseKind": {
+                                "group": "portolan.dev",
+                                "kind": "LoadBalancer",
+                                "version": "v1alpha1"
+                              },
+                              "subresource": "status",
+                              "verbs": [
+                                "get",
+                                "patch",
+                                "update"
+                              ]
+                            }
+                          ],
+                          "verbs": [
+                            "create",
+                            "delete",
+                            "deletecollection",
+                            "get",
+                            "list",
+                            "patch",
+                            "update",
+                            "watch"
+                          ]
+                        },
+                        {
+                          "resource": "accesslists",
+                          "responseKind": {
+                            "group": "portolan.dev",
+                            "kind": "AccessList",
+                            "version": "v1alpha1"
+                          },
+                          "scope": "Cluster",
+                          "shortNames": [
+                            "acl"
+                          ],
+                          "singularResource": "accesslist",
                           "verbs": [
                             "create",
                             "delete",

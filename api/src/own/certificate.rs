@@ -1,9 +1,11 @@
-//! A machine asks for the certificate of a node.
+//! A machine asks for the certificate of a node, or of an edge node: which of them, its credential says.
 //!
 //! Who may send this at all is authorization's to say: a join token for any name, a node for its own. What is decided here
 //! is whether the name is free: a node renews its own certificate at any time, everybody else gets only that of a node that
 //! is not alive.
 
+use access::edge::LEASE_PREFIX;
+use access::user::EDGE_BOOTSTRAPPERS;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
@@ -13,7 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Call;
-use crate::issuer::{IssueError, Issued, Issuer};
+use crate::issuer::{IssueError, Issued, Issuer, MachineRole};
 use crate::joining::{self, Refused};
 use crate::routes::{API_VERSION, Own};
 use crate::status::{Status, quoted};
@@ -40,13 +42,16 @@ pub async fn create(call: Call, body: Body) -> Result<Response, Status> {
     }
     let request = read(&call.body(body).await?)?;
     let issuer = call.app.issuer.as_ref().ok_or_else(Status::method_not_allowed)?;
-    let itself = call.user.as_ref().is_some_and(|user| user.node_name() == Some(node));
+    let user = call.user.as_deref();
+    let is_edge = user.is_some_and(|user| user.edge_name().is_some() || user.in_group(EDGE_BOOTSTRAPPERS));
+    let role = if is_edge { MachineRole::Edge } else { MachineRole::Node };
+    let itself = user.is_some_and(|user| user.node_name().or(user.edge_name()) == Some(node));
     let issued = if itself {
         // It has been heard of: from now on its Lease alone says whether its name is free.
-        call.app.joining.release(node);
-        issue(&**issuer, node, &request)?
+        call.app.joining.release(&claimed(role, node));
+        issue(&**issuer, role, node, &request)?
     } else {
-        join(&call, &**issuer, node, &request)?
+        join(&call, &**issuer, role, node, &request)?
     };
     let answer = json!({
         "kind": "CertificateResponse",
@@ -74,31 +79,48 @@ fn read(body: &[u8]) -> Result<String, Status> {
     Ok(read.request)
 }
 
+/// Edge nodes and nodes do not take names from each other.
+fn claimed(role: MachineRole, name: &str) -> String {
+    match role {
+        MachineRole::Node => name.to_owned(),
+        MachineRole::Edge => format!("{LEASE_PREFIX}{name}"),
+    }
+}
+
 /// For a machine that is not the node yet.
-fn join(call: &Call, issuer: &dyn Issuer, node: &str, request: &str) -> Result<Issued, Status> {
+fn join(call: &Call, issuer: &dyn Issuer, role: MachineRole, node: &str, request: &str) -> Result<Issued, Status> {
     let taken = |why: String, seconds: u64| {
-        let advice = format!("stop the agent there and join {seconds} s later, or under another name (--node-name)");
-        Status::node_taken(node, format!("node {} {why}; {advice}", quoted(node)))
+        let (what, program, flag) = match role {
+            MachineRole::Node => ("node", "agent", "--node-name"),
+            MachineRole::Edge => ("edge node", "edge", "--edge-name"),
+        };
+        let advice = format!("stop the {program} there and join {seconds} s later, or under another name ({flag})");
+        Status::node_taken(node, format!("{what} {} {why}; {advice}", quoted(node)))
     };
-    if let Some(until) = call.app.programming.alive(node) {
+    let alive = match role {
+        MachineRole::Node => call.app.programming.alive(node),
+        MachineRole::Edge => call.app.programming.edge_alive(node),
+    };
+    if let Some(until) = alive {
         let left = until.duration_since((call.app.clock)()).as_secs().max(1).unsigned_abs();
         return Err(taken(format!("is alive: its Lease holds for {left} s more"), left));
     }
-    call.app.joining.claim(node, request, Instant::now()).map_err(|refused| match refused {
+    let name = claimed(role, node);
+    call.app.joining.claim(&name, request, Instant::now()).map_err(|refused| match refused {
         Refused::Taken(since) => {
             taken(format!("was joined by another machine {} s ago", since.as_secs()), joining::KEPT.as_secs())
         }
         Refused::Full => Status::too_many("too many machines join at a time"),
     })?;
-    let issued = issue(issuer, node, request);
+    let issued = issue(issuer, role, node, request);
     if issued.is_err() {
-        call.app.joining.release(node);
+        call.app.joining.release(&name);
     }
     issued
 }
 
-fn issue(issuer: &dyn Issuer, node: &str, request: &str) -> Result<Issued, Status> {
-    issuer.issue(node, request).map_err(|error| match error {
+fn issue(issuer: &dyn Issuer, role: MachineRole, node: &str, request: &str) -> Result<Issued, Status> {
+    issuer.issue(role, node, request).map_err(|error| match error {
         IssueError::Request(problem) => {
             Status::bad_request(format!("{} is invalid: request: {problem}", Own::Certificate.kind()))
         }
@@ -121,7 +143,8 @@ mod tests {
     struct Pen;
 
     impl Issuer for Pen {
-        fn issue(&self, node: &str, request: &str) -> Result<Issued, IssueError> {
+        fn issue(&self, role: MachineRole, node: &str, request: &str) -> Result<Issued, IssueError> {
+            assert_eq!(role, MachineRole::Node);
             match request {
                 "broken" => Err(IssueError::Request("it is broken".to_owned())),
                 "unlucky" => Err(IssueError::Failed("no ink".into())),

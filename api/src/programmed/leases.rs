@@ -84,7 +84,7 @@ fn put(until: &mut BTreeMap<Box<str>, Timestamp>, lease: &Object) {
 }
 
 /// When a Lease ends; None for one that was never taken.
-fn end(bytes: &[u8]) -> Option<Timestamp> {
+pub fn end(bytes: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Lease {
         spec: Option<Spec>,

@@ -113,8 +113,8 @@ async fn tokens_open_what_they_are_for_until_they_are_deleted() {
 }
 
 /// Makes a token to join by and answers what is shown.
-pub async fn join_token(app: &App, id: &str) -> String {
-    let spec = json!({ "purpose": "NodeJoin", "hash": hash(SECRET), "expiresAt": "2999-01-01T00:00:00Z" });
+pub async fn join_token(app: &App, id: &str, purpose: &str) -> String {
+    let spec = json!({ "purpose": purpose, "hash": hash(SECRET), "expiresAt": "2999-01-01T00:00:00Z" });
     created(&app.post(TOKENS, &json!({ "metadata": { "name": id }, "spec": spec })).await);
     format!("{id}.{SECRET}")
 }
@@ -122,7 +122,7 @@ pub async fn join_token(app: &App, id: &str) -> String {
 #[tokio::test]
 async fn a_join_token_is_for_joining_alone() {
     let app = app().await;
-    let joiner = join_token(&app, "joiner").await;
+    let joiner = join_token(&app, "joiner", "NodeJoin").await;
     for path in ["/api", "/apis", SERVICES, "/api/v1/nodes", "/metrics", TOKENS, "/openapi/v3", "/nope"] {
         assert_eq!(get(&app, &joiner, path).await.code, 403, "{path}");
     }

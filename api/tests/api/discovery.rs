@@ -169,6 +169,7 @@ async fn resources_and_verbs() {
         /v1 events (ev; ) Event event Namespaced: create delete deletecollection get list patch update watch
         /v1 serviceaccounts (sa; ) ServiceAccount serviceaccount Namespaced: create delete deletecollection get list patch update watch
             /token TokenRequest: create
+        /v1 secrets (; ) Secret secret Namespaced: create delete deletecollection get list patch update watch
         authentication.k8s.io/v1 selfsubjectreviews (; ) SelfSubjectReview selfsubjectreview Cluster: create
         authorization.k8s.io/v1 localsubjectaccessreviews (; ) LocalSubjectAccessReview localsubjectaccessreview Namespaced: create
         authorization.k8s.io/v1 selfsubjectaccessreviews (; ) SelfSubjectAccessReview selfsubjectaccessreview Cluster: create
@@ -181,6 +182,11 @@ async fn resources_and_verbs() {
             /status ServiceCIDR: get patch update
         networking.k8s.io/v1 ipaddresses (ip; ) IPAddress ipaddress Cluster: create delete deletecollection get list patch update watch
         portolan.dev/v1alpha1 tokens (; ) Token token Cluster: create delete deletecollection get list patch update watch
+        portolan.dev/v1alpha1 addresspools (pool; ) AddressPool addresspool Cluster: create delete deletecollection get list patch update watch
+            /status AddressPool: get patch update
+        portolan.dev/v1alpha1 loadbalancers (lb; ) LoadBalancer loadbalancer Cluster: create delete deletecollection get list patch update watch
+            /status LoadBalancer: get patch update
+        portolan.dev/v1alpha1 accesslists (acl; ) AccessList accesslist Cluster: create delete deletecollection get list patch update watch
             /acknowledgement Acknowledgement: update
             /answers Answer: create
             /certificate CertificateRequest: create

@@ -97,9 +97,10 @@ async fn everybody(app: &App) -> Vec<(&'static str, Shown)> {
         all.push((name, Shown::Token(token(app, id, name, json!([])).await)));
         created(&bind(app, role, name, "shop").await);
     }
-    all.push(("edge", Shown::Token(token(app, "id0008", "edge", json!(["portolan:edges"])).await)));
+    all.push(("edge", Shown::Certificate(User::edge("web-1"))));
     all.push(("authenticated", Shown::Token(token(app, "id0009", "nobody", json!([])).await)));
-    all.push(("join-token", Shown::Token(join_token(app, "joiner").await)));
+    all.push(("join-token", Shown::Token(join_token(app, "joiner", "NodeJoin").await)));
+    all.push(("edge-join-token", Shown::Token(join_token(app, "joiner2", "EdgeJoin").await)));
     all.push(("node", Shown::Certificate(User::node("web-1"))));
     all.push(("service-account", Shown::Certificate(User::service_account("shop", "robot", "1"))));
     all
@@ -173,6 +174,8 @@ fn heading(subject: &str, home: bool) -> String {
     let place = match (subject, home) {
         ("node", true) => "to what is its own",
         ("node", false) => "to what is another node's",
+        ("edge", true) => "to what is its own, of Secrets to certificates",
+        ("edge", false) => "to what is another edge node's, and to all Secrets",
         (_, true) => "in namespace shop, and where there is none",
         (_, false) => "in namespace bank",
     };
@@ -187,6 +190,11 @@ fn target(path: &str, subject: &str, verb: &str, home: bool) -> String {
     if subject == "node" && path.contains("/leases") {
         within = "kube-node-lease";
     }
+    let lease = format!("portolan-edge-{node}");
+    if subject == "edge" && path.contains("/leases") {
+        within = "kube-system";
+        name = &lease;
+    }
     if path.contains("/namespaces/{name}") {
         name = namespace;
     }
@@ -197,6 +205,9 @@ fn target(path: &str, subject: &str, verb: &str, home: bool) -> String {
     }
     if subject == "node" && path.ends_with("/pods") {
         target.push_str(&format!("&fieldSelector=spec.nodeName%3D{node}"));
+    }
+    if subject == "edge" && home && path.ends_with("/secrets") {
+        target.push_str("&fieldSelector=type%3Dkubernetes.io/tls");
     }
     target
 }

@@ -139,6 +139,10 @@ async fn every_resource_has_its_columns() {
         clusterroles: Name:name, Created At:date-time
         clusterrolebindings: Name:name, Role, Age, [Users], [Groups], [ServiceAccounts]
         tokens: Name:name, Purpose, User, Expires, Age, [Description]
+        addresspools: Name:name, Type, Auto-Assign, IPv4, IPv6, Age, [Addresses]
+        loadbalancers: Name:name, Type, Addresses, Ports, Edge, Healthy, Service, Age, [Display-Name]
+        accesslists: Name:name, Entries, Age
+        secrets: Name:name, Type, Data, Age
     "#]].assert_eq(&text);
 }
 

@@ -1,4 +1,4 @@
-//! Signs the certificates of nodes with the server's authority.
+//! Signs the certificates of nodes and edge nodes with the server's authority.
 //!
 //! Of a request the public key alone is taken: what a certificate says is decided here, from the name that the API has
 //! admitted. There is no list of what was issued and nothing can be called back, so certificates are short-lived, as
@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use api::{IssueError, Issued};
+use access::User;
+use access::user::AUTHENTICATED;
+use api::{IssueError, Issued, MachineRole};
 use jiff::Timestamp;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
@@ -14,8 +16,6 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// What nodes are in, as in Kubernetes.
-const GROUP: &str = "system:nodes";
 /// How long before its making a certificate begins, for clients and servers whose clocks are apart (kube-controller-manager's
 /// number). Of a short life it is a tenth, so that an agent can still tell from the certificate when its time has come.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
@@ -32,23 +32,33 @@ impl NodeIssuer {
         Self { authority, ca_pem, lifetime }
     }
 
-    fn issue_at(&self, node: &str, request: &str, serial: [u8; 16], now: Timestamp) -> Result<Issued, IssueError> {
+    fn issue_at(
+        &self,
+        (role, name): (MachineRole, &str),
+        request: &str,
+        serial: [u8; 16],
+        now: Timestamp,
+    ) -> Result<Issued, IssueError> {
+        let user = match role {
+            MachineRole::Node => User::node(name),
+            MachineRole::Edge => User::edge(name),
+        };
         let request =
             CertificateSigningRequestParams::from_pem(request).map_err(|e| IssueError::Request(e.to_string()))?;
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| IssueError::Failed(error);
         let (from, until) = validity(now, self.lifetime).map_err(|e| failed(e.into()))?;
-        let params = client_params(node, serial, from, until);
+        let params = client_params(&user, serial, from, until);
         let certificate = params.signed_by(&request.public_key, &self.authority).map_err(|e| failed(e.into()))?;
         Ok(Issued { certificate: certificate.pem(), ca: self.ca_pem.clone(), not_after: until })
     }
 }
 
 impl api::Issuer for NodeIssuer {
-    fn issue(&self, node: &str, request: &str) -> Result<Issued, IssueError> {
+    fn issue(&self, role: MachineRole, name: &str, request: &str) -> Result<Issued, IssueError> {
         let mut serial = [0; 16];
         let random = SystemRandom::new().fill(&mut serial);
         random.map_err(|_| IssueError::Failed("the system's random number generator failed".into()))?;
-        self.issue_at(node, request, serial, Timestamp::now())
+        self.issue_at((role, name), request, serial, Timestamp::now())
     }
 }
 
@@ -58,11 +68,13 @@ fn validity(now: Timestamp, lifetime: Duration) -> Result<(Timestamp, Timestamp)
     Ok((now.checked_sub(BACKDATED.min(lifetime / 10))?, now.checked_add(lifetime)?))
 }
 
-fn client_params(node: &str, mut serial: [u8; 16], from: Timestamp, until: Timestamp) -> CertificateParams {
+fn client_params(user: &User, mut serial: [u8; 16], from: Timestamp, until: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, GROUP);
-    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+    for group in user.groups.iter().filter(|group| *group != AUTHENTICATED) {
+        params.distinguished_name.push(DnType::OrganizationName, group);
+    }
+    params.distinguished_name.push(DnType::CommonName, &user.name);
     // A positive number (RFC 5280, 4.1.2.2), and none that begins with a zero byte.
     serial[0] = serial[0] & 0x7f | 0x40;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
@@ -103,7 +115,7 @@ mod tests {
         params.distinguished_name.push(DnType::OrganizationName, "system:masters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let request = params.serialize_request(&key).unwrap().pem().unwrap();
-        let issued = issuer().issue_at("web-1", &request, [0xff; 16], at()).unwrap();
+        let issued = issuer().issue_at((MachineRole::Node, "web-1"), &request, [0xff; 16], at()).unwrap();
         assert_eq!(issued.not_after.to_string(), "2024-05-06T08:08:09Z");
         let der = rustls_pki_types::CertificateDer::from(pem_bytes(&issued.certificate));
         let has = |text: &[u8]| der.windows(text.len()).any(|part| part == text);
@@ -117,13 +129,19 @@ mod tests {
         let mut request =
             CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap().trim().to_owned();
         for text in ["", "nonsense", &issuer().ca_pem] {
-            assert!(matches!(issuer().issue_at("n", text, [1; 16], at()), Err(IssueError::Request(_))), "{text}");
+            assert!(
+                matches!(issuer().issue_at((MachineRole::Node, "n"), text, [1; 16], at()), Err(IssueError::Request(_))),
+                "{text}"
+            );
         }
         // A byte of the signature.
         let near_end = request.find("\n-----END").unwrap() - 6;
         let other = if request.as_bytes()[near_end] == b'A' { "B" } else { "A" };
         request.replace_range(near_end..=near_end, other);
-        assert!(matches!(issuer().issue_at("n", &request, [1; 16], at()), Err(IssueError::Request(_))));
+        assert!(matches!(
+            issuer().issue_at((MachineRole::Node, "n"), &request, [1; 16], at()),
+            Err(IssueError::Request(_))
+        ));
     }
 
     fn pem_bytes(pem: &str) -> Vec<u8> {
