@@ -166,11 +166,11 @@ fn nodes(source: &BackendSource, port: &ServicePort, family: Family, snapshot: &
 fn eligible<'a>(source: &'a BackendSource, snapshot: &'a Snapshot) -> impl Iterator<Item = (&'a str, &'a Node)> {
     let may = |node: &Node| {
         let labels = &node.metadata.labels;
-        !node.metadata.terminating()
-            && !EXCLUDE_LABELS.iter().any(|name| labels.get(*name).is_some_and(|value| value != "false"))
-            && !node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED)
-            && !(source.skip_unschedulable && node.spec.unschedulable)
-            && source.node_labels.iter().all(|(name, value)| labels.get(name) == Some(value))
+        let out = node.metadata.terminating()
+            || EXCLUDE_LABELS.iter().any(|name| labels.get(*name).is_some_and(|value| value != "false"))
+            || node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED)
+            || (source.skip_unschedulable && node.spec.unschedulable);
+        !out && source.node_labels.iter().all(|(name, value)| labels.get(name) == Some(value))
     };
     snapshot.nodes.iter().map(|(name, node)| (name.as_str(), &**node)).filter(move |(_, node)| may(node))
 }

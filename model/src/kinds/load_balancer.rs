@@ -156,7 +156,7 @@ fn listener(path: &str, listener: &Document, errors: &mut Errors) {
         }
     }
     errors.supported(&format!("{path}.scheduler"), text(listener, "scheduler"), &SCHEDULERS);
-    within(path, listener, "persistenceSeconds", 0, 3600, errors);
+    within(path, listener, "persistenceSeconds", 0, 86_400, errors);
     within(path, listener, "establishedSeconds", 0, 900, errors);
     within(path, listener, "drainSeconds", 0, 900, errors);
     within(path, listener, "connectionsPerSecond", 0, 1_000_000, errors);

@@ -6,6 +6,7 @@
 //! what a listener does. Who the backends are does not stand here: it follows from the Services' slices and the Nodes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -231,6 +232,18 @@ impl ListenerProtocol {
     /// Whether requests are balanced, and not connections.
     pub fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Https)
+    }
+}
+
+impl fmt::Display for ListenerProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+            Self::TcpSsl => "TCPSSL",
+        })
     }
 }
 
