@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use model::syntax;
-use proxy_agent::join::{self, credentials};
+use proxy_agent::join::{self, Role, credentials};
 use proxy_agent::{AgentError, Local, Ownership};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -68,19 +68,22 @@ fn identity(args: &AgentArgs) -> Result<Identity, Failure> {
     let token = args.token.as_deref().map(token).transpose()?;
     let node = match &args.node_name {
         Some(node) => node.clone(),
-        None => match credentials::load(directory).map_err(|e| Failure::new("using the data directory", &e))? {
-            Some(stored) => stored.facts.node,
-            None => hostname()?,
-        },
+        None => {
+            match credentials::load(directory, Role::Node).map_err(|e| Failure::new("using the data directory", &e))? {
+                Some(stored) => stored.facts.node,
+                None => hostname()?,
+            }
+        }
     };
     let join = join::Options {
         directory: directory.clone(),
+        role: Role::Node,
         node: node.clone(),
         server: server.clone(),
         token,
         ca_hash: *ca_hash,
     };
-    Ok(Identity { node, kubeconfig: credentials::path(directory), join: Some(join) })
+    Ok(Identity { node, kubeconfig: credentials::path(directory, Role::Node), join: Some(join) })
 }
 
 /// A join token, `ID.SECRET`. What is wrong with it is not shown: it goes to screens and logs.

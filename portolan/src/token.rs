@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proxy_agent::client::authority::CaHash;
 use proxy_agent::client::{Client, ClientError};
-use proxy_agent::join::Secret;
+use proxy_agent::join::{Role, Secret};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -64,13 +64,16 @@ struct Made {
 
 async fn create(client: &Client, args: CreateToken) -> Result<(), Failure> {
     let expires_at = expiry(&args, Timestamp::now())?;
-    let print = args.print.unwrap_or(if args.node_join { Print::Command } else { Print::Token });
-    match (print, args.node_join) {
+    let joins = args.joins();
+    let print = args.print.unwrap_or(if joins.is_some() { Print::Command } else { Print::Token });
+    match (print, joins.is_some()) {
         (Print::Kubeconfig, true) => {
             return Err(Failure::text("--print kubeconfig is for a --user: a machine gets credentials of its own"));
         }
         (Print::Command, false) => {
-            return Err(Failure::text("--print command is for --node-join: there is nothing to run for a user"));
+            return Err(Failure::text(
+                "--print command is for --node-join and --edge-join: there is nothing to run for a user",
+            ));
         }
         _ => {}
     }
@@ -87,12 +90,16 @@ async fn create(client: &Client, args: CreateToken) -> Result<(), Failure> {
     client.post(TOKENS, &object).await.map_err(|e| Failure::new("making the token", &e))?;
     let token = secret.token();
     let made = Made {
-        command: args
-            .node_join
-            .then(|| format!("portolan agent --server {server} --token {token} --ca-hash {ca_hash}")),
+        command: joins.map(|role| {
+            let program = match role {
+                Role::Node => "agent",
+                Role::Edge => "edge",
+            };
+            format!("portolan {program} --server {server} --token {token} --ca-hash {ca_hash}")
+        }),
         id: secret.id.clone(),
         token,
-        purpose: if args.node_join { "NodeJoin" } else { "Access" },
+        purpose: args.purpose(),
         user: args.user,
         groups: args.group,
         expires_at,
@@ -106,9 +113,9 @@ async fn create(client: &Client, args: CreateToken) -> Result<(), Failure> {
 
 /// When the token ends; `None`: never.
 fn expiry(args: &CreateToken, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
-    let ttl = args.ttl.unwrap_or(if args.node_join { JOIN_TTL } else { ACCESS_TTL });
+    let ttl = args.ttl.unwrap_or(if args.joins().is_some() { JOIN_TTL } else { ACCESS_TTL });
     if ttl.is_zero() {
-        if args.node_join {
+        if args.joins().is_some() {
             return Err(Failure::text("a token for machines has an end: give --ttl a time, as 1h"));
         }
         return Ok(None);
@@ -121,7 +128,7 @@ fn expiry(args: &CreateToken, now: Timestamp) -> Result<Option<Timestamp>, Failu
 }
 
 fn object(args: &CreateToken, secret: &Secret, expires_at: Option<&str>) -> Value {
-    let mut spec = json!({"purpose": if args.node_join { "NodeJoin" } else { "Access" }, "hash": secret.hash()});
+    let mut spec = json!({"purpose": args.purpose(), "hash": secret.hash()});
     let mut put = |field: &str, value: Value| spec[field] = value;
     if let Some(at) = expires_at {
         put("expiresAt", at.into());
@@ -216,6 +223,8 @@ mod tests {
             "spec": {"purpose": "NodeJoin", "hash": hash, "expiresAt": "x"},
         });
         assert_eq!(object(&join, &secret, Some("x")), expected);
+        let edge = args(&["--edge-join"]).unwrap();
+        assert_eq!(object(&edge, &secret, Some("x"))["spec"]["purpose"], "EdgeJoin");
         let access =
             args(&["--user=alice", "--group=devs", "--group=ops", "--ttl=0", "--description=her laptop"]).unwrap();
         assert_eq!(expiry(&access, now).unwrap(), None);
@@ -223,9 +232,14 @@ mod tests {
             "purpose": "Access", "hash": hash, "user": "alice", "groups": ["devs", "ops"], "description": "her laptop",
         });
         assert_eq!(object(&access, &secret, None)["spec"], spec);
-        for arguments in
-            [&[][..], &["--node-join", "--user=a"], &["--node-join", "--group=a"], &["--user=a", "--ttl=x"]]
-        {
+        for arguments in [
+            &[][..],
+            &["--node-join", "--user=a"],
+            &["--node-join", "--group=a"],
+            &["--edge-join", "--group=a"],
+            &["--node-join", "--edge-join"],
+            &["--user=a", "--ttl=x"],
+        ] {
             assert!(args(arguments).is_err(), "{arguments:?}");
         }
         for (arguments, hint) in

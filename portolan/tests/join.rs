@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proxy_agent::client::{Client, MERGE_PATCH};
 use proxy_agent::join::credentials::{self, Credentials};
-use proxy_agent::join::{self, JoinError, Options};
+use proxy_agent::join::{self, JoinError, Options, Role};
 use serde_json::{Value, json};
 use support::{PORTOLAN, Server, free_port};
 
@@ -39,19 +39,29 @@ impl World {
 
     /// What `portolan token create --node-join` prints, as a machine called `node` would run it.
     fn line(&self, node: &str, more: &[&str]) -> Options {
+        self.line_for(Role::Node, node, more)
+    }
+
+    fn line_for(&self, role: Role, node: &str, more: &[&str]) -> Options {
+        let (program, join) = match role {
+            Role::Node => ("agent", "--node-join"),
+            Role::Edge => ("edge", "--edge-join"),
+        };
         let url = format!("https://{}", self.server.address);
-        let output = self.token(&[&["create", "--node-join", "--server", &url], more].concat());
+        let output = self.token(&[&["create", join, "--server", &url], more].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         let line = text.strip_suffix('\n').unwrap();
         assert!(!line.contains('\n'), "one line: {text:?}");
         let words: Vec<&str> = line.split(' ').collect();
-        let ["portolan", "agent", "--server", server, "--token", token, "--ca-hash", ca_hash] = words[..] else {
+        let ["portolan", started, "--server", server, "--token", token, "--ca-hash", ca_hash] = words[..] else {
             panic!("{line}");
         };
+        assert_eq!(started, program);
         assert!(!String::from_utf8_lossy(&output.stderr).contains(token), "the secret is on stdout alone");
         Options {
             directory: self.files.path().join(node),
+            role,
             node: node.to_owned(),
             server: Some(server.to_owned()),
             token: Some(token.to_owned()),
@@ -75,7 +85,7 @@ async fn enter(options: &Options) -> Result<Credentials, JoinError> {
 }
 
 fn client_of(directory: &Path) -> Client {
-    Client::from_kubeconfig(&credentials::path(directory)).unwrap()
+    Client::from_kubeconfig(&credentials::path(directory, Role::Node)).unwrap()
 }
 
 fn code(answer: Result<Value, proxy_agent::client::ClientError>) -> Option<u16> {
@@ -115,12 +125,77 @@ fn a_machine_joins_by_one_line_and_is_that_node_and_no_other() {
             "its own it may renew"
         );
         // Pasted once more: what is there is used, and the token is not asked for.
-        let text = std::fs::read_to_string(credentials::path(&options.directory)).unwrap();
+        let text = std::fs::read_to_string(credentials::path(&options.directory, Role::Node)).unwrap();
         let pasted = Options { token: Some("never.made".into()), ..options.clone() };
         assert_eq!(enter(&pasted).await.unwrap(), joined);
-        assert_eq!(std::fs::read_to_string(credentials::path(&options.directory)).unwrap(), text);
+        assert_eq!(std::fs::read_to_string(credentials::path(&options.directory, Role::Node)).unwrap(), text);
         let rebooted = Options { server: None, token: None, ca_hash: None, ..options.clone() };
         assert_eq!(enter(&rebooted).await.unwrap(), joined);
+    });
+}
+
+#[test]
+fn an_edge_node_is_no_node_and_writes_what_it_holds() {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+    const BALANCERS: &str = "/apis/portolan.dev/v1alpha1/loadbalancers";
+    let world = World::new(&[]);
+    let options = world.line_for(Role::Edge, "out-1", &[]);
+    block_on(async {
+        let joined = enter(&options).await.unwrap();
+        assert_eq!((joined.facts.role, joined.facts.node.as_str()), (Role::Edge, "out-1"));
+        let edge = Client::from_kubeconfig(&credentials::path(&options.directory, Role::Edge)).unwrap();
+        let me = edge.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await.unwrap();
+        assert_eq!(me["status"]["userInfo"]["username"], "system:edge:out-1");
+        assert!(me["status"]["userInfo"]["groups"].as_array().unwrap().contains(&json!("portolan:edges")));
+        for path in ["/api/v1/services", NODES, BALANCERS, "/apis/portolan.dev/v1alpha1/accesslists"] {
+            edge.get(path).await.unwrap();
+        }
+        for path in ["/api/v1/pods", TOKENS, "/api/v1/secrets", "/apis/portolan.dev/v1alpha1/addresspools"] {
+            assert_eq!(code(edge.get(path).await), Some(403), "{path}");
+        }
+        // Of Secrets the certificates, and no others.
+        let admin = world.server.client();
+        let pair = json!({"tls.crt": "x", "tls.key": "y"});
+        let tls = json!({"metadata": {"name": "web"}, "type": "kubernetes.io/tls", "stringData": pair});
+        admin.post(SECRETS, &tls).await.unwrap();
+        admin.post(SECRETS, &json!({"metadata": {"name": "password"}, "stringData": {"a": "b"}})).await.unwrap();
+        let seen = edge.get("/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/tls").await.unwrap();
+        let names: Vec<&Value> = seen["items"].as_array().unwrap().iter().map(|s| &s["metadata"]["name"]).collect();
+        assert_eq!(names, ["web"]);
+        assert_eq!(code(edge.get("/api/v1/secrets?fieldSelector=type%3DOpaque").await), Some(403));
+        assert_eq!(code(edge.get(&format!("{SECRETS}/password")).await), Some(403));
+        // Its own Lease.
+        let lease = |name: &str| json!({"metadata": {"name": name}, "spec": {"holderIdentity": "out-1"}});
+        edge.post(LEASES, &lease("portolan-edge-out-1")).await.unwrap();
+        assert_eq!(code(edge.post(LEASES, &lease("portolan-edge-out-2")).await), Some(403));
+        assert_eq!(code(edge.post(LEASES, &lease("out-1")).await), Some(403));
+        // The status of what it holds, but for who holds it.
+        for (name, holder) in [("lb-mine", "out-1"), ("lb-theirs", "out-2")] {
+            let pool = json!({"metadata": {"name": "p"}, "spec": {"addresses": ["192.0.2.0/28"]}});
+            let _ = admin.post("/apis/portolan.dev/v1alpha1/addresspools", &pool).await;
+            admin.post(BALANCERS, &json!({"metadata": {"name": name}})).await.unwrap();
+            let held = json!({"status": {"edge": {"name": holder, "term": 1}}});
+            admin.patch(&format!("{BALANCERS}/{name}/status"), MERGE_PATCH, &held).await.unwrap();
+        }
+        let told = json!({"status": {"listeners": [{"port": 80, "protocol": "TCP", "backends": 1, "healthy": 1}]}});
+        edge.patch(&format!("{BALANCERS}/lb-mine/status"), MERGE_PATCH, &told).await.unwrap();
+        assert_eq!(code(edge.patch(&format!("{BALANCERS}/lb-theirs/status"), MERGE_PATCH, &told).await), Some(403));
+        let taken = json!({"status": {"edge": {"name": "out-1"}}});
+        assert_eq!(code(edge.patch(&format!("{BALANCERS}/lb-theirs/status"), MERGE_PATCH, &taken).await), Some(403));
+        let given = json!({"status": {"edge": {"name": "out-2"}}});
+        assert_eq!(code(edge.patch(&format!("{BALANCERS}/lb-mine/status"), MERGE_PATCH, &given).await), Some(403));
+        assert_eq!(
+            code(edge.patch(&format!("{BALANCERS}/lb-mine"), MERGE_PATCH, &json!({"spec": {}})).await),
+            Some(403)
+        );
+        // It renews, and nobody joins by a token that is for the other.
+        let certificate = "/apis/portolan.dev/v1alpha1/nodes/out-1/certificate";
+        assert_eq!(code(edge.post(certificate, &json!({"request": "x"})).await), Some(400));
+        let node = world.line("web", &[]);
+        let wrong = Options { role: Role::Edge, directory: world.files.path().join("wrong"), ..node };
+        let error = enter(&wrong).await.unwrap_err().to_string();
+        assert!(error.contains("for a node") && error.contains("--edge-join"), "{error}");
     });
 }
 
@@ -132,7 +207,7 @@ fn a_token_opens_nothing_else_and_nothing_later() {
             let error = enter(options).await.unwrap_err().to_string();
             assert!(words.iter().all(|word| error.contains(word)), "{error} lacks one of {words:?}");
             assert!(!error.contains(options.token.as_ref().unwrap()), "{error}");
-            assert!(credentials::load(&options.directory).unwrap().is_none(), "nothing is left");
+            assert!(credentials::load(&options.directory, Role::Node).unwrap().is_none(), "nothing is left");
         };
         // A join token is good for joining alone.
         let join = world.line("a", &[]);
@@ -237,7 +312,7 @@ fn a_certificate_is_renewed_before_it_ends_and_connections_take_the_new_one() {
             client.get("/api/v1/services").await.unwrap();
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let stored = credentials::load(&options.directory).unwrap().unwrap();
+        let stored = credentials::load(&options.directory, Role::Node).unwrap().unwrap();
         assert!(stored.facts.not_after > first.facts.not_after && stored.key_pem != first.key_pem);
         assert!(first.facts.not_after < jiff::Timestamp::now(), "the first one is over");
         keeping.abort();

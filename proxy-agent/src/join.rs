@@ -1,4 +1,4 @@
-//! How a machine becomes a node: once by a token, and from then on by a certificate of its own.
+//! How a machine becomes a node, or an edge node: once by a token, and from then on by a certificate of its own.
 //!
 //! ```text
 //! stored? ──yes──▶ use them ◀──────────────────────────┐
@@ -18,6 +18,7 @@ mod attempt;
 pub mod credentials;
 mod error;
 pub mod renew;
+mod role;
 mod secret;
 mod settle;
 
@@ -28,6 +29,7 @@ use tracing::{info, warn};
 
 use attempt::{Applicant, Verdict};
 pub use error::JoinError;
+pub use role::Role;
 pub use secret::Secret;
 pub use settle::{Invitation, Options};
 use settle::{Step, settle};
@@ -44,7 +46,7 @@ const WAIT_LONGEST: Duration = Duration::from_secs(30);
 /// # Errors
 /// When this machine cannot become, or go on as, the node; a sentence that says what to do.
 pub async fn enter(options: &Options, chance: &mut impl FnMut() -> u64) -> Result<Credentials, JoinError> {
-    let stored = credentials::load(&options.directory)?;
+    let stored = credentials::load(&options.directory, options.role)?;
     let step = settle(options, stored.as_ref(), Timestamp::now())?;
     let invitation = match (step, stored) {
         (Step::Use { token_ignored }, Some(stored)) => {
@@ -60,16 +62,20 @@ pub async fn enter(options: &Options, chance: &mut impl FnMut() -> u64) -> Resul
         }
         (Step::Join(invitation), stored) => {
             if let Some(ended) = stored.map(|stored| stored.facts.not_after) {
-                info!(%ended, "the node's certificate has ended; joining anew");
+                info!(%ended, "the machine's certificate has ended; joining anew");
             }
             invitation
         }
         // What is stored serves only where something is.
         (Step::Use { .. } | Step::Move { .. }, None) => {
-            return Err(JoinError::NotJoined { directory: options.directory.clone(), missing: "--server" });
+            return Err(JoinError::NotJoined {
+                directory: options.directory.clone(),
+                missing: "--server",
+                role: options.role,
+            });
         }
     };
-    let credentials = join(&options.node, &invitation, chance).await?;
+    let credentials = join((options.role, &options.node), &invitation, chance).await?;
     credentials::store(&options.directory, &credentials)?;
     let (node, until, directory) = (&options.node, credentials.facts.not_after, options.directory.display());
     info!(node, server = invitation.server, %until, "this machine has joined the cluster; its credentials are in {directory}");
@@ -84,8 +90,12 @@ fn say_ignored(token_ignored: bool, options: &Options) {
 }
 
 /// Tries until there is an answer.
-async fn join(node: &str, invitation: &Invitation, chance: &mut impl FnMut() -> u64) -> Result<Credentials, JoinError> {
-    let applicant = Applicant::new(node)?;
+async fn join(
+    (role, name): (Role, &str),
+    invitation: &Invitation,
+    chance: &mut impl FnMut() -> u64,
+) -> Result<Credentials, JoinError> {
+    let applicant = Applicant::new(role, name)?;
     let mut wait = WAIT_FIRST;
     let mut told = false;
     loop {

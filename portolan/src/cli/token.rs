@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use proxy_agent::join::Role;
 
 use super::Output;
 
@@ -36,7 +37,7 @@ pub enum TokenCommand {
 /// What is printed of a new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Print {
-    /// The line that makes a machine a node.
+    /// The line that makes a machine a node, or an edge node.
     Command,
     /// The token alone.
     Token,
@@ -45,15 +46,19 @@ pub enum Print {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("purpose").required(true))]
 pub struct CreateToken {
     /// For machines: each that shows it becomes a node, and gets a certificate of its own.
-    #[arg(long, required_unless_present = "user", conflicts_with = "user")]
+    #[arg(long, group = "purpose")]
     pub node_join: bool,
+    /// For machines that are to hold the addresses of load balancers: each that shows it becomes an edge node.
+    #[arg(long, group = "purpose")]
+    pub edge_join: bool,
     /// For whoever shows it to be this user.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "purpose")]
     pub user: Option<String>,
     /// A group that the user is in; may be given more than once.
-    #[arg(long, value_name = "NAME", conflicts_with = "node_join")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["node_join", "edge_join"])]
     pub group: Vec<String>,
     /// How long it lasts, as 1h or 30m. Default: 1h for machines, 24h for a user; 0: a user's for ever, until it is revoked.
     #[arg(long, value_name = "TIME", value_parser = crate::wait::duration)]
@@ -71,4 +76,24 @@ pub struct CreateToken {
     /// Print everything instead, as data.
     #[arg(short, long, value_enum, default_value = "table", conflicts_with = "print")]
     pub output: Output,
+}
+
+impl CreateToken {
+    /// As what a machine joins by it; none: it is a user's.
+    pub fn joins(&self) -> Option<Role> {
+        match (self.node_join, self.edge_join) {
+            (true, _) => Some(Role::Node),
+            (_, true) => Some(Role::Edge),
+            _ => None,
+        }
+    }
+
+    /// `spec.purpose`.
+    pub fn purpose(&self) -> &'static str {
+        match self.joins() {
+            Some(Role::Node) => "NodeJoin",
+            Some(Role::Edge) => "EdgeJoin",
+            None => "Access",
+        }
+    }
 }

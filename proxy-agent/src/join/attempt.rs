@@ -10,6 +10,7 @@ use tokio_rustls::rustls::{self, CertificateError};
 
 use super::credentials::{Credentials, Facts};
 use super::error::JoinError;
+use super::role::Role;
 use super::settle::Invitation;
 use crate::client::authority::{self, AuthorityError, CaHash};
 use crate::client::{Client, ClientError};
@@ -31,6 +32,7 @@ impl From<JoinError> for Verdict {
 /// Somebody with a key who asks for its certificate. The request stays the same however often it is sent: so the server
 /// knows a second one, whose first answer was lost, from another machine's.
 pub struct Applicant {
+    role: Role,
     node: String,
     key: KeyPair,
     request_pem: String,
@@ -48,14 +50,14 @@ impl Applicant {
     ///
     /// # Errors
     /// When none can be made.
-    pub fn new(node: &str) -> Result<Self, JoinError> {
+    pub fn new(role: Role, node: &str) -> Result<Self, JoinError> {
         let key = KeyPair::generate().map_err(JoinError::Key)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-        params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+        params.distinguished_name.push(DnType::OrganizationName, role.group());
+        params.distinguished_name.push(DnType::CommonName, format!("{}{node}", role.user_prefix()));
         let request_pem = params.serialize_request(&key).and_then(|request| request.pem()).map_err(JoinError::Key)?;
-        Ok(Self { node: node.to_owned(), key, request_pem })
+        Ok(Self { role, node: node.to_owned(), key, request_pem })
     }
 
     /// By a token: the server must have the right authority before it is shown.
@@ -72,9 +74,9 @@ impl Applicant {
             AuthorityError::Other { shown } => {
                 JoinError::WrongAuthority { server: server.clone(), told: *ca_hash, shown }.into()
             }
-            AuthorityError::Client(error) => judge(error, server, Timestamp::now()),
+            AuthorityError::Client(error) => judge(error, self.role, server, Timestamp::now()),
         })?;
-        let judged = |error| judge(error, server, Timestamp::now());
+        let judged = |error| judge(error, self.role, server, Timestamp::now());
         let client = Client::new(server, Some(&ca_pem), Some(token)).map_err(judged)?;
         let answer = self.ask(&client).await.map_err(judged)?;
         Ok(self.accept(answer, server, *ca_hash, Timestamp::now())?)
@@ -108,8 +110,12 @@ impl Applicant {
         now: Timestamp,
     ) -> Result<Credentials, JoinError> {
         let facts = Facts::of(&answer.certificate).map_err(JoinError::Answer)?;
+        if facts.role != self.role {
+            // The server goes by what the token is for.
+            return Err(JoinError::Purpose { message: format!("it is for a {}", facts.role), role: self.role });
+        }
         if facts.node != self.node {
-            return Err(JoinError::Answer(format!("it is for node {:?}", facts.node)));
+            return Err(JoinError::Answer(format!("it is for {} {:?}", facts.role, facts.node)));
         }
         if facts.public_key != self.key.subject_public_key_info() {
             return Err(JoinError::Answer("it is for another key".to_owned()));
@@ -140,12 +146,12 @@ pub enum RenewError {
 }
 
 /// What an error of a machine that joins means for it.
-pub fn judge(error: ClientError, server: &str, now: Timestamp) -> Verdict {
+pub fn judge(error: ClientError, role: Role, server: &str, now: Timestamp) -> Verdict {
     let named = || server.to_owned();
     let judged = match error {
         ClientError::Status(status) => match status.code {
-            401 => JoinError::Token,
-            403 => JoinError::Purpose { message: status.message },
+            401 => JoinError::Token { role },
+            403 => JoinError::Purpose { message: status.message, role },
             409 => JoinError::Taken { message: status.message },
             429 | 500.. => return Verdict::Later(Box::new(status.into())),
             _ => JoinError::Refused(status.into()),
@@ -197,7 +203,7 @@ mod tests {
     }
 
     fn judged(error: ClientError) -> Result<String, ClientError> {
-        match judge(error, "https://192.0.2.1:6443", at("2020-01-01T00:00:00Z")) {
+        match judge(error, Role::Node, "https://192.0.2.1:6443", at("2020-01-01T00:00:00Z")) {
             Verdict::Later(error) => Err(*error),
             Verdict::Final(error) => Ok(error.to_string()),
         }
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_is_taken() {
-        let applicant = Applicant::new("web").unwrap();
+        let applicant = Applicant::new(Role::Node, "web").unwrap();
         let now = at("2024-01-10T00:00:00Z");
         let signed = |node: &str, key: &KeyPair| {
             let mut params = CertificateParams::default();

@@ -1,4 +1,4 @@
-//! What a node is known by: its certificate and key, with the server and its authority, in one file.
+//! What a machine is known by: its certificate and key, with the server and its authority, in one file.
 //!
 //! The file is a kubeconfig, so that everything else that speaks to the server can use it, and one file, so that no
 //! certificate ever stands beside another one's key. It is readable by its owner alone, and written whole or not at all
@@ -18,15 +18,11 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::error::JoinError;
+use super::role::Role;
 use crate::client::authority::CaHash;
 use crate::client::kubeconfig;
 
-/// The file's name in the data directory.
-const FILE: &str = "agent.kubeconfig";
-/// What stands before a node's name in its certificate.
-const NODE_USER: &str = "system:node:";
-
-/// One node's certificate and what belongs to it. PEM throughout.
+/// One machine's certificate and what belongs to it. PEM throughout.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub server: String,
@@ -40,6 +36,8 @@ pub struct Credentials {
 /// What is in a certificate of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
+    pub role: Role,
+    /// The machine's name.
     pub node: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
@@ -57,10 +55,11 @@ impl Facts {
             CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|e| format!("it is no PEM ({e})"))?;
         let (_, certificate) = X509Certificate::from_der(&der).map_err(|e| format!("it is no certificate ({e})"))?;
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-        let node = name.and_then(|name| name.strip_prefix(NODE_USER)).filter(|node| !node.is_empty());
+        let (role, node) = name.and_then(Role::of_user).ok_or("it is no node's")?;
         let time = |seconds| Timestamp::from_second(seconds).map_err(|e| e.to_string());
         Ok(Self {
-            node: node.ok_or("it is no node's")?.to_owned(),
+            role,
+            node: node.to_owned(),
             not_before: time(certificate.validity().not_before.timestamp())?,
             not_after: time(certificate.validity().not_after.timestamp())?,
             public_key: certificate.public_key().raw.to_vec(),
@@ -76,7 +75,7 @@ impl Credentials {
 
     /// As the file's text.
     fn kubeconfig(&self) -> String {
-        let (name, user) = ("portolan", format!("{NODE_USER}{}", self.facts.node));
+        let (name, user) = ("portolan", format!("{}{}", self.facts.role.user_prefix(), self.facts.node));
         let data = |pem: &str| STANDARD.encode(pem);
         let config = json!({
             "apiVersion": "v1",
@@ -122,22 +121,26 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// Where the credentials of a data directory stand.
-pub fn path(directory: &Path) -> PathBuf {
-    directory.join(FILE)
+pub fn path(directory: &Path, role: Role) -> PathBuf {
+    directory.join(role.file())
 }
 
 /// The credentials of a data directory, if there are any.
 ///
 /// # Errors
 /// When the file is there and cannot be used.
-pub fn load(directory: &Path) -> Result<Option<Credentials>, JoinError> {
-    let path = path(directory);
+pub fn load(directory: &Path, role: Role) -> Result<Option<Credentials>, JoinError> {
+    let path = path(directory, role);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(JoinError::File { path, source }),
     };
-    Credentials::read(&text, directory).map(Some).map_err(|problem| JoinError::Damaged { path, problem })
+    let read = Credentials::read(&text, directory).and_then(|credentials| match credentials.facts.role {
+        has if has != role => Err(format!("it is the certificate of a machine that is another thing, {has}")),
+        _ => Ok(credentials),
+    });
+    read.map(Some).map_err(|problem| JoinError::Damaged { path, problem })
 }
 
 /// Writes the credentials, and the data directory if it is missing.
@@ -145,7 +148,7 @@ pub fn load(directory: &Path) -> Result<Option<Credentials>, JoinError> {
 /// # Errors
 /// When that cannot be; what was there before is there still.
 pub fn store(directory: &Path, credentials: &Credentials) -> Result<(), JoinError> {
-    let path = path(directory);
+    let path = path(directory, credentials.facts.role);
     let written = || {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let beside = path.with_extension("new");
@@ -196,24 +199,24 @@ pub(super) mod tests {
     fn what_was_stored_is_loaded_and_is_private() {
         let files = tempfile::tempdir().unwrap();
         let directory = files.path().join("a/b");
-        assert!(load(&directory).unwrap().is_none());
+        assert!(load(&directory, Role::Node).unwrap().is_none());
         let first = credentials("web", "2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z");
         store(&directory, &first).unwrap();
         let second = credentials("web", "2024-01-20T00:00:00Z", "2024-02-20T00:00:00Z");
         fs::write(directory.join("agent.new"), "left by a crash").unwrap();
         store(&directory, &second).unwrap();
-        let loaded = load(&directory).unwrap().unwrap();
+        let loaded = load(&directory, Role::Node).unwrap().unwrap();
         assert_eq!(loaded, second);
         assert_eq!(
             (loaded.facts.node.as_str(), loaded.facts.not_after.to_string().as_str()),
             ("web", "2024-02-20T00:00:00Z")
         );
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path(&directory)), mode(&directory)), (0o600, 0o700));
+        assert_eq!((mode(&path(&directory, Role::Node)), mode(&directory)), (0o600, 0o700));
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, [FILE]);
+        assert_eq!(names, [Role::Node.file()]);
         // Everybody who reads a kubeconfig reads this.
-        crate::client::Client::from_kubeconfig(&path(&directory)).unwrap();
+        crate::client::Client::from_kubeconfig(&path(&directory, Role::Node)).unwrap();
     }
 
     #[test]
@@ -222,10 +225,10 @@ pub(super) mod tests {
         let whole = credentials("web", "2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z").kubeconfig();
         let half = &whole[..whole.len() / 2];
         for text in ["", "{}", "nonsense", half, &whole.replace("client-certificate-data", "x")] {
-            fs::write(path(files.path()), text).unwrap();
-            let error = load(files.path()).unwrap_err();
+            fs::write(path(files.path(), Role::Node), text).unwrap();
+            let error = load(files.path(), Role::Node).unwrap_err();
             assert!(matches!(error, JoinError::Damaged { .. }), "{error:?}");
-            assert!(error.to_string().contains(FILE), "{error}");
+            assert!(error.to_string().contains(Role::Node.file()), "{error}");
         }
     }
 }

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::role::Role;
 use crate::client::ClientError;
 use crate::client::authority::CaHash;
 
 /// How one gets a token; the end of most of these sentences.
-const NEW_TOKEN: &str = "make a new one on the server with `portolan token create --node-join`";
+fn new_token(role: Role) -> String {
+    format!("make a new one on the server with `{}`", role.token_command())
+}
 
 /// Why there are no credentials to go on with. None of these goes away by itself.
 #[derive(Debug, thiserror::Error)]
@@ -24,21 +27,21 @@ pub enum JoinError {
     Damaged { path: PathBuf, problem: String },
     #[error(
         "this machine has not joined a cluster: there are no credentials in {}, and {missing} is not given; paste the line \
-         that `portolan token create --node-join` prints on the server", directory.display()
+         that `{}` prints on the server", directory.display(), role.token_command()
     )]
-    NotJoined { directory: PathBuf, missing: &'static str },
+    NotJoined { directory: PathBuf, missing: &'static str, role: Role },
     #[error(
-        "{} holds the credentials of node {has:?}, not of {told:?}; leave --node-name out, or give another --data-dir",
-        directory.display()
+        "{} holds the credentials of {role} {has:?}, not of {told:?}; leave {} out, or give another --data-dir",
+        directory.display(), role.name_flag()
     )]
-    OtherNode { directory: PathBuf, has: String, told: String },
+    OtherNode { directory: PathBuf, has: String, told: String, role: Role },
     #[error(
         "{} holds the credentials of another cluster, whose authority is {has} and not {told}; move the directory away to \
          join this one, or give another --data-dir", directory.display()
     )]
     OtherCluster { directory: PathBuf, has: CaHash, told: CaHash },
-    #[error("the certificate of node {node:?} has ended at {ended}; join again: give --token, and {}", NEW_TOKEN)]
-    Ended { node: String, ended: Timestamp },
+    #[error("the certificate of {role} {node:?} has ended at {ended}; join again: give --token, and {}", new_token(*role))]
+    Ended { node: String, ended: Timestamp, role: Role },
     #[error("--server {server}: {problem}")]
     Server { server: String, problem: String },
     #[error(
@@ -62,10 +65,10 @@ pub enum JoinError {
         #[source]
         source: ClientError,
     },
-    #[error("the server does not take the token: it has expired, was revoked, or is not whole; {}", NEW_TOKEN)]
-    Token,
-    #[error("the token is for another purpose, not for joining ({message}); {}", NEW_TOKEN)]
-    Purpose { message: String },
+    #[error("the server does not take the token: it has expired, was revoked, or is not whole; {}", new_token(*role))]
+    Token { role: Role },
+    #[error("the token is for another purpose, not for joining ({message}); {}", new_token(*role))]
+    Purpose { message: String, role: Role },
     #[error("{message}")]
     Taken { message: String },
     #[error("the server refuses to make this machine a node")]

@@ -65,7 +65,7 @@ pub async fn keep(client: Client, directory: PathBuf, mut current: Credentials, 
         match renew(&client, &directory, &current).await {
             Ok(renewed) => {
                 let (node, until) = (&renewed.facts.node, renewed.facts.not_after);
-                info!(node, %until, "the node's certificate is renewed");
+                info!(node, %until, "this machine's certificate is renewed");
                 (current, failed) = (renewed, None);
                 // Not at once again, whatever the clocks say.
                 let soonest = now.checked_add(again(left(&current, now))).unwrap_or(due);
@@ -89,7 +89,7 @@ pub async fn keep(client: Client, directory: PathBuf, mut current: Credentials, 
 }
 
 async fn renew(client: &Client, directory: &std::path::Path, current: &Credentials) -> Result<Credentials, RenewError> {
-    let renewed = Applicant::new(&current.facts.node)?.renew(client, current).await?;
+    let renewed = Applicant::new(current.facts.role, &current.facts.node)?.renew(client, current).await?;
     credentials::store(directory, &renewed)?;
     client.identify(&renewed.certificate_pem, &renewed.key_pem)?;
     Ok(renewed)

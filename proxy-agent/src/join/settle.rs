@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::credentials::Credentials;
 use super::error::JoinError;
+use super::role::Role;
 use crate::client::authority::CaHash;
 
 /// What the command line says.
@@ -13,7 +14,8 @@ use crate::client::authority::CaHash;
 pub struct Options {
     /// Where credentials are kept.
     pub directory: PathBuf,
-    /// The node's name.
+    pub role: Role,
+    /// The machine's name as that.
     pub node: String,
     pub server: Option<String>,
     pub token: Option<String>,
@@ -71,7 +73,8 @@ impl std::fmt::Debug for Invitation {
 /// When what is stored is another node's, another cluster's or over, or too little was told.
 pub fn settle(told: &Options, stored: Option<&Credentials>, now: Timestamp) -> Result<Step, JoinError> {
     let Some(stored) = stored else {
-        let missing = |missing| move || JoinError::NotJoined { directory: told.directory.clone(), missing };
+        let role = told.role;
+        let missing = |missing| move || JoinError::NotJoined { directory: told.directory.clone(), missing, role };
         return Ok(Step::Join(Invitation {
             server: told.server.clone().ok_or_else(missing("--server"))?,
             token: told.token.clone().ok_or_else(missing("--token"))?,
@@ -86,7 +89,7 @@ pub fn settle(told: &Options, stored: Option<&Credentials>, now: Timestamp) -> R
                 let server = told.server.as_ref().unwrap_or(&stored.server).clone();
                 Ok(Step::Join(Invitation { server, token: token.clone(), ca_hash }))
             }
-            _ => Err(JoinError::Ended { node, ended }),
+            _ => Err(JoinError::Ended { node, ended, role: told.role }),
         };
     }
     let token_ignored = told.token.is_some();
@@ -100,8 +103,8 @@ pub fn settle(told: &Options, stored: Option<&Credentials>, now: Timestamp) -> R
 fn is_of(told: &Options, stored: &Credentials, directory: &Path) -> Result<(), JoinError> {
     let directory = || directory.to_owned();
     if told.node != stored.facts.node {
-        let (has, told) = (stored.facts.node.clone(), told.node.clone());
-        return Err(JoinError::OtherNode { directory: directory(), has, told });
+        let (has, name) = (stored.facts.node.clone(), told.node.clone());
+        return Err(JoinError::OtherNode { directory: directory(), has, told: name, role: told.role });
     }
     match (told.ca_hash, stored.ca_hash()) {
         (Some(told), Some(has)) if told != has => Err(JoinError::OtherCluster { directory: directory(), has, told }),
@@ -122,7 +125,14 @@ mod tests {
     }
 
     fn nothing_told() -> Options {
-        Options { directory: "/d".into(), node: "web".into(), server: None, token: None, ca_hash: None }
+        Options {
+            directory: "/d".into(),
+            role: Role::Node,
+            node: "web".into(),
+            server: None,
+            token: None,
+            ca_hash: None,
+        }
     }
 
     fn all_told(ca_hash: CaHash) -> Options {
