@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::json;
 
 /// The binary under test: beside the test program, where `cargo test --workspace` and `cargo build` leave it, or the one
 /// that `PORTOLAN_BIN` names.
@@ -32,7 +33,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on an empty directory and returns when it is ready.
+    /// Starts a server on an empty directory and returns when it is ready, and when there are addresses for load balancers.
     pub fn start(flags: &[&str]) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -40,7 +41,20 @@ impl Server {
         let child = spawn(dir.path(), address, &flags);
         let mut server = Server { child, address, dir, flags };
         server.wait_until_ready();
+        server.make_pool();
         server
+    }
+
+    /// Where the addresses of the LoadBalancers in `kinds.json` come from.
+    fn make_pool(&self) {
+        let pool = json!({
+            "apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool", "metadata": {"name": "outside"},
+            "spec": {"addresses": ["203.0.113.0-203.0.113.9"]},
+        });
+        let request = http::Request::post("/apis/portolan.dev/v1alpha1/addresspools");
+        let request = request.header("Content-Type", "application/json").body(pool.to_string().into_bytes()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { self.client().await.request_text(request).await.unwrap() });
     }
 
     /// `kill -9`, and a new server on the same data and port.

@@ -110,6 +110,15 @@ class Custom {
     return this.api.patchClusterCustomObject({ ...this.place, name, body }, options);
   }
 
+  patchStatus(name, body) {
+    const options = k8s.setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
+    return this.api.patchClusterCustomObjectStatus({ ...this.place, name, body }, options);
+  }
+
+  replaceStatus(name, body) {
+    return this.api.replaceClusterCustomObjectStatus({ ...this.place, name, body });
+  }
+
   deleteCollection() {
     const params = { ...this.place, labelSelector: SELECTOR, gracePeriodSeconds: 0 };
     return this.api.deleteCollectionClusterCustomObject(params);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use conformance::kinds::Kind;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -33,6 +33,7 @@ pub async fn typed(client: Client, kind: &Kind, done: &mut BTreeSet<String>) {
             exercise(Api::<k8s_openapi::api::events::v1::Event>::default_namespaced(client), kind, done).await;
         }
         ("v1", "ServiceAccount") => exercise(Api::<ServiceAccount>::default_namespaced(client), kind, done).await,
+        ("v1", "Secret") => exercise(Api::<Secret>::default_namespaced(client), kind, done).await,
         (_, "Role") => exercise(Api::<Role>::default_namespaced(client), kind, done).await,
         (_, "RoleBinding") => exercise(Api::<RoleBinding>::default_namespaced(client), kind, done).await,
         (_, "ClusterRole") => exercise(Api::<ClusterRole>::all(client), kind, done).await,
