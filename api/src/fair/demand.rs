@@ -6,6 +6,8 @@
 //! Who waits by design holds no seat: a watch has one until its stream begins, and what waits for `timeoutSeconds` in
 //! Portolan's own group, or for a node's answer, never has one. Both count as watches of their user instead.
 
+use access::edge;
+
 use crate::asked::Asked;
 use crate::query::Query;
 use crate::routes::own;
@@ -22,7 +24,7 @@ const NODE_LEASES: &str = "kube-node-lease";
 /// A kind of seats. The names are those that metrics and messages show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// What nodes send to be taken for alive, and to say what they have programmed.
+    /// What nodes and edge nodes send to be taken for alive, and to say what they have programmed.
     NodeHigh,
     ReadOnly,
     Mutating,
@@ -106,9 +108,10 @@ pub fn is_of_nodes(asked: &Asked) -> bool {
     match (&*asked.group, &*asked.resource, &*asked.subresource) {
         (own::GROUP, "nodes", "heartbeat" | "acknowledgement" | "answers") => true,
         ("coordination.k8s.io", "leases", "") => {
-            asked.namespace == NODE_LEASES && matches!(asked.verb, "get" | "create" | "update" | "patch")
+            let of_edge = asked.namespace == edge::LEASES && asked.name.starts_with(edge::LEASE_PREFIX);
+            (asked.namespace == NODE_LEASES || of_edge) && matches!(asked.verb, "get" | "create" | "update" | "patch")
         }
-        ("", "nodes", "status") => asked.verb != "get",
+        ("", "nodes", "status") | (own::GROUP, "loadbalancers", "status") => asked.verb != "get",
         _ => false,
     }
 }
@@ -152,6 +155,9 @@ mod tests {
             ("PATCH /api/v1/nodes/n", "mutating 1"),
             ("PATCH /api/v1/nodes/n/status", "node-high 1"),
             ("PUT /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n", "node-high 1"),
+            ("PATCH /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/portolan-edge-n", "node-high 1"),
+            ("PATCH /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/other", "mutating 1"),
+            ("PATCH /apis/portolan.dev/v1alpha1/loadbalancers/lb-1/status", "node-high 1"),
             ("PUT /apis/coordination.k8s.io/v1/namespaces/default/leases/n", "mutating 1"),
             ("GET /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", "read-only 6"),
             ("PUT /apis/portolan.dev/v1alpha1/nodes/n/heartbeat", "node-high 1"),
