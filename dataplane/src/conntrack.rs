@@ -16,7 +16,7 @@
 //! connection's first packet is translated; worse, a new connection from the same port of the same client within two minutes
 //! is the old one to the kernel. Forgotten, the first packet's repetition finds its way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -188,6 +188,34 @@ pub fn missed(index: &Index, connection: &Connection, is_here: impl FnOnce(IpAdd
     let (ip, port) = (flow.destination.ip(), flow.destination.port());
     index.missed.contains(&(protocol, flow.destination))
         || index.missed_node_ports.contains(&(protocol, Family::of(ip), port)) && index.has_node_ports(ip, is_here)
+}
+
+/// Where a load balancer's connections may lead. Who is not in here has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lasting {
+    /// The load balancer's.
+    pub addresses: BTreeSet<IpAddr>,
+    /// For each port of them, who serves or served it.
+    pub backends: BTreeMap<(Protocol, SocketAddr), BTreeSet<SocketAddr>>,
+}
+
+/// A connection, or many, to a backend that is not, or no longer, where it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stray {
+    pub protocol: Protocol,
+    pub destination: SocketAddr,
+    pub backend: SocketAddr,
+}
+
+/// Whether the connection must be forgotten: it asked for an address of the load balancer, and leads to nobody who may have
+/// connections there.
+pub fn ended(lasting: &Lasting, connection: &Connection) -> bool {
+    let Connection { protocol, flow, .. } = *connection;
+    if flow.zone != 0 || !lasting.addresses.contains(&flow.destination.ip()) {
+        return false;
+    }
+    let backends = lasting.backends.get(&(protocol, flow.destination));
+    !backends.is_some_and(|backends| backends.contains(&flow.reply_source))
 }
 
 /// Whether a Service's change from `old` to `new` can have made a flow stale: an endpoint has left a UDP port that others

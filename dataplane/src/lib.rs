@@ -9,11 +9,13 @@
 
 pub mod compile;
 pub mod conntrack;
+pub mod detour;
 pub mod explain;
 pub mod local;
 pub mod nftables;
 pub mod plan;
 pub mod route;
+pub mod spread;
 
 // Shared with the tests that reach a kernel, which see this crate from outside.
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod changes;
 pub mod element;
 pub mod expr;
 pub mod inspect;
+pub mod jenkins;
 pub mod layout;
 mod localnet;
 pub mod message;
@@ -45,6 +46,7 @@ mod programmer;
 mod split;
 #[cfg(test)]
 mod tests;
+mod timeout;
 #[cfg(test)]
 mod trace;
 mod watch;

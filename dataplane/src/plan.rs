@@ -56,7 +56,7 @@ pub struct EdgeNeighbor {
 /// The largest number of an edge node: what fits into [`EDGE_MARK_MASK`].
 pub const MAX_EDGES: u8 = 31;
 /// The bits of a packet's and a connection's mark that say through which edge node the answer goes.
-pub const EDGE_MARK_MASK: u32 = 0x1f << EDGE_MARK_SHIFT;
+pub const EDGE_MARK_MASK: u32 = (MAX_EDGES as u32) << EDGE_MARK_SHIFT;
 const EDGE_MARK_SHIFT: u32 = 24;
 
 impl EdgeNeighbor {

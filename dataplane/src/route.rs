@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use model::Key;
 use model::types::Protocol;
 
-use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, NodePlan, Plan, ServicePlan};
+use crate::nftables::jenkins;
+use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, Method, NodePlan, Plan, Pool, ServicePlan};
+use crate::spread;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,7 @@ pub enum Origin {
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// One of these, each as likely as its share; a client that was here less than `affinity_seconds` ago gets the
+    /// One of these, each as likely as its share (by chance, or in turn); one alone where the client's address decides. A client that was here less than `affinity_seconds` ago gets the
     /// one it had, as long as it is among them.
     Endpoints {
         candidates: Vec<Candidate>,
@@ -152,7 +154,9 @@ fn act(service: &ServicePlan, action: Action, packet: &Packet, hidden: Hidden) -
         Action::Here => Verdict::Here,
         Action::Balance { pool, masquerade } => {
             let Some(pool) = service.pool(pool) else { return Verdict::Reject };
-            let candidates = pool.endpoints.iter().map(|e| Candidate {
+            let by_hash = (pool.method == Method::Hash).then(|| hashed(pool, packet.client)).flatten();
+            let chosen = pool.endpoints.iter().filter(|e| by_hash.is_none_or(|hashed| hashed == *e));
+            let candidates = chosen.map(|e| Candidate {
                 endpoint: e.socket(),
                 source: if hidden.services_own {
                     Source::Masqueraded
@@ -164,6 +168,13 @@ fn act(service: &ServicePlan, action: Action, packet: &Packet, hidden: Hidden) -
             Verdict::Endpoints { candidates: candidates.collect(), affinity_seconds: pool.affinity_seconds }
         }
     }
+}
+
+/// The endpoint for a client's address.
+fn hashed(pool: &Pool, client: IpAddr) -> Option<&Endpoint> {
+    let slot = jenkins::address(client, spread::table_size(&pool.endpoints));
+    let table = spread::table(&pool.endpoints);
+    pool.endpoints.get(*table.get(slot as usize)? as usize)
 }
 
 /// Whose address the endpoint sees.

@@ -4,14 +4,14 @@
 //! meanwhile stays.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use model::types::Protocol;
 use nix::libc;
 
-use super::{Connection, Flow, Index, missed, stale};
+use super::{Connection, Flow, Index, Lasting, Stray, ended, missed, stale};
 use crate::nftables::expr::family_number;
 use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
 use crate::nftables::netlink::routes::Routes;
@@ -84,29 +84,80 @@ impl Cleaner {
         let mut report = Report::default();
         for protocol in index.protocols() {
             for family in Family::ALL {
-                for _ in 0..MAX_PASSES {
-                    let (looked, entries) = self.find(protocol, family, index)?;
-                    report.looked += looked;
-                    for entry in &entries {
-                        report.removed += usize::from(self.remove(family, entry)?);
-                    }
-                    if entries.len() < PASS {
-                        break;
-                    }
-                }
+                let known = RefCell::new(HashMap::new());
+                let is_here = |address: IpAddr| {
+                    // What cannot be told is not touched.
+                    let look = || self.routes.is_local(address).unwrap_or(false);
+                    *known.borrow_mut().entry(address).or_insert_with(look)
+                };
+                let goes = |connection: &Connection| match protocol {
+                    Protocol::Udp => stale(index, &connection.flow, is_here),
+                    _ => missed(index, connection, is_here),
+                };
+                self.sweep(protocol, family, goes, &mut report)?;
             }
         }
         Ok(report)
     }
 
+    /// Removes every connection of a load balancer that leads to nobody who may have any. Blocks like [`Cleaner::clean`],
+    /// for connections of TCP and UDP.
+    ///
+    /// # Errors
+    /// When the kernel refuses; some connections may have been removed.
+    pub fn end(&self, lasting: &Lasting) -> Result<Report, NetlinkError> {
+        let mut report = Report::default();
+        for (protocol, family) in tracked() {
+            self.sweep(protocol, family, |connection| ended(lasting, connection), &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// Where connections lead that [`Cleaner::end`] would remove.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn strays(&self, lasting: &Lasting) -> Result<BTreeSet<Stray>, NetlinkError> {
+        let strays = RefCell::new(BTreeSet::new());
+        for (protocol, family) in tracked() {
+            self.find(protocol, family, |connection| {
+                if ended(lasting, connection) {
+                    let Flow { destination, reply_source, .. } = connection.flow;
+                    strays.borrow_mut().insert(Stray { protocol, destination, backend: reply_source });
+                }
+                false
+            })?;
+        }
+        Ok(strays.into_inner())
+    }
+
+    fn sweep(
+        &self,
+        protocol: Protocol,
+        family: Family,
+        goes: impl Fn(&Connection) -> bool,
+        report: &mut Report,
+    ) -> Result<(), NetlinkError> {
+        for _ in 0..MAX_PASSES {
+            let (looked, entries) = self.find(protocol, family, &goes)?;
+            report.looked += looked;
+            for entry in &entries {
+                report.removed += usize::from(self.remove(family, entry)?);
+            }
+            if entries.len() < PASS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// How many flows of the protocol there are, and the first that must go.
-    fn find(&self, protocol: Protocol, family: Family, index: &Index) -> Result<(usize, Vec<Entry>), NetlinkError> {
-        let known = RefCell::new(HashMap::new());
-        let is_here = |address: IpAddr| {
-            // What cannot be told is not touched.
-            let look = || self.routes.is_local(address).unwrap_or(false);
-            *known.borrow_mut().entry(address).or_insert_with(look)
-        };
+    fn find(
+        &self,
+        protocol: Protocol,
+        family: Family,
+        goes: impl Fn(&Connection) -> bool,
+    ) -> Result<(usize, Vec<Entry>), NetlinkError> {
         let (mut looked, mut found) = (0, Vec::new());
         // A kernel before 5.8 does not know the filter, and tells of every protocol.
         let body = |w: &mut Writer| {
@@ -119,11 +170,7 @@ impl Cleaner {
         self.socket.exchange(request, body, |message| {
             let Some(connection) = connection(message, protocol) else { return };
             looked += 1;
-            let goes = match protocol {
-                Protocol::Udp => stale(index, &connection.flow, is_here),
-                _ => missed(index, &connection, is_here),
-            };
-            if found.len() < PASS && goes {
+            if found.len() < PASS && goes(&connection) {
                 let bytes = |kind| attribute(message, kind).unwrap_or_default().to_vec();
                 found.push(Entry { tuple: bytes(TUPLE_ORIGINAL), id: bytes(ID) });
             }
@@ -145,6 +192,10 @@ impl Cleaner {
             Err(error) => Err(error),
         }
     }
+}
+
+fn tracked() -> impl Iterator<Item = (Protocol, Family)> {
+    [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(|protocol| Family::ALL.map(|family| (protocol, family)))
 }
 
 /// What an entry says, if it is of this protocol.

@@ -8,10 +8,11 @@ use model::Revision;
 use nix::libc;
 
 use super::Repairs;
+use super::balancer::{Made, parse_stay};
 use super::changes::Changes;
 use super::expr::family_number;
 use super::guard::{self, Guard, Mended};
-use super::layout::Owner;
+use super::layout::{Owner, edge_chains};
 use super::localnet::{self, Localnet};
 use super::message::{
     CHAIN_NAME, GET_CHAIN, GET_TABLE, NAME, Ownership, add_chain, add_changes, add_table, adopt_table, probe_ownership,
@@ -23,8 +24,9 @@ use super::netlink::socket::Socket;
 use super::programmer::Target;
 use super::read::{self, Entry, Value};
 use super::set::Set;
-use super::shadow::{Exhausted, Sticky};
+use super::shadow::{Chains, Exhausted};
 use super::verify;
+use crate::detour::Detours;
 use crate::local::LocalRoutes;
 use crate::plan::Family;
 
@@ -165,9 +167,9 @@ impl Kernel {
 }
 
 impl Target for Kernel {
-    fn adoptable(&mut self) -> Result<Option<Sticky>, NetlinkError> {
+    fn adoptable(&mut self) -> Result<Option<Chains>, NetlinkError> {
         self.found_in = Some(guard::generation(&self.socket)?);
-        let mut sticky = Sticky::new();
+        let mut chains = Chains::default();
         for family in Family::ALL {
             if !exists(&self.socket, family)? || !verify::same_layout(&self.socket, family)? {
                 return Ok(None);
@@ -175,13 +177,17 @@ impl Target for Kernel {
             let chain = |entry: &Entry<'_>| match entry.value {
                 Value::Goto(chain) => {
                     let action = u32::from_ne_bytes(*entry.key.first_chunk::<4>()?);
-                    verify::parse_sticky(chain).map(|(class, seconds)| ((family, class, seconds), action))
+                    Made::parse(chain).map(|made| ((family, made), action))
                 }
                 _ => None,
             };
-            sticky.extend(read::dump(&self.socket, family, Set::Balancers, chain)?);
+            chains.actions.extend(read::dump(&self.socket, family, Set::Balancers, chain)?);
+            for chain in read::chains(&self.socket, family)? {
+                chains.stays.extend(parse_stay(&chain.name).map(|seconds| (family, seconds)));
+                chains.edges |= edge_chains().iter().any(|edge| edge.name == chain.name);
+            }
         }
-        Ok(Some(sticky))
+        Ok(Some(chains))
     }
 
     fn refill(&mut self, changes: &Changes, localhost: bool) -> Result<usize, ProgramError> {
@@ -254,7 +260,7 @@ fn localnet_is_ours(socket: &Socket) -> Result<bool, NetlinkError> {
 }
 
 /// Removes both tables of `owner`, whoever made them, in the calling thread's network namespace. With an agent's it puts back
-/// what they say was set, and removes the routes that made addresses the machine's own. Returns whether there was anything.
+/// what they say was set, and removes the routes that made addresses the machine's own or led by edge nodes. Returns whether there was anything.
 ///
 /// # Errors
 /// When the kernel refuses: without the right, or because a running agent owns them.
@@ -292,7 +298,9 @@ pub fn cleanup() -> Result<bool, ProgramError> {
 fn remove_routes() -> Result<bool, ProgramError> {
     let open = |source| ProgramError::Kernel(NetlinkError::Send { bytes: 0, source });
     let routes = LocalRoutes::open().map_err(open)?;
-    routes.retain(&BTreeSet::new()).map_err(explain)
+    let removed = routes.retain(&BTreeSet::new()).map_err(explain)?;
+    let detours = Detours::open().map_err(open)?;
+    Ok(detours.clear().map_err(explain)? || removed)
 }
 
 /// Whether the kernel knows owned tables: it makes one and removes it in the same batch, so that nobody ever sees it.

@@ -14,6 +14,16 @@
 //!
 //! For session affinity there is a chain per class *and timeout*, because the timeout is a constant of the rule
 //! too. Those are made when a pool first needs one: there are as many as pairs in use, whatever the Services.
+//!
+//! A pool whose endpoints take turns needs a counter of its own, and the kernel's counters are expressions of rules: so it
+//! has a chain of its own (`turn-…`), which goes with the pool, or when its size changes. It holds two rules at most and looks
+//! nothing up: it counts, puts the turn into the priority, beside the number of its chain, and leaves the rest to `turned`,
+//! which stands once. A turn never misses, so turns are exact. (Rejected: an element per pool that each packet replaces by
+//! the next. What a packet deletes stays in the set's memory until it is swept a second later, in the way of every packet
+//! that looks for the same key; and two processors that find the same turn both take it.)
+//!
+//! A pool that is chosen from by the client's address has as many draws as [`crate::spread::table`] has slots, and the hash of
+//! the address is the draw.
 
 use std::borrow::Cow;
 
@@ -22,6 +32,10 @@ use super::layout::{Chain, KEY, Rule, address_words, goto, rule};
 use super::set::Set;
 use super::word;
 use crate::plan::{Family, MAX_ENDPOINTS};
+use crate::spread::TABLES;
+
+/// Where the action stands in a turn; below it is the number of the turn.
+pub(super) const TURN_SHIFT: u32 = 16;
 
 /// The sizes of pools that have a chain.
 const LADDER: [u32; 34] = [
@@ -34,7 +48,9 @@ const EXACT: u32 = 8;
 const TRIES: usize = 8;
 
 const _: () = assert!(LADDER[LADDER.len() - 1] as usize == MAX_ENDPOINTS);
-const _: () = assert!(word::FIRST_CLASS as usize + LADDER.len() <= word::FIRST_STICKY as usize);
+const _: () = assert!(MAX_ENDPOINTS <= 1 << TURN_SHIFT && word::ACTION_MASK < 1 << (32 - TURN_SHIFT));
+const _: () = assert!(word::FIRST_HASH as usize + TABLES.len() <= word::FIRST_MADE as usize);
+const _: () = assert!(word::FIRST_CLASS as usize + LADDER.len() <= word::FIRST_HASH as usize);
 
 /// A rung of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,13 +98,15 @@ impl Class {
 /// The elements of `balancers` that a table has from the start.
 pub fn plain_balancers() -> impl Iterator<Item = (u32, Cow<'static, str>)> {
     let fixed = [(word::REFUSE, Cow::Borrowed("refuse")), (word::DISCARD, Cow::Borrowed("discard"))];
-    fixed.into_iter().chain(Class::all().map(|c| (c.action(), c.plain_name())))
+    let hashes = (word::FIRST_HASH..).zip(TABLES).map(|(action, size)| (action, hash_name(size).into()));
+    fixed.into_iter().chain(Class::all().map(|c| (c.action(), c.plain_name()))).chain(hashes)
 }
 
 /// The chains that a table has from the start: two per class, and what they end in.
 pub(super) fn plain_chains(family: Family) -> Vec<Chain> {
     let regs = Regs::new(family);
-    let draws = Class::all().map(|class| chain(class.draw_name(), vec![rule("", regs.draw(class.size(), None))]));
+    let draws =
+        Class::all().map(|class| chain(class.draw_name(), vec![rule("", regs.draw(Draw::Chance(class.size()), None))]));
     let picks = Class::all().map(|class| {
         let mut rules = vec![jump(class.draw_name()); class.tries()];
         rules.extend(class.below().filter(|_| class.tries() > 1).map(|below| jump(below.draw_name())));
@@ -103,11 +121,162 @@ pub(super) fn plain_chains(family: Family) -> Vec<Chain> {
         comment: "the pool shrank since the word was read",
         ..chain("last", vec![jump("draw-1"), rule("", vec![Expr::Verdict(Verdict::Drop)])])
     });
+    chains.push(Chain { comment: "whose turn it is", ..turned(&regs, "turned".to_owned(), None) });
+    let hash = |size: u32| {
+        let drop = rule("", vec![Expr::Verdict(Verdict::Drop)]);
+        chain(hash_name(size), vec![rule("", regs.draw(Draw::Hash { family, size }, None)), drop])
+    };
+    chains.extend(TABLES.map(hash));
     chains
 }
 
+/// The action in a word for a pool that is chosen from by the client's address, with a table of this size.
+pub fn hash_action(size: u32) -> u32 {
+    (word::FIRST_HASH..).zip(TABLES).find(|(_, table)| *table == size).map_or(word::FIRST_HASH, |(action, _)| action)
+}
+
+fn hash_name(size: u32) -> String {
+    format!("hash-{size}")
+}
+
+/// A chain that is made when a pool first needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Made {
+    /// For all pools of a class with session affinity.
+    Sticky { class: Class, seconds: u32 },
+    /// For all pools with a table of this size and session affinity.
+    Hash { size: u32, seconds: u32 },
+    /// For one pool, whose endpoints have `size` turns together. It goes with the pool.
+    Turns { action: u32, size: u32, seconds: Option<u32> },
+}
+
+impl Made {
+    /// What the balancer leads to.
+    pub fn name(self) -> String {
+        match self {
+            Self::Sticky { class, seconds } => sticky_name(class, seconds),
+            Self::Hash { size, seconds } => format!("hash-{size}-{seconds}s"),
+            Self::Turns { action, size, seconds: None } => format!("turn-{action}-of-{size}"),
+            Self::Turns { action, size, seconds: Some(seconds) } => format!("turn-{action}-of-{size}-{seconds}s"),
+        }
+    }
+
+    /// For what a chain of this name is.
+    pub fn parse(name: &str) -> Option<Self> {
+        let made = if let Some(rest) = name.strip_prefix("sticky-") {
+            let (size, seconds) = rest.strip_suffix('s')?.split_once('-')?;
+            let size: u32 = size.parse().ok()?;
+            let class = Class::all().find(|class| class.size() == size)?;
+            Self::Sticky { class, seconds: seconds.parse().ok()? }
+        } else if let Some(rest) = name.strip_prefix("hash-") {
+            let (size, seconds) = rest.strip_suffix('s')?.split_once('-')?;
+            let size = size.parse().ok().filter(|size| TABLES.contains(size))?;
+            Self::Hash { size, seconds: seconds.parse().ok()? }
+        } else {
+            let (action, rest) = name.strip_prefix("turn-")?.split_once("-of-")?;
+            let (size, seconds) = match rest.split_once('-') {
+                Some((size, seconds)) => (size, Some(seconds.strip_suffix('s')?.parse().ok()?)),
+                None => (rest, None),
+            };
+            let size = size.parse().ok().filter(|size| (1..=MAX_ENDPOINTS).contains(&(*size as usize)))?;
+            let action = action.parse().ok().filter(|action| *action <= word::ACTION_MASK)?;
+            Self::Turns { action, size, seconds }
+        };
+        // A number can be written in several ways.
+        (made.name() == name).then_some(made)
+    }
+
+    /// How long clients are remembered.
+    pub fn seconds(self) -> Option<u32> {
+        match self {
+            Self::Sticky { seconds, .. } | Self::Hash { seconds, .. } => Some(seconds),
+            Self::Turns { seconds, .. } => seconds,
+        }
+    }
+
+    /// Whether it goes through the chains of [`stay_chains`].
+    pub fn stays(self) -> Option<u32> {
+        match self {
+            Self::Sticky { .. } => None,
+            Self::Hash { seconds, .. } => Some(seconds),
+            Self::Turns { seconds, .. } => seconds,
+        }
+    }
+
+    /// The chain, and what is its alone.
+    pub(super) fn chains(self, family: Family) -> Vec<Chain> {
+        let regs = Regs::new(family);
+        match self {
+            Self::Sticky { class, seconds } => sticky_chains(family, class, seconds).to_vec(),
+            Self::Hash { size, seconds } => {
+                let draw = rule("", regs.draw(Draw::Hash { family, size }, Some(seconds)));
+                let full = rule("", vec![Expr::Verdict(Verdict::Goto(hash_name(size).into()))]);
+                vec![chain(self.name(), vec![jump(known_name(seconds)), draw, full])]
+            }
+            Self::Turns { action, size, seconds } => {
+                let offset = action << TURN_SHIFT;
+                let then = seconds.map_or_else(|| "turned".to_owned(), turned_name);
+                let turn = vec![
+                    Expr::Turn { modulus: size, offset, to: regs.word },
+                    Expr::SetMeta(Meta::Priority, regs.word),
+                    Expr::Verdict(Verdict::Goto(then.into())),
+                ];
+                let mut rules: Vec<_> = seconds.map(|seconds| jump(known_name(seconds))).into_iter().collect();
+                rules.push(rule("", turn));
+                vec![chain(self.name(), rules)]
+            }
+        }
+    }
+}
+
+fn known_name(seconds: u32) -> String {
+    format!("known-{seconds}s")
+}
+
+fn turned_name(seconds: u32) -> String {
+    format!("turned-{seconds}s")
+}
+
+/// For how many seconds a chain of this name remembers clients, if it is one of [`stay_chains`].
+pub(super) fn parse_stay(name: &str) -> Option<u32> {
+    let seconds = name.strip_prefix("known-").or_else(|| name.strip_prefix("turned-"))?.strip_suffix('s')?;
+    let seconds = seconds.parse().ok()?;
+    [known_name(seconds), turned_name(seconds)].iter().any(|n| n == name).then_some(seconds)
+}
+
+/// What all pools with this timeout share that take turns or hash: a client that was here goes where it went; and whose turn
+/// it is, remembered.
+pub(super) fn stay_chains(family: Family, seconds: u32) -> [Chain; 2] {
+    let regs = Regs::new(family);
+    let known = chain(known_name(seconds), vec![rule("", regs.known(seconds))]);
+    [known, turned(&regs, turned_name(seconds), Some(seconds))]
+}
+
+/// What the turn in the priority leads to.
+fn turned(regs: &Regs, name: String, seconds: Option<u32>) -> Chain {
+    let mut exprs = vec![
+        Expr::LoadMeta(Meta::Priority, regs.word),
+        Expr::Lookup { map: Set::Turns.name(), key: regs.word, to: regs.pool },
+        // As in `find_endpoint`, for both parts of the key.
+        Expr::SetMeta(Meta::Priority, regs.pool),
+        Expr::LoadMeta(Meta::Priority, regs.pool),
+        Expr::SetMeta(Meta::Priority, regs.id),
+        Expr::LoadMeta(Meta::Priority, regs.id),
+        Expr::SetMeta(Meta::Priority, regs.word),
+        Expr::Lookup { map: Set::Endpoints.name(), key: regs.pool, to: regs.address },
+    ];
+    if let Some(seconds) = seconds {
+        exprs.push(Expr::Load(Field::Source, KEY));
+        exprs.extend([Remember::Delete, Remember::Update].map(|how| regs.remember(how, seconds)));
+    }
+    exprs.extend(regs.deliver());
+    // The set of clients is full: without memory. Without that, the pool has changed since the turn was taken.
+    let rest = seconds.map_or(Verdict::Drop, |_| Verdict::Goto(Cow::Borrowed("turned")));
+    chain(name, vec![rule("", exprs), rule("", vec![Expr::Verdict(rest)])])
+}
+
 /// The name of the chain for session affinity with this timeout.
-pub(super) fn sticky_name(class: Class, seconds: u32) -> String {
+fn sticky_name(class: Class, seconds: u32) -> String {
     format!("sticky-{}-{seconds}s", class.size())
 }
 
@@ -115,21 +284,15 @@ pub(super) fn sticky_name(class: Class, seconds: u32) -> String {
 ///
 /// A known client gets the endpoint it had, for another `seconds`. An endpoint that is gone has no element in
 /// `endpoints`, so the rule breaks and the client draws again: the kernel needs no help with that.
-pub(super) fn sticky_chains(family: Family, class: Class, seconds: u32) -> [Chain; 2] {
+fn sticky_chains(family: Family, class: Class, seconds: u32) -> [Chain; 2] {
     let regs = Regs::new(family);
-    let mut known = vec![Expr::Load(Field::Source, KEY)];
-    known.extend(regs.load_pool());
-    known.push(Expr::Lookup { map: Set::Affinity.name(), key: KEY, to: regs.id });
-    known.extend(regs.find_endpoint());
-    known.push(regs.remember(Remember::Update, seconds));
-    known.extend(regs.deliver());
     let name = sticky_name(class, seconds);
     let draw = format!("draw-{name}");
-    let mut rules = vec![rule("a client that was here", known)];
+    let mut rules = vec![rule("a client that was here", regs.known(seconds))];
     rules.extend(vec![jump(draw.clone()); class.tries()]);
     // One in thousands, or the set is full: balance without memory.
     rules.push(rule("", vec![Expr::Verdict(Verdict::Goto(class.plain_name()))]));
-    [chain(draw, vec![rule("", regs.draw(class.size(), Some(seconds)))]), chain(name, rules)]
+    [chain(draw, vec![rule("", regs.draw(Draw::Chance(class.size()), Some(seconds)))]), chain(name, rules)]
 }
 
 fn chain(name: impl Into<Cow<'static, str>>, rules: Vec<Rule>) -> Chain {
@@ -138,6 +301,17 @@ fn chain(name: impl Into<Cow<'static, str>>, rules: Vec<Rule>) -> Chain {
 
 fn jump(to: impl Into<Cow<'static, str>>) -> Rule {
     rule("", vec![Expr::Verdict(Verdict::Jump(to.into()))])
+}
+
+/// By what a slot is drawn.
+#[derive(Clone, Copy)]
+enum Draw {
+    /// Below this number.
+    Chance(u32),
+    Hash {
+        family: Family,
+        size: u32,
+    },
 }
 
 /// Which register holds what. The client stands before the pool, and the pool before the slot that is drawn and, once
@@ -165,14 +339,30 @@ impl Regs {
         }
     }
 
+    /// A rule that sends a client that was here where it went, for another `seconds`.
+    fn known(&self, seconds: u32) -> Vec<Expr> {
+        let mut exprs = vec![Expr::Load(Field::Source, KEY)];
+        exprs.extend(self.load_pool());
+        exprs.push(Expr::Lookup { map: Set::Affinity.name(), key: KEY, to: self.id });
+        exprs.extend(self.find_endpoint());
+        exprs.push(self.remember(Remember::Update, seconds));
+        exprs.extend(self.deliver());
+        exprs
+    }
+
     /// A rule that draws one endpoint, or breaks and leaves the packet as it was.
-    fn draw(&self, below: u32, sticky_seconds: Option<u32>) -> Vec<Expr> {
+    fn draw(&self, draw: Draw, sticky_seconds: Option<u32>) -> Vec<Expr> {
         let mut exprs = Vec::with_capacity(16);
-        if sticky_seconds.is_some() {
+        if sticky_seconds.is_some() || matches!(draw, Draw::Hash { .. }) {
             exprs.push(Expr::Load(Field::Source, KEY));
         }
         exprs.extend(self.load_pool());
-        exprs.push(Expr::Random { modulus: below, to: self.id });
+        exprs.push(match draw {
+            Draw::Chance(below) => Expr::Random { modulus: below, to: self.id },
+            Draw::Hash { family, size } => {
+                Expr::Hash { from: KEY, bytes: 4 * u32::from(address_words(family)), modulus: size, to: self.id }
+            }
+        });
         exprs.push(Expr::Lookup { map: Set::Draws.name(), key: self.pool, to: self.id });
         exprs.extend(self.find_endpoint());
         if let Some(seconds) = sticky_seconds {

@@ -1,5 +1,7 @@
 //! What a batch does beyond the layout: chains made on demand, elements added and removed.
 
+use std::collections::BTreeSet;
+
 use super::element::Element;
 use super::layout::Chain;
 use super::set::{COUNT, Set};
@@ -9,6 +11,10 @@ use crate::plan::Family;
 #[derive(Debug, Default)]
 pub struct Changes {
     pub chains: Vec<(Family, Chain)>,
+    /// Chains that nothing leads to any more.
+    pub gone: Vec<(Family, String)>,
+    /// Timeouts in seconds that elements name; there may be objects for them already.
+    pub timeouts: BTreeSet<(Family, u32)>,
     groups: [[Group; 2]; COUNT],
 }
 
@@ -44,6 +50,8 @@ impl Changes {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.groups().all(|(_, _, g)| g.removed.is_empty() && g.added.is_empty())
+        self.chains.is_empty()
+            && self.gone.is_empty()
+            && self.groups().all(|(_, _, g)| g.removed.is_empty() && g.added.is_empty())
     }
 }

@@ -8,12 +8,13 @@ use ipnet::IpNet;
 use model::Key;
 use model::types::Protocol;
 
-use super::balancer::Class;
+use super::balancer::{Class, TURN_SHIFT};
 use super::expr::{DATA_VALUE, LIST_ELEM, Verdict};
 use super::netlink::Writer;
 use super::set::{Set, comment};
+use super::timeout;
 use super::word;
-use crate::plan::{At, Family};
+use crate::plan::{At, EdgeNeighbor, Family};
 
 /// An element as it is written. Small: a full load holds all of them for a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,33 @@ pub enum Element {
         slot: u32,
         id: u32,
     },
+    /// In `turns`: of the chain with this action.
+    Turn {
+        family: Family,
+        action: u32,
+        slot: u32,
+        pool: u32,
+        id: u32,
+    },
+    /// In `limited`.
+    Limited {
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+        per_second: u32,
+    },
+    /// In `timeouts`.
+    Timeout {
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+        seconds: u32,
+    },
+    /// In `edges`.
+    Edge {
+        family: Family,
+        edge: EdgeNeighbor,
+    },
     /// `pool` as it stands in a word.
     Endpoint {
         pool: u32,
@@ -88,6 +116,8 @@ const KEY: u16 = 1;
 const DATA: u16 = 2;
 const FLAGS: u16 = 3;
 const USER_DATA: u16 = 6;
+const EXPR: u16 = 7;
+const OBJECT: u16 = 9;
 const KEY_END: u16 = 10;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
@@ -96,10 +126,15 @@ impl Element {
     pub fn family(&self) -> Family {
         match self {
             Self::Frontend { at, .. } | Self::Masqueraded { at, .. } => at.family(),
-            Self::Draw { family, .. } | Self::Balancer { family, .. } => *family,
+            Self::Draw { family, .. }
+            | Self::Turn { family, .. }
+            | Self::Edge { family, .. }
+            | Self::Balancer { family, .. } => *family,
             Self::Endpoint { address, .. }
             | Self::Address { address, .. }
             | Self::Guard { address, .. }
+            | Self::Limited { address, .. }
+            | Self::Timeout { address, .. }
             | Self::Here { address, .. } => Family::of(*address),
             Self::Range { net, .. } | Self::Allowed { net, .. } => Family::of(net.addr()),
         }
@@ -120,6 +155,10 @@ impl Element {
             Self::Guard { .. } => Set::Guards,
             Self::Here { .. } => Set::AnsweredHere,
             Self::Allowed { .. } => Set::Allowed,
+            Self::Turn { .. } => Set::Turns,
+            Self::Limited { .. } => Set::Limited,
+            Self::Timeout { .. } => Set::Timeouts,
+            Self::Edge { .. } => Set::Edges,
         }
     }
 
@@ -137,7 +176,12 @@ impl Element {
                 out.extend_from_slice(&pool.to_ne_bytes());
                 out.extend_from_slice(&slot.to_ne_bytes());
             }
-            Self::Guard { address, protocol, port, .. } | Self::Here { address, protocol, port } => {
+            Self::Turn { action, slot, .. } => out.extend_from_slice(&turn_key(*action, *slot).to_ne_bytes()),
+            Self::Edge { edge, .. } => out.extend_from_slice(&edge.mac),
+            Self::Guard { address, protocol, port, .. }
+            | Self::Here { address, protocol, port }
+            | Self::Limited { address, protocol, port, .. }
+            | Self::Timeout { address, protocol, port, .. } => {
                 push_address(out, *address);
                 out.extend_from_slice(&[protocol.number(), 0, 0, 0]);
                 push_port(out, *port);
@@ -167,12 +211,19 @@ impl Element {
             Self::Frontend { word, .. } => out.extend_from_slice(&word.to_ne_bytes()),
             Self::Draw { id, .. } => out.extend_from_slice(&id.to_ne_bytes()),
             Self::Guard { guard, .. } => out.extend_from_slice(&guard.to_be_bytes()),
+            Self::Turn { pool, id, .. } => {
+                out.extend_from_slice(&pool.to_ne_bytes());
+                out.extend_from_slice(&id.to_ne_bytes());
+            }
+            Self::Edge { edge, .. } => out.extend_from_slice(&edge.mark().to_ne_bytes()),
             Self::Endpoint { address, port, .. } => {
                 push_address(out, *address);
                 push_port(out, *port);
             }
             Self::Masqueraded { .. }
             | Self::Here { .. }
+            | Self::Limited { .. }
+            | Self::Timeout { .. }
             | Self::Address { .. }
             | Self::Range { .. }
             | Self::Allowed { .. }
@@ -200,6 +251,8 @@ impl Element {
                         w.nest(DATA, |w| Verdict::Goto(chain.to_string().into()).encode(w));
                     }
                     Self::Allowed { .. } => {}
+                    Self::Limited { per_second, .. } => limit(*per_second, w),
+                    Self::Timeout { seconds, .. } => w.text(OBJECT, &timeout::name(*seconds)),
                     _ if key_end < scratch.len() => w.nest(DATA, |w| w.bytes(DATA_VALUE, &scratch[key_end..])),
                     _ => {}
                 }
@@ -222,6 +275,27 @@ impl Element {
             });
         }
     }
+}
+
+/// Whose turn it is stands behind this: `turns` has the chains' turns side by side.
+fn turn_key(action: u32, slot: u32) -> u32 {
+    action << TURN_SHIFT | slot
+}
+
+/// The expression of an element that only fits while there are more packets than so many per second; the unused ones of a
+/// second may come at once.
+fn limit(per_second: u32, w: &mut Writer) {
+    w.nest(EXPR, |w| {
+        w.text(1, "limit");
+        w.nest(2, |w| {
+            w.u64(1, per_second.into());
+            w.u64(2, 1);
+            w.u32(3, per_second);
+            // NFT_LIMIT_PKTS, NFT_LIMIT_F_INV
+            w.u32(4, 0);
+            w.u32(5, 1);
+        });
+    });
 }
 
 fn push_address(out: &mut Vec<u8>, address: IpAddr) {
@@ -273,7 +347,7 @@ impl fmt::Display for Word {
         }
         match Class::all().find(|c| c.action() == action) {
             Some(class) => write!(f, "pick-{}", class.size())?,
-            None => write!(f, "sticky #{action}")?,
+            None => write!(f, "chain #{action}")?,
         }
         write!(f, " pool {}", (self.0 & word::POOL_MASK) / word::POOL_STEP)
     }
@@ -297,6 +371,19 @@ impl fmt::Display for Element {
             }
             Self::Guard { address, protocol, port, guard } => {
                 write!(f, "{address} . {} . {port} : guard {guard}", protocol_name(*protocol))
+            }
+            Self::Limited { address, protocol, port, per_second } => {
+                write!(f, "{address} . {} . {port} limit over {per_second}/second", protocol_name(*protocol))
+            }
+            Self::Timeout { address, protocol, port, seconds } => {
+                write!(f, "{address} . {} . {port} : {seconds}s", protocol_name(*protocol))
+            }
+            Self::Turn { action, slot, pool, id, .. } => {
+                write!(f, "#{action} . {slot} : {} . #{id:08x}", pool / word::POOL_STEP)
+            }
+            Self::Edge { edge, .. } => {
+                let [a, b, c, d, e, g] = edge.mac;
+                write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} : edge {}", edge.number)
             }
             Self::Here { address, protocol, port } => write!(f, "{address} . {} . {port}", protocol_name(*protocol)),
             Self::Allowed { guard, net } => write!(f, "guard {guard} . {net}"),

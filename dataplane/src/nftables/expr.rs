@@ -30,6 +30,10 @@ pub enum Field {
     Destination,
     SourcePort,
     DestinationPort,
+    /// The kind of an ICMP message.
+    IcmpType,
+    /// The sender's link-layer address: six bytes.
+    SourceMac,
 }
 
 /// What is known of a packet beside its bytes.
@@ -38,6 +42,8 @@ pub enum Meta {
     /// `skb->priority`, which carries the word from rule to rule (see [`super::layout`]).
     Priority,
     Protocol,
+    /// The mark, which policy routing looks at.
+    Mark,
     /// The index of the interface that it came in by; that of `lo` is always [`LOOPBACK_INDEX`].
     InputInterface,
 }
@@ -53,6 +59,10 @@ pub enum Ct {
     Status,
     Destination,
     DestinationPort,
+    /// The connection's mark.
+    Mark,
+    /// 0 in the direction of the connection's first packet, 1 in that of the answers: one byte.
+    Direction,
 }
 
 /// An address whose kind the routing table knows.
@@ -121,6 +131,28 @@ pub enum Expr {
         modulus: u32,
         to: Reg,
     },
+    /// The next number below `modulus`, and `offset` more: 0, 1, 2 and so on for one packet after the other, whatever
+    /// processor they pass on.
+    Turn {
+        modulus: u32,
+        offset: u32,
+        to: Reg,
+    },
+    /// A number below `modulus` that follows from the bytes in registers alone ([`jenkins`](super::jenkins)).
+    Hash {
+        from: Reg,
+        bytes: u32,
+        modulus: u32,
+        to: Reg,
+    },
+    /// Does what the object of the key says; breaks when there is none. The objects here are timeouts of connections.
+    Object {
+        map: &'static str,
+        key: Reg,
+    },
+    SetCtMark(Reg),
+    /// This machine as new destination, at the address by which the packet came in; ends the evaluation.
+    Redirect,
     /// Writes an element from the packet path. Breaks when the set is full.
     Remember {
         how: Remember,
@@ -166,13 +198,16 @@ impl Expr {
         match self {
             Self::Load(..) => "payload",
             Self::LoadMeta(..) | Self::SetMeta(..) => "meta",
-            Self::LoadCt(..) => "ct",
+            Self::LoadCt(..) | Self::SetCtMark(_) => "ct",
             Self::LoadFib(..) => "fib",
             Self::Equals(..) | Self::Differs(..) | Self::EqualsByte(..) | Self::EqualsPort(..) => "cmp",
             Self::And(..) => "bitwise",
             Self::Set(..) | Self::Verdict(_) => "immediate",
             Self::In(..) | Self::Lookup { .. } | Self::LookupVerdict { .. } => "lookup",
-            Self::Random { .. } => "numgen",
+            Self::Random { .. } | Self::Turn { .. } => "numgen",
+            Self::Hash { .. } => "hash",
+            Self::Object { .. } => "objref",
+            Self::Redirect => "redir",
             Self::Remember { .. } => "dynset",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
@@ -186,7 +221,7 @@ impl Expr {
         writer.nest(LIST_ELEM, |w| {
             w.text(EXPR_NAME, self.name());
             // What has nothing to say about itself the kernel lists without data.
-            if *self != Self::Untrack {
+            if !matches!(self, Self::Untrack) {
                 w.nest(EXPR_DATA, |w| self.encode_data(family, w));
             }
         });
@@ -212,7 +247,7 @@ impl Expr {
             Self::LoadCt(key, to) => {
                 w.u32(2, key.number(family));
                 w.u32(1, to.number());
-                if !matches!(key, Ct::State | Ct::Status) {
+                if matches!(key, Ct::Destination | Ct::DestinationPort) {
                     // IP_CT_DIR_ORIGINAL
                     w.bytes(3, &[0]);
                 }
@@ -234,6 +269,10 @@ impl Expr {
                 w.u32(3, 4);
                 w.nest(4, |w| w.bytes(DATA_VALUE, &mask.to_ne_bytes()));
                 w.nest(5, |w| w.bytes(DATA_VALUE, &[0; 4]));
+            }
+            Self::SetCtMark(from) => {
+                w.u32(2, Ct::MARK);
+                w.u32(4, from.number());
             }
             Self::Set(to, value) => {
                 w.u32(1, to.number());
@@ -260,6 +299,26 @@ impl Expr {
                 w.u32(3, 1);
                 w.u32(4, 0);
             }
+            Self::Turn { modulus, offset, to } => {
+                // NFT_NG_INCREMENTAL
+                w.u32(1, to.number());
+                w.u32(2, *modulus);
+                w.u32(3, 0);
+                w.u32(4, *offset);
+            }
+            Self::Hash { from, bytes, modulus, to } => {
+                // NFT_HASH_JENKINS
+                w.u32(1, from.number());
+                w.u32(2, to.number());
+                w.u32(3, *bytes);
+                w.u32(4, *modulus);
+                w.u32(5, super::jenkins::SEED);
+                w.u32(7, 0);
+            }
+            Self::Object { map, key } => {
+                w.u32(3, key.number());
+                w.text(4, map);
+            }
             Self::Remember { how, map, key, data, timeout_seconds } => {
                 w.text(1, map);
                 w.u32(3, if *how == Remember::Update { 1 } else { 2 });
@@ -275,7 +334,7 @@ impl Expr {
                 w.u32(5, port.number());
             }
             Self::Masquerade => w.u32(1, FULLY_RANDOM),
-            Self::Untrack => {}
+            Self::Untrack | Self::Redirect => {}
             Self::Reject(reject) => {
                 let (kind, code) = match (reject, family) {
                     (Reject::TcpReset, _) => (1, None),
@@ -318,8 +377,8 @@ impl Verdict {
 }
 
 impl Field {
-    /// (base, offset, length): the network header is base 1, the transport header 2. The ports stand
-    /// at the same places in TCP, UDP and SCTP.
+    /// (base, offset, length): the link-layer header is base 0, the network header 1, the transport header 2. The ports
+    /// stand at the same places in TCP, UDP and SCTP.
     fn position(self, family: Family) -> (u32, u32, u32) {
         match (self, family) {
             (Self::Source, Family::V4) => (1, 12, 4),
@@ -328,6 +387,8 @@ impl Field {
             (Self::Destination, Family::V6) => (1, 24, 16),
             (Self::SourcePort, _) => (2, 0, 2),
             (Self::DestinationPort, _) => (2, 2, 2),
+            (Self::IcmpType, _) => (2, 0, 1),
+            (Self::SourceMac, _) => (0, 6, 6),
         }
     }
 }
@@ -336,6 +397,7 @@ impl Meta {
     fn number(self) -> u32 {
         match self {
             Self::Priority => 2,
+            Self::Mark => 3,
             Self::InputInterface => 4,
             Self::Protocol => 16,
         }
@@ -344,6 +406,7 @@ impl Meta {
     fn name(self) -> &'static str {
         match self {
             Self::Priority => "priority",
+            Self::Mark => "mark",
             Self::InputInterface => "iif",
             Self::Protocol => "l4proto",
         }
@@ -351,9 +414,13 @@ impl Meta {
 }
 
 impl Ct {
+    const MARK: u32 = 3;
+
     fn number(self, family: Family) -> u32 {
         match (self, family) {
             (Self::State, _) => 0,
+            (Self::Direction, _) => 1,
+            (Self::Mark, _) => Self::MARK,
             (Self::Status, _) => 2,
             (Self::DestinationPort, _) => 12,
             (Self::Destination, Family::V4) => 20,
@@ -379,6 +446,8 @@ impl fmt::Display for Expr {
                     Field::Destination => "daddr",
                     Field::SourcePort => "sport",
                     Field::DestinationPort => "dport",
+                    Field::IcmpType => "icmp type",
+                    Field::SourceMac => "ether saddr",
                 }
             ),
             Self::LoadMeta(key, to) => write!(f, "{to} = {}", key.name()),
@@ -389,6 +458,8 @@ impl fmt::Display for Expr {
                 match key {
                     Ct::State => "state",
                     Ct::Status => "status",
+                    Ct::Direction => "direction",
+                    Ct::Mark => "mark",
                     Ct::Destination => "original daddr",
                     Ct::DestinationPort => "original proto-dst",
                 }
@@ -401,10 +472,15 @@ impl fmt::Display for Expr {
             Self::EqualsPort(reg, port) => write!(f, "{reg} == {port}"),
             Self::And(reg, mask) => write!(f, "{reg} &= {mask:#x}"),
             Self::Set(reg, value) => write!(f, "{reg} = {value}"),
+            Self::SetCtMark(from) => write!(f, "ct mark = {from}"),
             Self::In(set, key) => write!(f, "{key} in @{set}"),
             Self::Lookup { map, key, to } => write!(f, "{to} = @{map}[{key}]"),
             Self::LookupVerdict { map, key } => write!(f, "@{map}[{key}]"),
             Self::Random { modulus, to } => write!(f, "{to} = random % {modulus}"),
+            Self::Turn { modulus, offset, to } => write!(f, "{to} = turn % {modulus} + {offset:#x}"),
+            Self::Hash { from, bytes, modulus, to } => write!(f, "{to} = hash of {bytes} bytes of {from} % {modulus}"),
+            Self::Object { map, key } => write!(f, "object of @{map}[{key}]"),
+            Self::Redirect => f.write_str("redirect"),
             Self::Remember { how: Remember::Update, map, key, data, timeout_seconds } => {
                 write!(f, "update @{map}[{key}] = {data} for {timeout_seconds}s")
             }

@@ -16,7 +16,7 @@ use super::netlink::routes::Routes;
 use super::netlink::socket::Socket;
 use super::read::{self, Value};
 use super::set::Set;
-use super::verify::{self, sticky};
+use super::verify;
 use super::walk::{Found, Tables, WalkError, Walker, Way};
 use crate::plan::Family;
 use crate::route::Packet;
@@ -97,8 +97,8 @@ impl Tables for Inspector {
 
     fn chain(&self, family: Family, name: &str) -> Option<Cow<'_, Chain>> {
         let known = self.chains[family as usize].get(name).map(Cow::Borrowed);
-        let made = || sticky(family, name.strip_prefix("draw-").unwrap_or(name));
-        known.or_else(|| made().into_iter().flatten().find(|chain| chain.name == name).map(Cow::Owned))
+        let made = || verify::made(family, name.strip_prefix("draw-").unwrap_or(name));
+        known.or_else(|| made().into_iter().find(|chain| chain.name == name).map(Cow::Owned))
     }
 
     fn look_up(&self, family: Family, set: Set, keys: &[Vec<u8>]) -> Result<Vec<Option<Found>>, NetlinkError> {

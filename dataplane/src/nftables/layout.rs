@@ -4,7 +4,10 @@
 //! way of a connection's first packet (NAT hooks see no other):
 //!
 //! ```text
+//! prerouting ─▶ a ping for an address in echo? ─▶ redirect
 //! prerouting, output ─▶ frontend in guards? ─▶ guard ─▶ client in allowed? else drop
+//!      │             ─▶ frontend in limited, and more than so many per second? ─▶ drop
+//!      │             ─▶ frontend in timeouts? ─▶ its connections are forgotten sooner
 //!      │
 //! prerouting ─▶ source in local-clients? ─yes─▶ inside ─(services-inside, node-ports-inside)─┐
 //!      └──────────────────no────────────────────┐   └─no override─┐                          │
@@ -14,8 +17,12 @@
 //!                                               │ another proxy's: return                     ├▶ refuse
 //!                                               └ rest of the service CIDRs: drop             ├▶ discard
 //!                                                                                             ├▶ pick-N ─▶ dnat
+//!                                                                                             ├▶ hash-N ─▶ dnat
+//!                                                                                             ├▶ turn-… ─▶ turned ─▶ dnat
 //! postrouting ─▶ was dnat'ed? ─▶ source ─▶ masquerade, or keep the client's address           └▶ sticky-N-T
 //! input ─▶ not from lo, and to or from a loopback address: drop, unless it is an answer
+//!
+//! edge-prerouting, edge-output ─▶ first from an edge node? ─▶ the connection is marked; its answers: the packet is
 //!
 //! raw-prerouting, raw-output ─▶ port 53, in answered-here? ─▶ untracked: no other chain is for it
 //! ```
@@ -46,7 +53,7 @@ use super::expr::{Ct, Expr, Fib, Field, LOOPBACK_INDEX, Meta, Reg, Reject, Verdi
 use super::set::Set;
 use super::word;
 use crate::compile::DNS_PORT;
-use crate::plan::Family;
+use crate::plan::{EDGE_MARK_MASK, Family};
 
 /// Whose pair of tables: an agent's and an edge node's may be on one machine, each with one layout and its own elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +82,10 @@ impl Owner {
 
 /// `RTN_LOCAL`: the address is one of this machine.
 const LOCAL: u32 = 2;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)`
+const NEW: u32 = 1 << 3;
+/// `IP_CT_DIR_REPLY`
+const REPLY: u8 = 1;
 /// `NF_CT_STATE_BIT(IP_CT_RELATED)`: the packet is about another's connection.
 const RELATED: u32 = 1 << 2;
 /// `IPS_DST_NAT`: the connection's destination was changed.
@@ -99,6 +110,9 @@ pub struct Chain {
 pub enum Hook {
     RawPrerouting,
     RawOutput,
+    /// With every packet, before it is decided where it goes.
+    MarkPrerouting,
+    MarkOutput,
     Prerouting,
     Input,
     Output,
@@ -112,11 +126,13 @@ pub struct Rule {
 }
 
 impl Hook {
-    /// The kernel's number and the priority: `raw`, `dstnat`, `srcnat`, and just before `filter`.
+    /// The kernel's number and the priority: `raw`, `mangle`, `dstnat`, `srcnat`, and just before `filter`.
     pub fn number_and_priority(self) -> (u32, i32) {
         match self {
             Self::RawPrerouting => (0, -300),
             Self::RawOutput => (3, -300),
+            Self::MarkPrerouting => (0, -150),
+            Self::MarkOutput => (3, -150),
             Self::Prerouting => (0, -100),
             Self::Input => (1, -10),
             Self::Output => (3, -100),
@@ -127,7 +143,9 @@ impl Hook {
     /// The type of the chain.
     pub fn kind(self) -> &'static str {
         match self {
-            Self::RawPrerouting | Self::RawOutput | Self::Input => "filter",
+            Self::RawPrerouting | Self::RawOutput | Self::MarkPrerouting | Self::Input => "filter",
+            // Who marks a packet there has it routed anew.
+            Self::MarkOutput => "route",
             Self::Prerouting | Self::Output | Self::Postrouting => "nat",
         }
     }
@@ -159,7 +177,10 @@ pub fn chains(family: Family) -> Vec<Chain> {
             Hook::Prerouting,
             vec![
                 rule("nobody else's", destination_in(Set::Loopback, Expr::Verdict(Verdict::Return))),
+                rule("pings", answer_ping(family)),
                 rule("source ranges", look_up_guard(family)),
+                rule("too many at once", limit(family)),
+                rule("timeouts", set_timeout(family)),
                 rule(
                     "clients on this node",
                     vec![Expr::Load(Field::Source, KEY), Expr::In(Set::LocalClients.name(), KEY), goto("inside")],
@@ -170,7 +191,12 @@ pub fn chains(family: Family) -> Vec<Chain> {
         base(
             "output",
             Hook::Output,
-            vec![rule("source ranges", look_up_guard(family)), rule("", vec![goto("inside")])],
+            vec![
+                rule("source ranges", look_up_guard(family)),
+                rule("too many at once", limit(family)),
+                rule("timeouts", set_timeout(family)),
+                rule("", vec![goto("inside")]),
+            ],
         ),
         base(
             "postrouting",
@@ -421,6 +447,76 @@ fn look_up_guard(family: Family) -> Vec<Expr> {
         Expr::Verdict(Verdict::Jump(Cow::Borrowed("guard"))),
     ]);
     exprs
+}
+
+/// A ping for an address that is on no interface is answered by this machine's own address, and the answer translated back.
+fn answer_ping(family: Family) -> Vec<Expr> {
+    let (protocol, request) = match family {
+        Family::V4 => (1, 8),
+        Family::V6 => (58, 128),
+    };
+    vec![
+        Expr::LoadMeta(Meta::Protocol, KEY),
+        Expr::EqualsByte(KEY, protocol),
+        Expr::Load(Field::IcmpType, KEY),
+        Expr::EqualsByte(KEY, request),
+        Expr::Load(Field::Destination, KEY),
+        Expr::In(Set::Echo.name(), KEY),
+        Expr::Redirect,
+    ]
+}
+
+/// An element of the set fits while there are more packets than it says, and not otherwise.
+fn limit(family: Family) -> Vec<Expr> {
+    let mut exprs = service_key(family);
+    exprs.extend([Expr::In(Set::Limited.name(), KEY), Expr::Verdict(Verdict::Drop)]);
+    exprs
+}
+
+fn set_timeout(family: Family) -> Vec<Expr> {
+    let mut exprs = service_key(family);
+    exprs.push(Expr::Object { map: Set::Timeouts.name(), key: KEY });
+    exprs
+}
+
+/// The chains that send answers back by the edge node from which their connection came; made when the first edge node is
+/// known, because every packet passes there. What others have marked is theirs.
+pub(super) fn edge_chains() -> [Chain; 2] {
+    let answer = || {
+        rule(
+            "an answer goes by the edge node that the connection came from",
+            vec![
+                Expr::LoadCt(Ct::Direction, KEY),
+                Expr::EqualsByte(KEY, REPLY),
+                Expr::LoadMeta(Meta::Mark, KEY),
+                Expr::Equals(KEY, 0),
+                Expr::LoadCt(Ct::Mark, KEY),
+                Expr::And(KEY, EDGE_MARK_MASK),
+                Expr::Differs(KEY, 0),
+                Expr::SetMeta(Meta::Mark, KEY),
+            ],
+        )
+    };
+    // Past the longest key, which is two registers long.
+    let mark = Reg(KEY.0 + 4);
+    let first = vec![
+        Expr::LoadCt(Ct::State, KEY),
+        Expr::And(KEY, NEW),
+        Expr::Differs(KEY, 0),
+        Expr::LoadCt(Ct::Mark, KEY),
+        Expr::Equals(KEY, 0),
+        Expr::Load(Field::SourceMac, KEY),
+        Expr::Lookup { map: Set::Edges.name(), key: KEY, to: mark },
+        Expr::SetCtMark(mark),
+    ];
+    [
+        base(
+            "edge-prerouting",
+            Hook::MarkPrerouting,
+            vec![answer(), rule("the first packet from an edge node", first)],
+        ),
+        base("edge-output", Hook::MarkOutput, vec![answer()]),
+    ]
 }
 
 fn look_up_node_port(map: Set) -> Vec<Expr> {

@@ -8,6 +8,7 @@ use super::layout::{Chain, Rule, chains};
 use super::netlink::Writer;
 use super::netlink::batch::Batch;
 use super::set::{Set, comment};
+use super::timeout;
 use crate::plan::Family;
 
 // NFT_MSG_*
@@ -16,6 +17,7 @@ pub(super) const GET_TABLE: u8 = 1;
 const DELETE_TABLE: u8 = 2;
 pub(super) const NEW_CHAIN: u8 = 3;
 pub(super) const GET_CHAIN: u8 = 4;
+const DELETE_CHAIN: u8 = 5;
 pub(super) const NEW_RULE: u8 = 6;
 pub(super) const NEW_SET: u8 = 9;
 const NEW_ELEMENTS: u8 = 12;
@@ -132,9 +134,19 @@ pub(super) fn add_changes(batch: &mut Batch, changes: &Changes) {
     for (family, chain) in &changes.chains {
         add_rules(batch, *family, chain);
     }
+    for (family, seconds) in &changes.timeouts {
+        timeout::add(batch, *family, *seconds);
+    }
     for (set, family, group) in changes.groups() {
         add_elements(batch, family, set, &group.removed, false);
         add_elements(batch, family, set, &group.added, true);
+    }
+    for (family, chain) in &changes.gone {
+        let table = batch.owner.table();
+        batch.message(family_number(*family), DELETE_CHAIN, 0, format!("removing chain {chain}"), |w| {
+            w.text(NAME, table);
+            w.text(CHAIN_NAME, chain);
+        });
     }
 }
 

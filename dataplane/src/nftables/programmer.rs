@@ -185,8 +185,8 @@ impl<T: Target> Programmer<T> {
                 tracing::debug!(%error, "the tables that are there cannot be read");
                 None
             });
-            let Some(sticky) = found else { break };
-            let mut shadow = Shadow::with_sticky(sticky);
+            let Some(chains) = found else { break };
+            let mut shadow = Shadow::with_chains(chains);
             let changes = shadow.update(plan, &Dirty::All)?;
             match self.target.refill(&changes, localhost) {
                 Ok(bytes) => {

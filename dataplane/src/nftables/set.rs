@@ -10,6 +10,7 @@ use crate::plan::Family;
 pub enum Set {
     Endpoints,
     Draws,
+    Turns,
     Affinity,
     Balancers,
     Hairpin,
@@ -29,6 +30,10 @@ pub enum Set {
     ServicesInside,
     NodePortsInside,
     AnsweredHere,
+    Echo,
+    Limited,
+    Timeouts,
+    Edges,
 }
 
 /// What a key or a value consists of; the numbers are `nft`'s, so that it prints elements as what they are.
@@ -37,6 +42,8 @@ pub enum Type {
     Address,
     Protocol,
     Port,
+    /// A link-layer address.
+    Mac,
     /// A number of 32 bits in the host's order (nft's `mark`).
     Number,
     /// The same in the network's order, which is that of ranges.
@@ -49,6 +56,8 @@ pub enum Data {
     None,
     Value(&'static [Type]),
     Verdict,
+    /// A timeout of connections.
+    Timeout,
 }
 
 /// A set's definition.
@@ -77,9 +86,9 @@ pub enum Kind {
 const AFFINITY_SIZE: u32 = 262_144;
 
 /// How many sets a table has.
-pub const COUNT: usize = 21;
+pub const COUNT: usize = 26;
 
-use Type::{Address, Number, Ordered, Port, Protocol};
+use Type::{Address, Mac, Number, Ordered, Port, Protocol};
 
 const SPECS: [Spec; COUNT] = [
     spec(
@@ -90,6 +99,7 @@ const SPECS: [Spec; COUNT] = [
         "pool . endpoint id : where it is",
     ),
     spec(Set::Draws, "draws", &[Number, Number], Data::Value(&[Number]), "pool . slot : endpoint id"),
+    spec(Set::Turns, "turns", &[Number], Data::Value(&[Number, Number]), "whose turn it is : pool . endpoint id"),
     Spec {
         kind: Kind::Dynamic { size: AFFINITY_SIZE },
         ..spec(Set::Affinity, "affinity", &[Address, Number], Data::Value(&[Number]), "client . pool : endpoint id")
@@ -148,6 +158,10 @@ const SPECS: [Spec; COUNT] = [
         "the same for clients on this node",
     ),
     spec(Set::AnsweredHere, "answered-here", SERVICE, Data::None, "frontends at which this node itself answers"),
+    spec(Set::Echo, "echo", &[Address], Data::None, "addresses that answer to pings"),
+    spec(Set::Limited, "limited", SERVICE, Data::None, "frontends that admit so many connections per second"),
+    spec(Set::Timeouts, "timeouts", SERVICE, Data::Timeout, "frontend : when a silent connection is forgotten"),
+    spec(Set::Edges, "edges", &[Mac], Data::Value(&[Number]), "edge node : mark of the connections that come from it"),
 ];
 
 const SERVICE: &[Type] = &[Address, Protocol, Port];
@@ -164,6 +178,9 @@ const TIMEOUT: u32 = 0x10;
 const EVAL: u32 = 0x20;
 /// `NFT_DATA_VERDICT`.
 const VERDICT: u32 = 0xffff_ff00;
+const OBJECT: u32 = 0x40;
+/// `NFT_OBJECT_CT_TIMEOUT`.
+pub(super) const CT_TIMEOUT: u32 = 7;
 
 impl Set {
     pub fn all() -> impl Iterator<Item = Self> {
@@ -184,6 +201,7 @@ impl Type {
         match (self, family) {
             (Self::Address, Family::V4) => 7,
             (Self::Address, Family::V6) => 8,
+            (Self::Mac, _) => 9,
             (Self::Protocol, _) => 12,
             (Self::Port, _) => 13,
             (Self::Number | Self::Ordered, _) => 19,
@@ -194,6 +212,7 @@ impl Type {
     pub fn bytes(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Address, Family::V6) => 16,
+            (Self::Mac, _) => 8,
             _ => 4,
         }
     }
@@ -210,7 +229,11 @@ fn total_bytes(types: &[Type], family: Family) -> u32 {
 
 impl Spec {
     pub fn flags(&self) -> u32 {
-        let map = if self.data == Data::None { 0 } else { MAP };
+        let map = match self.data {
+            Data::None => 0,
+            Data::Value(_) | Data::Verdict => MAP,
+            Data::Timeout => OBJECT,
+        };
         map | match self.kind {
             Kind::Plain => 0,
             Kind::Interval if self.key.len() > 1 => INTERVAL | CONCAT,
@@ -237,6 +260,7 @@ impl Spec {
                 w.u32(7, total_bytes(types, family));
             }
             Data::Verdict => w.u32(6, VERDICT),
+            Data::Timeout => w.u32(15, CT_TIMEOUT),
         }
         match self.kind {
             Kind::Dynamic { size } => w.nest(9, |w| w.u32(1, size)),
@@ -251,8 +275,11 @@ impl Spec {
     }
 
     fn key_bytes(&self, family: Family) -> u32 {
-        // A key of one short field is as long as the field, but there is none of that kind here.
-        total_bytes(self.key, family)
+        match self.key {
+            // A key of one short field is as long as the field.
+            [Mac] => 6,
+            key => total_bytes(key, family),
+        }
     }
 
     /// What nft keeps for itself: byte orders (1 is the host's, 2 the network's) of keys and data, and the comment.

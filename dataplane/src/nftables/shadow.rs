@@ -18,20 +18,25 @@ use model::types::Protocol;
 use model::{Key, Revision};
 
 use super::Dirty;
-use super::balancer::{Class, sticky_chains, sticky_name};
+use super::balancer::{Class, Made, hash_action, stay_chains};
 use super::changes::Changes;
 use super::element::Element;
+use super::layout::edge_chains;
 use super::set::Set;
 use super::word;
 use crate::compile::disjoint;
-use crate::plan::{Action, At, Family, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use crate::plan::{Action, At, Family, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan};
+use crate::spread;
 
+mod arrangement;
 mod claims;
-mod hash;
+pub(crate) mod hash;
+mod laid;
 mod slots;
 
+use arrangement::Arrangement;
 use claims::{Claim, Claims, Counts, Guards, Words};
-use slots::Slots;
+use laid::Order;
 
 /// More than the tables can number. A rebuild starts counting anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,12 +59,25 @@ pub struct Shadow {
     cluster_ips: Counts,
     other_proxies: Counts,
     hairpin: Counts,
+    echo: Counts,
     numbers: Numbers,
-    sticky: Sticky,
+    chains: Chains,
+    /// The turns that pools have, by action.
+    turns: BTreeSet<(Family, u32)>,
+    /// There may be turns that no pool has.
+    sweep: bool,
 }
 
-/// The chains for session affinity by size and timeout in seconds: the action that leads to each.
-pub type Sticky = BTreeMap<(Family, Class, u32), u32>;
+/// The chains that were made on demand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chains {
+    /// The action that leads to each.
+    pub actions: BTreeMap<(Family, Made), u32>,
+    /// The timeouts for which there are [`stay_chains`].
+    pub stays: BTreeSet<(Family, u32)>,
+    /// Whether there are [`edge_chains`].
+    pub edges: bool,
+}
 
 /// One Service in the kernel.
 #[derive(Clone)]
@@ -74,7 +92,7 @@ struct ProgrammedPool {
     /// As it stands in a word.
     number: u32,
     action: u32,
-    slots: Slots,
+    place: Arrangement,
 }
 
 /// The numbers of pools.
@@ -118,16 +136,19 @@ impl Default for Shadow {
             cluster_ips: Counts::new(Set::ClusterIps),
             other_proxies: Counts::new(Set::OtherProxies),
             hairpin: Counts::new(Set::Hairpin),
+            echo: Counts::new(Set::Echo),
             numbers: Numbers::default(),
-            sticky: Sticky::new(),
+            chains: Chains::default(),
+            turns: BTreeSet::new(),
+            sweep: false,
         }
     }
 }
 
 impl Shadow {
-    /// Tables that have their layout, these chains for session affinity, and nothing else.
-    pub fn with_sticky(sticky: Sticky) -> Self {
-        Self { sticky, ..Self::default() }
+    /// Tables that have their layout, these chains, and nothing else.
+    pub fn with_chains(chains: Chains) -> Self {
+        Self { chains, sweep: true, ..Self::default() }
     }
 
     /// The revision of the plan that this is.
@@ -174,8 +195,10 @@ impl Shadow {
         self.cluster_ips.settle(&mut changes);
         self.other_proxies.settle(&mut changes);
         self.hairpin.settle(&mut changes);
+        self.echo.settle(&mut changes);
         self.guards.settle(&mut changes);
         self.numbers.settle();
+        self.sweep(&mut changes);
         self.revision = plan.revision;
         Ok(changes)
     }
@@ -186,6 +209,13 @@ impl Shadow {
         }
         for set in [Set::Loopback, Set::NodeAddresses, Set::LocalClients, Set::MasqueradedClients, Set::ServiceCidrs] {
             difference(&ranges(&self.node, set), &ranges(new, set), changes, |net| Element::Range { set, net });
+        }
+        let edges = |node: &NodePlan| node.edges.iter().copied().collect::<BTreeSet<_>>();
+        for family in Family::ALL {
+            difference(&edges(&self.node), &edges(new), changes, |edge| Element::Edge { family, edge });
+        }
+        if !new.edges.is_empty() && !std::mem::replace(&mut self.chains.edges, true) {
+            changes.chains.extend(Family::ALL.into_iter().flat_map(|f| edge_chains().map(|chain| (f, chain))));
         }
         self.node = new.clone();
     }
@@ -226,6 +256,9 @@ impl Shadow {
         for address in old_plan.iter().flat_map(|p| &p.addresses) {
             let foreign = old_plan.as_ref().is_some_and(|p| p.foreign);
             if foreign { &mut self.other_proxies } else { &mut self.cluster_ips }.drop_one(*address);
+            if old_plan.as_ref().is_some_and(|p| p.echo) {
+                self.echo.drop_one(*address);
+            }
         }
         for frontend in old_plan.iter().flat_map(|p| &p.frontends) {
             self.claims.release((frontend.at, frontend.protocol, frontend.port), &owner);
@@ -234,6 +267,9 @@ impl Shadow {
         let Some(new) = new else { return Ok(()) };
         for address in &new.addresses {
             if new.foreign { &mut self.other_proxies } else { &mut self.cluster_ips }.add_one(*address);
+            if new.echo {
+                self.echo.add_one(*address);
+            }
         }
         let word = |action: Action| word_of(action, new, &pools);
         for frontend in &new.frontends {
@@ -242,6 +278,7 @@ impl Shadow {
                 inside: frontend.inside.and_then(word),
                 masquerade: matches!(frontend.action, Action::Balance { masquerade: true, .. }),
                 guard: frontend.sources.as_ref().map(|sources| self.guards.take(sources)),
+                limits: frontend.limits,
             };
             let place = (frontend.at, frontend.protocol, frontend.port);
             self.claims.claim(place, Claim { owner: owner.clone(), words });
@@ -261,7 +298,7 @@ impl Shadow {
             Some((old, pool)) => (old.endpoints.as_slice(), pool),
             None => {
                 let number = self.numbers.pool(owner, new.key)?;
-                (&[][..], ProgrammedPool { number, action: 0, slots: Slots::default() })
+                (&[][..], ProgrammedPool { number, action: 0, place: Arrangement::default() })
             }
         };
         for endpoint in old.iter().filter(|e| e.local) {
@@ -270,8 +307,9 @@ impl Shadow {
         for endpoint in new.endpoints.iter().filter(|e| e.local) {
             self.hairpin.add_one(endpoint.address);
         }
-        pool.slots.update(pool.number, old, &new.endpoints, changes);
-        pool.action = self.action(new, pool.slots.len(), changes);
+        let order;
+        (pool.action, order) = self.action(new, &pool, changes);
+        pool.place.update(pool.number, order, old, &new.endpoints, changes);
         Ok(pool)
     }
 
@@ -279,29 +317,99 @@ impl Shadow {
         for endpoint in old.endpoints.iter().filter(|e| e.local) {
             self.hairpin.drop_one(endpoint.address);
         }
-        pool.slots.clear(pool.number, &old.endpoints, changes);
+        self.release(old.key.family, &pool);
+        pool.place.clear(pool.number, &old.endpoints, changes);
         self.numbers.freed.push(pool.number);
     }
 
-    /// What a word says about a pool; makes the chain for it if there is none yet.
-    fn action(&mut self, pool: &Pool, slots: usize, changes: &mut Changes) -> u32 {
-        let class = Class::of(slots);
-        let Some(seconds) = pool.affinity_seconds else { return class.action() };
+    /// What a word says about a pool, whose elements are still those of before; makes the chain for it if there is none
+    /// yet.
+    fn action(&mut self, pool: &Pool, before: &ProgrammedPool, changes: &mut Changes) -> (u32, Option<Order>) {
         let family = pool.key.family;
-        if let Some(action) = self.sticky.get(&(family, class, seconds)) {
-            return *action;
+        let slots: usize = pool.endpoints.iter().map(|e| usize::from(e.share)).sum();
+        let class = Class::of(slots);
+        let size = u32::try_from(slots).unwrap_or(u32::MAX);
+        let seconds = pool.affinity_seconds;
+        if pool.method == Method::Turns {
+            let same = |(f, made): &(Family, Made)| {
+                *f == family && matches!(made, Made::Turns { size: s, seconds: t, .. } if *s == size && *t == seconds)
+            };
+            let fits = |action: &u32, mine: bool| mine == self.turns.contains(&(family, *action));
+            let found = |mine: bool| {
+                let all = self.chains.actions.iter().filter(|(key, _)| same(key));
+                all.map(|(_, action)| *action).find(|a| fits(a, mine) && (!mine || *a == before.action))
+            };
+            let known = found(true).or_else(|| found(false));
+            if known != Some(before.action) {
+                self.release(family, before);
+            }
+            let action = known.or_else(|| {
+                let action = self.free_action(family)?;
+                self.make(family, Made::Turns { action, size, seconds }, action, changes);
+                Some(action)
+            });
+            if let Some(action) = action {
+                self.turns.insert((family, action));
+                return (action, Some(Order::Turns { action }));
+            }
+            tracing::warn!("too many pools whose endpoints take turns; one leaves it to chance");
+        } else {
+            self.release(family, before);
         }
-        let taken = self.sticky.iter().filter(|((f, ..), _)| *f == family).map(|(_, action)| *action);
-        let action = taken.max().map_or(word::FIRST_STICKY, |last| last + 1);
-        if action > word::ACTION_MASK {
-            // 1,984 pairs of size and timeout. What still works is balancing.
-            tracing::warn!(seconds, "too many different session affinity timeouts; one is not honoured");
-            return class.action();
+        let (plain, made, order) = if pool.method == Method::Hash {
+            let size = spread::table_size(&pool.endpoints);
+            (hash_action(size), seconds.map(|seconds| Made::Hash { size, seconds }), Some(Order::Hash))
+        } else {
+            (class.action(), seconds.map(|seconds| Made::Sticky { class, seconds }), None)
+        };
+        let Some(made) = made else { return (plain, order) };
+        if let Some(action) = self.chains.actions.get(&(family, made)) {
+            return (*action, order);
         }
-        changes.add(Element::Balancer { family, action, chain: sticky_name(class, seconds).into() });
-        changes.chains.extend(sticky_chains(family, class, seconds).map(|chain| (family, chain)));
-        self.sticky.insert((family, class, seconds), action);
-        action
+        let Some(action) = self.free_action(family) else {
+            // What still works is balancing.
+            tracing::warn!(?seconds, "too many different session affinity timeouts; one is not honoured");
+            return (plain, order);
+        };
+        self.make(family, made, action, changes);
+        (action, order)
+    }
+
+    /// An action that leads to no chain, and did not before this batch.
+    fn free_action(&self, family: Family) -> Option<u32> {
+        let taken: HashSet<u32> =
+            self.chains.actions.iter().filter(|((f, _), _)| *f == family).map(|(_, action)| *action).collect();
+        (word::FIRST_MADE..=word::ACTION_MASK).find(|action| !taken.contains(action))
+    }
+
+    fn make(&mut self, family: Family, made: Made, action: u32, changes: &mut Changes) {
+        if let Some(seconds) = made.stays().filter(|seconds| self.chains.stays.insert((family, *seconds))) {
+            changes.chains.extend(stay_chains(family, seconds).map(|chain| (family, chain)));
+        }
+        changes.chains.extend(made.chains(family).into_iter().map(|chain| (family, chain)));
+        changes.add(Element::Balancer { family, action, chain: made.name().into() });
+        self.chains.actions.insert((family, made), action);
+    }
+
+    /// The pool has no turn of its own any more.
+    fn release(&mut self, family: Family, pool: &ProgrammedPool) {
+        self.sweep |= self.turns.remove(&(family, pool.action));
+    }
+
+    /// Removes the turns that no pool has.
+    fn sweep(&mut self, changes: &mut Changes) {
+        if !std::mem::take(&mut self.sweep) {
+            return;
+        }
+        let turns = &self.turns;
+        self.chains.actions.retain(|(family, made), action| {
+            let stays = !matches!(made, Made::Turns { .. }) || turns.contains(&(*family, *action));
+            if !stays {
+                changes.remove(Element::Balancer { family: *family, action: *action, chain: made.name().into() });
+                changes.gone.push((*family, made.name()));
+            }
+            stays
+        });
     }
 }
 

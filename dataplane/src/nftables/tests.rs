@@ -10,10 +10,10 @@ use model::types::Protocol;
 use proptest::prelude::*;
 
 use super::Dirty;
-use super::balancer::Class;
+use super::balancer::{Class, Made};
 use super::render::{render, render_changes, render_layout};
 use super::set::Set;
-use super::shadow::Shadow;
+use super::shadow::{Chains, Shadow};
 use super::trace::Kernel;
 use crate::plan::{
     Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan,
@@ -126,6 +126,109 @@ fn elements_of_a_plan() {
         + ip services 10.96.0.1 . tcp . 80 : pick-3 pool 1032746  # default/web
     "#]]
     .assert_eq(&render(&plan_of(1, endpoints(3), None)).unwrap());
+}
+
+fn with_method(mut plan: Plan, method: Method) -> Plan {
+    for service in plan.services.values_mut() {
+        Arc::make_mut(service).pools.iter_mut().for_each(|pool| pool.method = method);
+    }
+    plan
+}
+
+/// From any method and number of endpoints to any other: turns are exact, and their chains go with them.
+#[test]
+fn turns_and_hashes_come_and_go() {
+    let mut kernel = Kernel::new();
+    let mut shadow = Shadow::default();
+    let chains = kernel.chain_names().len();
+    let steps: &[(u32, Method, Option<u32>)] = &[
+        (3, Method::Turns, None),
+        (3, Method::Turns, None),
+        (5, Method::Turns, None),
+        (5, Method::Turns, Some(10)),
+        (5, Method::Hash, Some(10)),
+        (4, Method::Hash, None),
+        (20, Method::Hash, None),
+        (20, Method::Chance, None),
+        (20, Method::Turns, None),
+        (0, Method::Turns, None),
+        (2, Method::Turns, None),
+        (2, Method::Chance, Some(10)),
+    ];
+    for (revision, (count, method, seconds)) in (1..).zip(steps) {
+        let mut endpoints = endpoints(*count);
+        if let Some(first) = endpoints.first_mut() {
+            first.share = 3;
+        }
+        let plan = with_method(plan_of(revision, endpoints, *seconds), *method);
+        kernel.apply(&shadow.update(&plan, &Dirty::All).unwrap());
+        kernel.check_invariants();
+        let turns = kernel.chain_names().iter().filter(|name| name.starts_with("turn-")).count();
+        assert_eq!(turns, usize::from(*method == Method::Turns && *count > 0));
+        for last in 1..=20 {
+            let packet = Packet { client: [172, 31, 255, last].into(), ..packet() };
+            let (verdict, probabilities) = kernel.route(&packet);
+            let (got, expected) = (tried(&verdict), route(&plan, &packet));
+            assert_eq!(got, tried(&expected), "{count} {method:?} {seconds:?}");
+            if let Verdict::Endpoints { candidates, .. } = expected {
+                let total: u32 = candidates.iter().map(|c| u32::from(c.share)).sum();
+                for (candidate, probability) in candidates.iter().zip(probabilities) {
+                    let due = f64::from(candidate.share) / f64::from(total);
+                    assert!((probability - due).abs() < 0.001, "{count} {method:?}: {probability} for {due}");
+                }
+            }
+        }
+    }
+    // For the timeout: three chains for clients of turns and tables, two for others.
+    assert_eq!(kernel.chain_names().len() - chains, 5);
+}
+
+/// Where a packet may go.
+fn tried(verdict: &Verdict) -> Vec<String> {
+    match verdict {
+        Verdict::Endpoints { candidates, .. } => {
+            let mut all: Vec<_> = candidates.iter().map(|c| format!("{} {:?}", c.endpoint, c.source)).collect();
+            all.sort();
+            all
+        }
+        other => vec![format!("{other:?}")],
+    }
+}
+
+/// What a table was found with is used again, and turns that nobody has are removed.
+#[test]
+fn turns_are_found_again() {
+    let plan = with_method(plan_of(1, endpoints(3), Some(10)), Method::Turns);
+    let mut first = Shadow::default();
+    let changes = first.update(&plan, &Dirty::All).unwrap();
+    assert_eq!(changes.chains.len(), 3);
+    let found = |size| {
+        let made = Made::Turns { action: 70, size, seconds: Some(10) };
+        Chains { actions: [((Family::V4, made), 70)].into(), stays: [(Family::V4, 10)].into(), edges: false }
+    };
+    let changes = Shadow::with_chains(found(3)).update(&plan, &Dirty::All).unwrap();
+    assert!(changes.chains.is_empty() && changes.gone.is_empty());
+    let changes = Shadow::with_chains(found(4)).update(&plan, &Dirty::All).unwrap();
+    assert_eq!(changes.chains.len(), 1);
+    assert_eq!(changes.gone, [(Family::V4, "turn-70-of-4-10s".to_owned())]);
+}
+
+#[test]
+fn names_of_chains_are_read_as_they_are_written() {
+    let class = Class::of(12);
+    for made in [
+        Made::Sticky { class, seconds: 10 },
+        Made::Hash { size: 1021, seconds: 3600 },
+        Made::Turns { action: 64, size: 5, seconds: None },
+        Made::Turns { action: 2047, size: 65_536, seconds: Some(1) },
+    ] {
+        assert_eq!(Made::parse(&made.name()), Some(made));
+    }
+    for name in
+        ["turn-64-of-05", "turn-64-of-0", "turn-4096-of-1", "hash-1021", "hash-7-10s", "sticky-12-010s", "turn-"]
+    {
+        assert_eq!(Made::parse(name), None, "{name}");
+    }
 }
 
 /// Every endpoint is as likely as the other, whatever their number.

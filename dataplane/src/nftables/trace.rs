@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::plan::Family;
 use crate::route::{Packet, Verdict as Routed};
 
-use super::balancer::plain_balancers;
+use super::balancer::{Made, TURN_SHIFT, plain_balancers};
 use super::changes::Changes;
 use super::element::Element;
 use super::layout::{Chain, chains};
@@ -66,6 +66,10 @@ impl Kernel {
                     assert!(had, "removing {element}");
                     continue;
                 }
+                if let Element::Balancer { action, chain, .. } = element {
+                    assert_eq!(self.balancers.remove(&(family, *action)).as_deref(), Some(&**chain));
+                    continue;
+                }
                 let (key, value) = encoded(element);
                 let had = self.sets.entry((set, family)).or_default().remove(&key);
                 assert_eq!(had, Some(value), "removing {element}");
@@ -89,6 +93,10 @@ impl Kernel {
                 assert_eq!(had, None, "adding {element}");
             }
         }
+        for (family, chain) in &changes.gone {
+            assert!(self.chains.remove(&(*family, chain.clone())).is_some(), "removing {chain}");
+            assert!(self.balancers.iter().all(|((f, _), to)| f != family || to != chain), "{chain} is led to");
+        }
     }
 
     /// Slots of every pool are 0 to n-1, each leads to an endpoint of its pool, and no endpoint is without slot.
@@ -103,7 +111,21 @@ impl Kernel {
                 pools.entry(number(&key[..4])).or_default().push(number(&key[4..]));
                 ids.insert([&key[..4], id].concat());
             }
-            for (pool, mut slots) in pools {
+            // The turns of a chain, in place of the pool's.
+            let mut chains: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+            for (key, end) in self.sets.get(&(Set::Turns, family)).unwrap_or(&empty) {
+                let (action, slot) = (number(key) >> TURN_SHIFT, number(key) & ((1 << TURN_SHIFT) - 1));
+                chains.entry(action).or_default().push(slot);
+                ids.insert(end.clone());
+            }
+            for (action, slots) in &chains {
+                let Some(Made::Turns { size, action: named, .. }) = Made::parse(&self.balancers[&(family, *action)])
+                else {
+                    panic!("turns of chain {action}");
+                };
+                assert_eq!((size as usize, named), (slots.len(), *action));
+            }
+            for (pool, mut slots) in pools.into_iter().chain(chains) {
                 slots.sort_unstable();
                 assert_eq!(slots, (0..u32::try_from(slots.len()).unwrap()).collect::<Vec<_>>(), "pool {pool:#x}");
             }
@@ -114,6 +136,11 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// The names of all chains of IPv4.
+    pub fn chain_names(&self) -> Vec<&str> {
+        self.chains.keys().filter(|(f, _)| *f == Family::V4).map(|(_, name)| name.as_str()).collect()
     }
 
     /// Makes the client one that was at this endpoint lately, in every pool that has it.

@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use super::balancer::{Class, sticky_chains, sticky_name};
+use super::balancer::{Made, parse_stay, stay_chains};
 use super::changes::Changes;
-use super::layout::Owner;
+use super::layout::{Chain, Owner, edge_chains};
 use super::localnet;
 use super::message::{NEW_CHAIN, NEW_RULE, NEW_SET, Ownership, add_changes, add_table};
 use super::netlink::batch::{Batch, FAMILY_HEADER, NFTABLES};
@@ -37,8 +37,8 @@ struct Shape {
     rules: Named,
 }
 
-/// Whether the family's table is there with exactly the sets, chains and rules of the layout. Chains for session
-/// affinity, which are made on demand, may be there if they are what would be made today, and so may the note about
+/// Whether the family's table is there with exactly the sets, chains and rules of the layout. Chains that are made on
+/// demand may be there if they are what would be made today, and so may the note about
 /// `route_localnet`. Elements are not looked at.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ fn compare(owner: Owner, family: Family, kernels: &Shape) -> Option<String> {
     for name in kernels.chains.keys() {
         let mark = Some(localnet::mark()).filter(|mark| family == Family::V4 && *name == mark.name);
         changes.chains.extend(mark.map(|chain| (family, chain)));
-        changes.chains.extend(sticky(family, name).into_iter().flatten().map(|chain| (family, chain)));
+        changes.chains.extend(made(family, name).into_iter().map(|chain| (family, chain)));
     }
     add_changes(&mut batch, &changes);
     let ours = Shape::of(&batch);
@@ -77,17 +77,13 @@ fn compare(owner: Owner, family: Family, kernels: &Shape) -> Option<String> {
     sets.or_else(chains).or_else(rules)
 }
 
-/// The chains for session affinity of which the second is called so.
-pub(super) fn sticky(family: Family, name: &str) -> Option<[super::layout::Chain; 2]> {
-    let (class, seconds) = parse_sticky(name)?;
-    (sticky_name(class, seconds) == name).then(|| sticky_chains(family, class, seconds))
-}
-
-/// For which class and timeout a chain of this name is.
-pub fn parse_sticky(name: &str) -> Option<(Class, u32)> {
-    let (size, seconds) = name.strip_prefix("sticky-")?.strip_suffix('s')?.split_once('-')?;
-    let (size, seconds): (u32, u32) = (size.parse().ok()?, seconds.parse().ok()?);
-    Some((Class::all().find(|class| class.size() == size)?, seconds))
+/// What is made on demand under this name: the chain, with those that are its alone.
+pub(super) fn made(family: Family, name: &str) -> Vec<Chain> {
+    if let Some(made) = Made::parse(name) {
+        return made.chains(family);
+    }
+    let stays = parse_stay(name).map(|seconds| stay_chains(family, seconds));
+    stays.into_iter().flatten().chain(edge_chains()).filter(|chain| chain.name == name).collect()
 }
 
 impl Shape {
@@ -162,6 +158,7 @@ fn by_kind(bytes: &[u8]) -> BTreeMap<u16, Vec<Attribute<'_>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nftables::balancer::Class;
 
     fn written(body: impl FnOnce(&mut Writer)) -> Vec<u8> {
         let mut writer = Writer::default();
@@ -174,7 +171,10 @@ mod tests {
         let mut batch = Batch::default();
         add_table(&mut batch, family, Ownership::Owned);
         let mut changes = Changes::default();
-        let chains = |seconds: &u32| sticky_chains(family, Class::of(3), *seconds).map(|chain| (family, chain));
+        let chains = |seconds: &u32| {
+            let sticky = Made::Sticky { class: Class::of(3), seconds: *seconds };
+            sticky.chains(family).into_iter().map(move |chain| (family, chain))
+        };
         changes.chains.extend(timeouts.iter().flat_map(chains));
         add_changes(&mut batch, &changes);
         Shape::of(&batch)

@@ -20,5 +20,7 @@ pub const REFUSE: u32 = 1;
 pub const DISCARD: u32 = 2;
 /// The action of the lowest class of the ladder; the others follow it.
 pub const FIRST_CLASS: u32 = 3;
+/// The action of the smallest table that is chosen from by the client's address; the others follow it.
+pub const FIRST_HASH: u32 = 48;
 /// The first action that is given out on demand.
-pub const FIRST_STICKY: u32 = 64;
+pub const FIRST_MADE: u32 = 64;

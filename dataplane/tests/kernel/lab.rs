@@ -89,14 +89,14 @@ impl Namespace {
     }
 
     /// Joins two namespaces. The interfaces are called after the other side.
-    fn join(&self, ours: &str, other: &Self, theirs: &str) {
+    pub fn join(&self, ours: &str, other: &Self, theirs: &str) {
         self.ip(&format!("link add {ours} type veth peer name {theirs} netns {}", other.thread));
         for (namespace, interface) in [(self, ours), (other, theirs)] {
             namespace.ip(&format!("link set {interface} up"));
         }
     }
 
-    fn add(&self, interface: &str, addresses: &[&str]) {
+    pub fn add(&self, interface: &str, addresses: &[&str]) {
         for address in addresses {
             let nodad = if address.contains(':') { " nodad" } else { "" };
             self.ip(&format!("address add {address} dev {interface}{nodad}"));
@@ -230,7 +230,7 @@ pub fn serve_more(lab: &Lab) {
 }
 
 /// Answers on the port, on these addresses or on all.
-fn serve(namespace: &Namespace, name: &str, addresses: &[&str]) {
+pub fn serve(namespace: &Namespace, name: &str, addresses: &[&str]) {
     let addresses: Vec<IpAddr> = if addresses.is_empty() { vec!["0.0.0.0", "::"] } else { addresses.to_vec() }
         .iter()
         .map(|a| a.parse().unwrap())

@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod balancer;
 mod cluster;
 mod conntrack;
+mod edge;
 mod flow_table;
 mod flows;
 mod here;

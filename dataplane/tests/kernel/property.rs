@@ -166,7 +166,7 @@ impl Elements {
 
     /// What the action does. What a table has from the start is in no list of changes.
     fn chain(&self, family: Family, action: u32) -> Bytes {
-        if action < word::FIRST_STICKY {
+        if action < word::FIRST_MADE {
             return action.to_ne_bytes().to_vec();
         }
         let chain = self.set(Set::Balancers, family).find(|(key, ..)| number(key) == action);

@@ -4,7 +4,7 @@ use crate::nftables::Repairs;
 use crate::nftables::apply::ProgramError;
 use crate::nftables::changes::Changes;
 use crate::nftables::netlink::NetlinkError;
-use crate::nftables::shadow::Sticky;
+use crate::nftables::shadow::Chains;
 
 /// What holds the two tables.
 pub trait Target {
@@ -12,7 +12,7 @@ pub trait Target {
     ///
     /// # Errors
     /// When they cannot be read.
-    fn adoptable(&mut self) -> Result<Option<Sticky>, NetlinkError>;
+    fn adoptable(&mut self) -> Result<Option<Chains>, NetlinkError>;
 
     /// Gives tables that are adoptable these elements and no others. Returns the bytes sent.
     ///

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::nftables::Repairs;
 use crate::nftables::render::render_changes;
-use crate::nftables::shadow::Sticky;
+use crate::nftables::shadow::Chains;
 use crate::nftables::trace;
 use crate::plan::{Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Pool, PoolKey};
 
@@ -53,7 +53,7 @@ impl Fake {
 }
 
 impl Target for Fake {
-    fn adoptable(&mut self) -> Result<Option<Sticky>, NetlinkError> {
+    fn adoptable(&mut self) -> Result<Option<Chains>, NetlinkError> {
         Ok(None)
     }
 

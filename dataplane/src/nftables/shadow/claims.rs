@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::Key;
+use model::types::Protocol;
 
 use super::{Place, Table};
 use crate::nftables::changes::Changes;
 use crate::nftables::element::Element;
 use crate::nftables::set::Set;
-use crate::plan::At;
+use crate::plan::{At, Family, Limits};
 
 /// The words of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub struct Words {
     pub masquerade: bool,
     /// See [`Guards`].
     pub guard: Option<u32>,
+    pub limits: Limits,
 }
 
 /// A Service that wants a frontend.
@@ -87,6 +89,7 @@ impl Claims {
                 }
             }
             if let At::Address(address) = at {
+                limits(address, protocol, port, before.as_ref(), after, changes);
                 let here = |claim: Option<&Claim>| claim.is_some_and(|c| c.words.everybody.is_none());
                 let element = Element::Here { address, protocol, port };
                 match (here(before.as_ref()), here(after)) {
@@ -109,6 +112,32 @@ impl Claims {
             };
             one(false, |w| w.everybody);
             one(true, |w| w.inside);
+        }
+    }
+}
+
+/// What a frontend's connections are held to.
+fn limits(
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    before: Option<&Claim>,
+    after: Option<&Claim>,
+    changes: &mut Changes,
+) {
+    let of = |claim: Option<&Claim>| claim.map(|c| c.words.limits).unwrap_or_default();
+    let (old, new) = (of(before), of(after));
+    if old.connections_per_second != new.connections_per_second {
+        let element = |per_second| Element::Limited { address, protocol, port, per_second };
+        old.connections_per_second.into_iter().for_each(|n| changes.remove(element(n)));
+        new.connections_per_second.into_iter().for_each(|n| changes.add(element(n)));
+    }
+    if old.established_seconds != new.established_seconds {
+        let element = |seconds| Element::Timeout { address, protocol, port, seconds };
+        old.established_seconds.into_iter().for_each(|s| changes.remove(element(s)));
+        if let Some(seconds) = new.established_seconds {
+            changes.timeouts.insert((Family::of(address), seconds));
+            changes.add(element(seconds));
         }
     }
 }

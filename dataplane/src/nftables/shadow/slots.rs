@@ -28,11 +28,6 @@ struct Slot {
 }
 
 impl Slots {
-    /// How many there are: the sum of the shares.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Goes from the endpoints `old`, which the slots point into, to `new`. Both are sorted.
     pub fn update(&mut self, pool: u32, old: &[Endpoint], new: &[Endpoint], changes: &mut Changes) {
         let Some(first) = new.first().or(old.first()) else { return };
@@ -64,7 +59,7 @@ impl Slots {
             let gone = old.get(*endpoint as usize);
             gone.into_iter().for_each(|e| changes.remove(element(pool, *id, e)));
         }
-        let mut taken = Taken(None);
+        let mut taken = Taken::default();
         for index in added {
             let Some(endpoint) = new.get(index as usize) else { continue };
             let id = taken.choose(endpoint, &ids);
@@ -105,15 +100,16 @@ impl Slots {
     }
 }
 
-fn element(pool: u32, id: u32, endpoint: &Endpoint) -> Element {
+pub(super) fn element(pool: u32, id: u32, endpoint: &Endpoint) -> Element {
     Element::Endpoint { pool, id, address: endpoint.address, port: endpoint.port }
 }
 
 /// The ids of a pool that are taken; made when the first is asked for.
-struct Taken(Option<HashSet<u32>>);
+#[derive(Default)]
+pub(super) struct Taken(Option<HashSet<u32>>);
 
 impl Taken {
-    fn choose(&mut self, endpoint: &Endpoint, ids: &[Option<u32>]) -> u32 {
+    pub fn choose(&mut self, endpoint: &Endpoint, ids: &[Option<u32>]) -> u32 {
         let taken = self.0.get_or_insert_with(|| ids.iter().copied().flatten().collect());
         let mut id = hash::endpoint(endpoint.socket());
         while !taken.insert(id) {
@@ -124,7 +120,7 @@ impl Taken {
 }
 
 /// For each old endpoint its index in `new`, if it is there; and the indices in `new` of those that are not in `old`.
-fn compare(old: &[Endpoint], new: &[Endpoint]) -> (Vec<Option<u32>>, Vec<u32>) {
+pub(super) fn compare(old: &[Endpoint], new: &[Endpoint]) -> (Vec<Option<u32>>, Vec<u32>) {
     let mut moved = vec![None; old.len()];
     let mut added = Vec::new();
     let (mut o, mut n) = (0, 0);

@@ -66,6 +66,11 @@ impl Registers {
         words.flatten().copied().collect()
     }
 
+    /// So many bytes from a register on.
+    pub fn bytes(&self, register: Reg, count: usize) -> Vec<u8> {
+        self.0.iter().skip(usize::from(register.0)).flatten().take(count).copied().collect()
+    }
+
     fn word(&self, register: Reg) -> [u8; WORD] {
         self.0.get(usize::from(register.0)).copied().unwrap_or_default()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::nftables::expr::{Ct, Expr, Fib, Field, Meta, Reg, Reject, Remember, Verdict};
+use crate::nftables::jenkins;
 use crate::nftables::layout::Chain;
 use crate::nftables::set::Set;
 use crate::plan::{Family, MAX_ENDPOINTS};
@@ -47,8 +48,13 @@ impl<T: Tables> Walker<'_, T> {
         let mut lanes: Lanes = vec![(Lane { priority, ..Lane::default() }, 1.0)];
         let mut steps = Steps::new();
         for expr in exprs {
-            if let Expr::Random { modulus, to } = expr {
-                lanes = draw(&lanes, *modulus, *to)
+            let drawn = match expr {
+                Expr::Random { modulus, to } => Some((*modulus, 0, *to)),
+                Expr::Turn { modulus, offset, to } => Some((*modulus, *offset, *to)),
+                _ => None,
+            };
+            if let Some((modulus, offset, to)) = drawn {
+                lanes = draw(&lanes, modulus, offset, to)
                     .ok_or_else(|| WalkError::Astray(format!("a rule of chain {} draws too much", chain.name)))?;
                 continue;
             }
@@ -118,7 +124,12 @@ impl<T: Tables> Walker<'_, T> {
                 lane.priority = r.number(*from);
                 return Ok(None);
             }
-            Expr::LoadMeta(Meta::InputInterface, _) | Expr::SetMeta(..) => {
+            Expr::LoadMeta(Meta::InputInterface | Meta::Mark, _)
+            | Expr::SetMeta(..)
+            | Expr::Load(Field::IcmpType | Field::SourceMac, _)
+            | Expr::LoadCt(Ct::Mark | Ct::Direction, _)
+            | Expr::SetCtMark(_)
+            | Expr::Redirect => {
                 return Err(WalkError::Astray(format!("`{expr}` on the way of a connection")));
             }
             Expr::LoadCt(Ct::Status, to) => r.store(*to, &(u32::from(context.translated) << 5).to_ne_bytes()),
@@ -140,7 +151,15 @@ impl<T: Tables> Walker<'_, T> {
             Expr::And(reg, mask) => r.store(*reg, &(r.number(*reg) & mask).to_ne_bytes()),
             Expr::Set(to, value) => r.store(*to, &value.to_ne_bytes()),
             // The lanes have their numbers.
-            Expr::Random { .. } => {}
+            Expr::Random { .. } | Expr::Turn { .. } => {}
+            Expr::Hash { from, bytes, modulus, to } => {
+                let hash = jenkins::bytes(&r.bytes(*from, *bytes as usize), *modulus);
+                r.store(*to, &hash.to_ne_bytes());
+            }
+            // It says how long a connection is remembered, and nothing about its way.
+            Expr::Object { .. } => return Ok(Some(Step::Break)),
+            // One packet is not too many.
+            Expr::In(set, _) if *set == Set::Limited.name() => return Ok(Some(Step::Break)),
             Expr::In(..) => return Ok(found.is_none().then_some(Step::Break)),
             Expr::Lookup { map, to, .. } => match found {
                 Some(Found::Data(value)) => {
@@ -179,14 +198,14 @@ impl<T: Tables> Walker<'_, T> {
     }
 }
 
-/// Each lane once with every number below `modulus`; none if that would be too many.
-fn draw(lanes: &Lanes, modulus: u32, to: Reg) -> Option<Lanes> {
+/// Each lane once with every number below `modulus`, and `offset` more; none if that would be too many.
+fn draw(lanes: &Lanes, modulus: u32, offset: u32, to: Reg) -> Option<Lanes> {
     let total = lanes.len().checked_mul(modulus as usize).filter(|total| *total <= MAX_ENDPOINTS)?;
     let mut drawn = Vec::with_capacity(total);
     for (lane, part) in lanes {
         for number in 0..modulus {
             let mut lane = lane.clone();
-            lane.registers.store(to, &number.to_ne_bytes());
+            lane.registers.store(to, &number.wrapping_add(offset).to_ne_bytes());
             drawn.push((lane, part / f64::from(modulus)));
         }
     }
