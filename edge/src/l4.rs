@@ -8,26 +8,24 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
-use dataplane::conntrack::{Cleaner, Report as Swept};
-use dataplane::nftables::netlink::NetlinkError;
 use dataplane::nftables::{self, Dirty, Owner, Ownership, ProgramError, Report, Table};
 use dataplane::{Plan, ServicePlan};
 use model::Key;
 
 pub mod compile;
 mod drain;
+mod sweeper;
 
 pub use compile::{Input, Relays};
-use drain::Drain;
+use sweeper::Sweeper;
 
 /// The kernel cannot be reached. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
     Table(#[from] nftables::OpenError),
-    #[error("opening conntrack")]
+    #[error("starting to watch over connections")]
     Conntrack(#[source] io::Error),
 }
 
@@ -36,10 +34,7 @@ pub struct L4 {
     table: Table,
     /// What was programmed last.
     plan: Plan,
-    cleaner: Cleaner,
-    drain: Drain,
-    /// Nobody has looked yet for connections that a former process left behind.
-    first: bool,
+    sweeper: Sweeper,
 }
 
 impl L4 {
@@ -50,47 +45,25 @@ impl L4 {
     /// When the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, OpenError> {
         let table = Table::open_with(Owner::Edge, Ownership::Owned)?;
-        let cleaner = Cleaner::open().map_err(OpenError::Conntrack)?;
-        Ok(Self { table, plan: Plan::default(), cleaner, drain: Drain::default(), first: true })
+        let sweeper = Sweeper::start().map_err(OpenError::Conntrack)?;
+        Ok(Self { table, plan: Plan::default(), sweeper })
     }
 
-    /// Makes the kernel do what the listeners say, in one atomic batch. Connections that are there go on as they were, until
-    /// [`L4::sweep`] is called, which is due when [`L4::sweep_at`] says. Blocks for some microseconds per element that
-    /// changes.
+    /// Makes the kernel do what the listeners say, in one atomic batch. Connections that are there go on as they were; those
+    /// to backends that have gone are ended behind it, at once or when they have drained. Blocks for some microseconds per
+    /// element that changes.
     ///
     /// # Errors
     /// See [`ProgramError`]; the kernel then has what it had.
-    pub fn program(&mut self, input: &Input<'_>, now: Instant) -> Result<Report, ProgramError> {
+    pub fn program(&mut self, input: &Input<'_>) -> Result<Report, ProgramError> {
         let mut plan = compile::compile(input);
         plan.revision = self.plan.revision + 1;
         keep(&self.plan.services, &mut plan.services);
         let report = self.table.program(&plan, &Dirty::All)?;
         self.plan = plan;
-        self.drain.update(input, now);
-        Ok(report)
-    }
-
-    /// When connections to backends that have gone are to be ended, if any are: `now` or earlier means at once.
-    pub fn sweep_at(&self, now: Instant) -> Option<Instant> {
-        if self.first { Some(now) } else { self.drain.due_at(now) }
-    }
-
-    /// Ends the connections that are due. Blocks for about a microsecond per connection of the machine.
-    ///
-    /// # Errors
-    /// When the kernel refuses; [`L4::sweep_at`] then says that it is due once more. Wait a little.
-    pub fn sweep(&mut self, now: Instant) -> Result<Swept, NetlinkError> {
         let addresses = self.plan.services.values().flat_map(|service| &service.addresses).copied().collect();
-        if self.first {
-            let strays = self.cleaner.strays(&self.drain.lasting(&addresses))?;
-            self.drain.found(&strays, now);
-            self.first = false;
-        }
-        if self.drain.due_at(now).is_none_or(|due| due > now) {
-            return Ok(Swept::default());
-        }
-        let lasting = self.drain.sweep(&addresses, now);
-        self.cleaner.end(&lasting).inspect_err(|_| self.drain.again())
+        self.sweeper.programmed(input, addresses);
+        Ok(report)
     }
 
     /// Undoes what others have done to the tables; to be called when the descriptor can be read.
