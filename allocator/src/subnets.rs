@@ -48,6 +48,10 @@ impl SubnetPool {
         Ok(Self { net, mask, holders: HashMap::new(), taken: Runs::default() })
     }
 
+    pub fn net(&self) -> IpNet {
+        self.net
+    }
+
     pub fn is_ipv4(&self) -> bool {
         self.net.addr().is_ipv4()
     }

@@ -239,6 +239,7 @@ pub const LISTS: &[Row] = &[
     atomic("portolan.v1alpha1.LoadBalancerStatus", "listeners"),
     atomic("portolan.v1alpha1.TlsSettings", "certificates"),
     atomic("portolan.v1alpha1.TlsSettings", "domains"),
+    atomic("portolan.v1alpha1.PoolUse", "freed"),
     set("portolan.v1alpha1.TokenSpec", "groups"),
     atomic("rbac.v1.AggregationRule", "clusterRoleSelectors"),
     atomic("rbac.v1.ClusterRole", "rules"),

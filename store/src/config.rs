@@ -25,6 +25,22 @@ pub struct Config {
     pub pod_ranges: Vec<PodRange>,
     /// Roles and bindings that every cluster has, in no namespace: made at the start where they are missing.
     pub standing: Vec<Value>,
+    pub balancers: BalancerLimits,
+}
+
+/// How much there may be of load balancers. The defaults are the cloud's quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalancerLimits {
+    /// Instances.
+    pub instances: usize,
+    /// Listeners of one instance.
+    pub listeners: usize,
+}
+
+impl Default for BalancerLimits {
+    fn default() -> Self {
+        Self { instances: 60, listeners: 50 }
+    }
 }
 
 /// A range for pods, divided among Nodes.
@@ -67,6 +83,7 @@ impl Config {
             api: None,
             pod_ranges: Vec::new(),
             standing: Vec::new(),
+            balancers: BalancerLimits::default(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What a write means, without I/O: requests go in, events come out, and everything can be taken back.
 //!
-//! The engine owns the writer's private state, which runs ahead of what readers see by at most two groups: one on its way
-//! to the disk, and one that is being decided on top of it. One file per verb
-//! and per rule; each changes the state through `State::record` alone, so `undo` is one loop.
+//! The engine owns the writer's private state, which runs ahead of what readers see by at most two groups: one on its
+//! way to the disk, and one that is being decided on top of it. One file per verb and per rule; each changes the state
+//! through `State::record` alone, so `undo` is one loop.
 
 mod apply;
+mod balancers;
 mod bind;
 mod chance;
 mod cidrs;
@@ -18,6 +19,7 @@ mod nodes;
 mod own;
 mod owners;
 mod pod_cidrs;
+mod pools;
 mod repair;
 mod report;
 mod services;
@@ -41,7 +43,7 @@ pub(crate) use chance::Chance;
 use owners::Owners;
 pub(crate) use state::State;
 
-use crate::config::Environment;
+use crate::config::{BalancerLimits, Environment};
 use crate::error::Refusal;
 use crate::event::Event;
 use crate::request::{Guard, Outcome, Verb, Write, Written};
@@ -58,6 +60,7 @@ pub(crate) struct Engine {
     dry_run: bool,
     /// What the cluster's own Services say; None if it has none.
     own: Option<own::Own>,
+    limits: BalancerLimits,
 }
 
 impl Engine {
@@ -72,6 +75,7 @@ impl Engine {
             now,
             dry_run: false,
             own: None,
+            limits: BalancerLimits::default(),
         }
     }
 
@@ -145,9 +149,10 @@ impl Engine {
         }
     }
 
-    /// What follows from a request within its own transaction, beside endpoints: dependents whose owners are gone go, and
-    /// what waited for something that is gone: owners, namespaces and ServiceCIDRs; the cluster's own Services come back, and
-    /// roles that gather their rules from others have them. Dependents beyond a bound are owed.
+    /// What follows from a request within its own transaction, beside endpoints: dependents whose owners are gone go,
+    /// and what waited for something that is gone: owners, namespaces, ServiceCIDRs and AddressPools; pools tell what
+    /// is used of them, the cluster's own Services come back, and roles that gather their rules from others have them.
+    /// Dependents beyond a bound are owed.
     fn settle(&mut self) -> Result<(), Refusal> {
         let mut budget = collect::COLLECT_LIMIT;
         loop {
@@ -166,6 +171,9 @@ impl Engine {
             }
             if emptied.pod_cidrs {
                 self.settle_pod_cidrs()?;
+            }
+            if !emptied.external.is_empty() {
+                self.settle_pools(&emptied.external)?;
             }
             let owners = emptied.owners.into_iter().map(|place| (place, true));
             for (place, waits) in owners.chain(emptied.dependents.into_iter().map(|place| (place, false))) {
@@ -202,21 +210,22 @@ impl Engine {
         removed
     }
 
-    /// Ends the group: does some of what is owed, derives endpoints for what the group touched, and returns its events for
-    /// the log. The group before it must have been committed or abandoned.
+    /// Ends the group: does some of what is owed, derives endpoints for what the group touched, and returns its events
+    /// for the log. The group before it must have been committed or abandoned.
     pub(crate) fn finish(&mut self) -> Vec<Arc<Event>> {
         self.collect();
         self.derive();
         self.state.journal().to_vec()
     }
 
-    /// The first `events` of the journal are durable: nothing of them can be taken back any more. What was decided on top
-    /// of them stays in the journal.
+    /// The first `events` of the journal are durable: nothing of them can be taken back any more. What was decided on
+    /// top of them stays in the journal.
     pub(crate) fn committed(&mut self, events: usize) {
         self.state.forget(events);
     }
 
-    /// A group was not committed: everything in the journal is taken back, what was decided on top of the group included.
+    /// A group was not committed: everything in the journal is taken back, what was decided on top of the group
+    /// included.
     pub(crate) fn abandon(&mut self) {
         self.state.undo(state::Mark::default());
         self.state.take_dirty();

@@ -27,7 +27,7 @@ mod watch;
 mod writer;
 
 pub use allocator::SubnetError;
-pub use config::{Api, Config, Environment, History, PodRange};
+pub use config::{Api, BalancerLimits, Config, Environment, History, PodRange};
 pub use error::{Existing, Expired, Lagged, OpenError, Refusal};
 pub use event::{Event, EventKind};
 pub use metrics::{Histogram, Metrics};

@@ -181,6 +181,7 @@ impl Writer {
         shared.counters.compacted.store(loaded.compacted, Ordering::Relaxed);
         engine.start(&config.service_cidrs, config.api.as_ref()).map_err(OpenError::Start)?;
         engine.start_pod_cidrs(&config.pod_ranges).map_err(OpenError::Start)?;
+        engine.start_pools(config.balancers).map_err(OpenError::Start)?;
         engine.keep_standing(&config.standing);
         let mut writer = Self {
             event_ages: Ages::new(EVENT_AGE, now, engine.state.revision()),

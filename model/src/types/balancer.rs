@@ -70,10 +70,12 @@ pub struct PoolUse {
     /// Addresses that may be given out; 2^63 − 1 where there are more.
     pub total: i64,
     pub assigned: i64,
-    /// The address that was given out last. The search for a free one goes on behind it and wraps, so one that was freed
-    /// is not given out again before the others were.
+    /// The address that was given out last. The search for a free one goes on behind it and wraps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<IpAddr>,
+    /// Addresses that were freed of late, the earliest first: they are given out when there is no other.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub freed: Vec<IpAddr>,
 }
 
 /// meta/v1 `LabelSelector`.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use allocator::AddressRange;
+use allocator::{AddressRange, Span};
 use model::types::{Condition, ServiceCidr};
 use model::{FieldError, Object, Resource, View};
 
@@ -23,12 +23,24 @@ const STILL_USED: &str =
 
 impl Engine {
     pub(super) fn create_cidr(&mut self, mut cidr: ServiceCidr, managers: Managers) -> Result<Arc<Object>, Refusal> {
-        check_ranges(&cidr)?;
+        self.check_ranges(&cidr)?;
         if !cidr.metadata.finalizers.iter().any(|f| f == FINALIZER) {
             cidr.metadata.finalizers.push(FINALIZER.to_owned());
         }
         cidr.status.conditions = vec![self.ready("True", "", "Kubernetes Service CIDR is ready")];
         self.put_whole_managed(Resource::ServiceCidrs, cidr, None, managers)
+    }
+
+    /// Every network must be one that addresses can be given from, and that load balancers have none of.
+    pub(super) fn check_ranges(&self, cidr: &ServiceCidr) -> Result<(), Refusal> {
+        let wrong = |(i, net): (usize, ipnet::IpNet)| {
+            let pool =
+                || self.pool_that_meets(&Span::of_net(net)).map(|pool| format!("overlaps with AddressPool {pool}"));
+            let error = AddressRange::new(net).err().map(|error| error.to_string()).or_else(pool)?;
+            Some(FieldError::invalid(format!("spec.cidrs[{i}]"), net.to_string(), error))
+        };
+        let errors: Vec<FieldError> = nets(cidr).into_iter().enumerate().filter_map(wrong).collect();
+        if errors.is_empty() { Ok(()) } else { Err(Refusal::Invalid(errors)) }
     }
 
     fn ready(&self, status: &str, reason: &str, message: &str) -> Condition {
@@ -96,14 +108,4 @@ impl Engine {
 /// Why a ServiceCIDR may not be deleted, if so.
 pub(super) fn undeletable(name: &str) -> Option<&'static str> {
     (name == DEFAULT_CIDR).then_some("it is the cluster's own service range, which the server is started with")
-}
-
-/// Every network must be one that addresses can be given from.
-pub(super) fn check_ranges(cidr: &ServiceCidr) -> Result<(), Refusal> {
-    let wrong = |(i, net): (usize, ipnet::IpNet)| {
-        let error = AddressRange::new(net).err()?;
-        Some(FieldError::invalid(format!("spec.cidrs[{i}]"), net.to_string(), error.to_string()))
-    };
-    let errors: Vec<FieldError> = nets(cidr).into_iter().enumerate().filter_map(wrong).collect();
-    if errors.is_empty() { Ok(()) } else { Err(Refusal::Invalid(errors)) }
 }

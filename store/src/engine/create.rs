@@ -63,13 +63,9 @@ impl Engine {
                 self.create_cidr(cidr, managers)
             }
             Resource::Nodes => self.create_node(value, &managers),
-            _ => {
-                let managers = match &managers {
-                    Managers::Set(managers) | Managers::IfChanged(managers) => managers.as_deref(),
-                    Managers::Keep => None,
-                };
-                self.put_managed(resource, value, managers)
-            }
+            Resource::AddressPools => self.create_pool(value, &managers),
+            Resource::LoadBalancers => self.create_balancer(value, &managers),
+            _ => self.put_managed(resource, value, managers.of_new()),
         }
     }
 

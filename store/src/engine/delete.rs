@@ -59,6 +59,7 @@ impl Engine {
             Resource::ServiceCidrs => self.delete_cidr(old, finalizers),
             Resource::IpAddresses => self.delete_address(old, finalizers),
             Resource::Nodes => self.delete_node(old, finalizers),
+            Resource::AddressPools => self.delete_pool(old, finalizers),
             Resource::Pods => {
                 let grace = old.pod().map_or(0, |pod| grace(pod, grace_seconds));
                 self.delete_or_mark(old, finalizers, grace)

@@ -23,13 +23,9 @@ impl Engine {
     }
 
     pub(super) fn create_node(&mut self, mut node: Value, managers: &Managers) -> Result<Arc<Object>, Refusal> {
-        let managers = match managers {
-            Managers::Set(managers) | Managers::IfChanged(managers) => managers.as_deref(),
-            Managers::Keep => None,
-        };
         let lacks = lacks_cidrs(&node);
         let full = lacks && !self.give_pod_cidrs(&mut node);
-        let node = self.put_managed(Resource::Nodes, node, managers)?;
+        let node = self.put_managed(Resource::Nodes, node, managers.of_new())?;
         if full && !self.dry_run {
             let note = format!("Node {} status is now: CIDRNotAvailable", node.key.name);
             let reason = "CIDRNotAvailable";

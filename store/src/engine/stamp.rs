@@ -52,6 +52,16 @@ pub(super) enum Managers {
     IfChanged(Option<Box<RawValue>>),
 }
 
+impl Managers {
+    /// Those of an object that is made.
+    pub(super) fn of_new(&self) -> Option<&RawValue> {
+        match self {
+            Self::Set(managers) | Self::IfChanged(managers) => managers.as_deref(),
+            Self::Keep => None,
+        }
+    }
+}
+
 /// A value with `managedFields`, which it has none of itself, among its metadata.
 struct WithManagers<'a>(&'a Value, Option<&'a RawValue>);
 

@@ -137,7 +137,7 @@ fn gathered(value: &Value, role: &Object, roles: &[Arc<Object>]) -> Result<Vec<V
 
 /// A `LabelSelector` as an object, in the words of one as a text. One that cannot be read matches nothing; validation lets none
 /// in. An empty one matches everything, as everywhere.
-fn read_selector(selector: &Value) -> Option<LabelSelector> {
+pub(super) fn read_selector(selector: &Value) -> Option<LabelSelector> {
     let mut terms = Vec::new();
     for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
         terms.push(format!("{key}={}", value.as_str()?));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use allocator::{AddressPool, PortPool, SubnetPool};
+use allocator::{AddressPool, ExternalAddresses, PortPool, SubnetPool};
 use model::endpoints::SERVICE_NAME;
 use model::endpoints::hints::{Topology, Zones};
 use model::service::{has_derived_endpoints, holds, selects};
@@ -43,6 +43,8 @@ pub(crate) struct State {
     ports: PortPool,
     /// The ranges for pods, with what Nodes have of them.
     pod_pools: Vec<SubnetPool>,
+    /// What load balancers have.
+    external: ExternalAddresses,
     journal: Vec<Arc<Event>>,
     dirty: BTreeMap<Key, Stale>,
     emptied: Emptied,
@@ -53,13 +55,15 @@ pub(crate) struct State {
     newcomers: BTreeSet<Id>,
 }
 
-/// What a request may have brought to its end by deleting.
+/// What follows from a request within its transaction: above all, what it may have brought to its end by deleting.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Emptied {
     pub(crate) namespaces: BTreeSet<Box<str>>,
     pub(crate) addresses: bool,
     /// Whether a Node is gone whose part of the ranges for pods another may wait for.
     pub(crate) pod_cidrs: bool,
+    /// Addresses that load balancers have got, or have no more: (address, whether it was given), in this order.
+    pub(crate) external: Vec<(IpAddr, bool)>,
     /// Whether one of the cluster's own Services is gone.
     pub(crate) own: bool,
     /// Whether a ClusterRole is another than before.
@@ -101,6 +105,7 @@ impl State {
             addresses: AddressPool::default(),
             ports,
             pod_pools: Vec::new(),
+            external: ExternalAddresses::default(),
             journal: Vec::new(),
             dirty: BTreeMap::new(),
             emptied: Emptied::default(),
@@ -150,6 +155,10 @@ impl State {
         &self.ports
     }
 
+    pub(super) fn external(&self) -> &ExternalAddresses {
+        &self.external
+    }
+
     pub(super) fn pod_pools(&self) -> &[SubnetPool] {
         &self.pod_pools
     }
@@ -178,6 +187,7 @@ impl State {
         let before = self.place(object.resource, &object.key, now);
         self.mark_dirty(before.as_deref(), &event);
         self.mark_owners(before.as_deref(), &event);
+        self.mark_external(before.as_deref(), &event);
         self.emptied.roles |= object.resource == Resource::ClusterRoles;
         if event.kind == EventKind::Deleted {
             self.emptied.pod_cidrs |= object.resource == Resource::Nodes && !self.pod_pools.is_empty();
@@ -316,6 +326,11 @@ impl State {
                 }
             }
             Resource::Nodes => self.place_node(old, new),
+            Resource::LoadBalancers => {
+                // Hold before release: what stays is never free in between.
+                external(new).iter().for_each(|address| self.external.hold(*address));
+                external(old).iter().for_each(|address| self.external.release(*address));
+            }
             Resource::Namespaces
             | Resource::Endpoints
             | Resource::EventsV1
@@ -327,7 +342,6 @@ impl State {
             | Resource::ClusterRoleBindings
             | Resource::Tokens
             | Resource::AddressPools
-            | Resource::LoadBalancers
             | Resource::AccessLists
             | Resource::Secrets => {}
         }
@@ -465,6 +479,18 @@ impl State {
         }
     }
 
+    /// Notes which addresses a load balancer has got with a change, and which it has no more.
+    fn mark_external(&mut self, before: Option<&Object>, event: &Event) {
+        if event.object.resource != Resource::LoadBalancers {
+            return;
+        }
+        let now = (event.kind != EventKind::Deleted).then_some(&*event.object);
+        let (old, new) = (external(before), external(now));
+        let given = new.iter().filter(|address| !old.contains(address)).map(|address| (*address, true));
+        let freed = old.iter().filter(|address| !new.contains(address)).map(|address| (*address, false));
+        self.emptied.external.extend(given.chain(freed));
+    }
+
     /// The Services that select this Pod.
     pub(crate) fn services_of(&self, pod: &Object) -> Vec<Key> {
         let namespace = &*pod.key.namespace;
@@ -517,12 +543,18 @@ impl State {
             .collect();
         let pairs = (self.pods_by_label.clone(), self.pods_by_node.clone(), self.slices.clone(), self.selectors.all());
         let owners = (self.dependents.clone(), self.events.clone(), self.allocated.clone(), self.zones.clone());
-        (self.revision, objects, pairs, owners, self.addresses.clone(), self.ports.clone(), self.journal.len())
+        let held = (self.addresses.clone(), self.ports.clone(), self.external.clone());
+        (self.revision, objects, pairs, owners, held, self.journal.len())
     }
 }
 
 fn references(object: Option<&Object>) -> &[OwnerReference] {
     object.map_or(&[], |object| &object.meta().owner_references)
+}
+
+/// The addresses that a load balancer has.
+fn external(object: Option<&Object>) -> &[IpAddr] {
+    object.and_then(Object::load_balancer).map(|balancer| balancer.spec.addresses.as_slice()).unwrap_or_default()
 }
 
 /// The networks that a ServiceCIDR gives addresses from: none once its deletion has begun.

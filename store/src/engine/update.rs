@@ -10,7 +10,6 @@ use model::{FieldError, Object, Resource, events, protobuf, schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::cidrs::check_ranges;
 use super::owners::Owners;
 use super::stamp::{broken, cannot_handle, edit_metadata, metadata_text};
 use super::{Engine, written};
@@ -133,9 +132,11 @@ impl Engine {
                 self.replace_service(old, service, managers)?
             }
             Resource::ServiceCidrs => {
-                check_ranges(&ServiceCidr::deserialize(&new).map_err(|e| cannot_handle(old.resource, &e))?)?;
+                self.check_ranges(&ServiceCidr::deserialize(&new).map_err(|e| cannot_handle(old.resource, &e))?)?;
                 self.put_changed(new, old, &managers)?
             }
+            Resource::AddressPools => self.replace_pool(old, new, &managers)?,
+            Resource::LoadBalancers => self.replace_balancer(old, new, &managers)?,
             _ => self.put_changed(new, old, &managers)?,
         };
         let Some(object) = changed else { return Ok(written(Arc::clone(old), Outcome::Unchanged, warnings)) };

@@ -10,11 +10,13 @@
 mod binding;
 mod durability;
 mod endpoints;
+mod held;
 mod history;
 mod load;
 mod own;
 mod owners;
 mod past;
+mod pools;
 mod random;
 mod repair;
 mod services;
