@@ -5,7 +5,7 @@ use model::{Object, Resource};
 use serde_json::json;
 use store::Write;
 
-use crate::writes::{self, COMPONENT, time};
+use crate::writes::{self, time};
 
 /// What an Event says.
 pub(crate) struct Note {
@@ -15,8 +15,9 @@ pub(crate) struct Note {
     pub(crate) warns: bool,
 }
 
-/// An Event about an object, in its namespace, or in `default`. `number` tells it from others of the same moment.
-pub(crate) fn about(object: &Object, note: &Note, now: Timestamp, number: u32) -> Write {
+/// An Event about an object, in its namespace, or in `default`. `component`: which part of the server says it. `number`
+/// tells it from others of the same moment.
+pub(crate) fn about(object: &Object, note: &Note, component: &str, now: Timestamp, number: u32) -> Write {
     let (key, info) = (&object.key, object.resource.info());
     let namespace = if key.namespace.is_empty() { "default" } else { &*key.namespace };
     // As client-go names Events: the object and the moment.
@@ -35,8 +36,8 @@ pub(crate) fn about(object: &Object, note: &Note, now: Timestamp, number: u32) -
         "reason": note.reason,
         "message": note.text,
         "type": if note.warns { "Warning" } else { "Normal" },
-        "source": { "component": COMPONENT },
-        "reportingComponent": COMPONENT,
+        "source": { "component": component },
+        "reportingComponent": component,
         "reportingInstance": "",
         "firstTimestamp": time(now),
         "lastTimestamp": time(now),

@@ -1,13 +1,15 @@
 //! What changes by time alone: decided in pure functions of what the store holds and a moment, carried out by one thin
 //! loop through the store's writer.
 //!
-//! A node that falls silent says nothing, so no request brings about what follows; the same goes for a token that expires.
-//! That is all there is here: whatever *can* be done in the transaction that brings it about is done there (`store`). What
-//! a look finds is in the stored objects or in memory that a restart may lose, so a look that fails, or never came, is made
-//! up for by the next.
+//! A node that falls silent says nothing, so no request brings about what follows; the same goes for a token that
+//! expires. That is all there is here: whatever *can* be done in the transaction that brings it about is done there
+//! (`store`). What a look finds is in the stored objects or in memory that a restart may lose, so a look that fails, or
+//! never came, is made up for by the next.
 //!
-//! [`Pulse`] takes the beats; [`lifecycle`] is the pure machine that judges them; [`run`] is the loop.
+//! [`Pulse`] takes the beats; [`lifecycle`] is the pure machine that judges them; [`run`] is the loop. [`edges`] does
+//! the same for edge nodes, and says which of them holds which load balancer.
 
+pub mod edges;
 mod events;
 mod follow;
 pub mod lifecycle;

@@ -214,7 +214,7 @@ impl Nodes {
 
     fn event(&mut self, about: &Object, note: Note, now: Timestamp) -> Write {
         self.events = self.events.wrapping_add(1);
-        events::about(about, &note, now, self.events)
+        events::about(about, &note, COMPONENT, now, self.events)
     }
 
     /// What concerns all nodes is said of the Service by which they know the server.

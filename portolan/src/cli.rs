@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use proxy_agent::NodePortAddresses;
 use proxy_agent::client::authority::CaHash;
 
+mod balancers;
 mod dns;
 mod limits;
 mod nodes;
 mod token;
 mod workloads;
 
+pub use self::balancers::BalancerArgs;
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 pub use self::limits::{AuditArgs, LimitArgs};
 pub use self::nodes::NodesArgs;
@@ -114,6 +116,8 @@ pub struct ServerArgs {
     pub audit: AuditArgs,
     #[command(flatten)]
     pub nodes: NodesArgs,
+    #[command(flatten)]
+    pub balancers: BalancerArgs,
 }
 
 #[derive(Debug, Args)]

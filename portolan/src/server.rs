@@ -86,6 +86,7 @@ async fn serve(
         api: Some(advertised),
         pod_ranges,
         standing: access::defaults::objects(),
+        balancers: args.balancers.limits(),
     })
     .await
     .map_err(|e| Failure::new("opening the store", &e))?;

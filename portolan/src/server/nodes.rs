@@ -1,9 +1,9 @@
-//! The controller beside the API: one takes the nodes' beats, the other judges their silence.
+//! The controllers beside the API: it takes the nodes' beats and everybody's Leases, they judge silence.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::{Metrics, Pulse, Times};
+use controller::{Metrics, Pulse, Times, edges};
 use jiff::Timestamp;
 use store::Store;
 use tokio::task::JoinHandle;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 pub struct Beats {
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    edges: Arc<edges::Figures>,
     interval: Duration,
 }
 
@@ -22,13 +23,21 @@ impl api::Heartbeats for Beats {
     }
 
     fn metrics(&self) -> String {
-        self.metrics.text(self.pulse.total())
+        self.metrics.text(self.pulse.total()) + &self.edges.text()
     }
 }
 
-/// Starts the controller on the runtime of the caller. The task ends only by a panic.
+/// Starts the controllers on the runtime of the caller. The task ends only by a panic.
 pub fn start(store: Store, times: Times) -> (Arc<Beats>, JoinHandle<()>) {
     let (pulse, metrics) = (Arc::new(Pulse::default()), Arc::new(Metrics::default()));
-    let beats = Beats { pulse: Arc::clone(&pulse), metrics: Arc::clone(&metrics), interval: times.beat_interval() };
-    (Arc::new(beats), tokio::spawn(controller::run(store, pulse, metrics, times, Timestamp::now)))
+    let figures = Arc::new(edges::Figures::default());
+    let beats = Beats {
+        pulse: Arc::clone(&pulse),
+        metrics: Arc::clone(&metrics),
+        edges: Arc::clone(&figures),
+        interval: times.beat_interval(),
+    };
+    let edges = edges::run(store.clone(), figures, edges::Times::default(), Timestamp::now);
+    let nodes = controller::run(store, pulse, metrics, times, Timestamp::now);
+    (Arc::new(beats), tokio::spawn(async move { _ = tokio::join!(nodes, edges) }))
 }
