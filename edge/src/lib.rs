@@ -11,6 +11,8 @@ use model::balancing::Backend;
 use model::types::Listener;
 
 pub mod l4;
+pub mod l7;
+mod relay;
 
 /// A listener at one address, with who can serve it now.
 #[derive(Clone, Debug, PartialEq)]

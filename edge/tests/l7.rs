@@ -1,0 +1,8 @@
+//! The proxy over real sockets: requests through a listener to backends that the tests play.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test or benchmark fails by panicking")]
+
+#[path = "l7/support.rs"]
+mod support;
+
+#[path = "l7/plain.rs"]
+mod plain;
