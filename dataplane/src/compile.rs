@@ -59,6 +59,7 @@ pub fn compile_node(snapshot: &Snapshot, local: &Local) -> NodePlan {
         localhost_node_ports: local.localhost_node_ports,
         masqueraded_clients: ranges::outside(&local.cluster_cidrs),
         dns: local.dns.clone(),
+        edges: local.edges.clone(),
         ..NodePlan::default()
     };
     if let NodePortAddresses::Ranges(ranges) = &local.node_ports {

@@ -84,6 +84,8 @@ pub struct Local {
     pub cluster_cidrs: Vec<IpNet>,
     /// The Service at whose ClusterIPs this node itself answers on port 53 of UDP and TCP: set only while it does.
     pub dns: Option<Key>,
+    /// Edge nodes to which answers find back ([`crate::detour`]); sorted.
+    pub edges: Vec<EdgeNeighbor>,
 }
 
 /// On which of the machine's addresses node ports answer.
@@ -105,6 +107,7 @@ impl Local {
             localhost_node_ports: true,
             cluster_cidrs: Vec::new(),
             dns: None,
+            edges: Vec::new(),
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::acknowledge::Programmed;
 use crate::answering::Answering;
 use crate::census::{Census, Checks};
 use crate::conntrack::Flows;
+use crate::detours::Keeping;
 use crate::events::{About, Note, Reason, Recorder};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -87,6 +88,8 @@ pub struct Links {
     pub names: Option<Keeper>,
     /// Says where it does.
     pub answering: Option<Answering>,
+    /// Finds the way back through edge nodes.
+    pub detours: Option<Keeping>,
     /// Shows what this node is.
     pub own: watch::Sender<OwnNode>,
     /// That the agent is to end, and how soon.
@@ -144,6 +147,7 @@ impl<P: Program> Core<P> {
         loop {
             let check_at = self.links.answering.as_ref().and_then(Answering::check_at);
             let again_at = self.refusal.as_ref().map(|refusal| refusal.again_at).or(self.retry_at);
+            let detour_at = self.links.detours.as_ref().and_then(Keeping::retry_at);
             tokio::select! {
                 count = updates.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
@@ -155,6 +159,8 @@ impl<P: Program> Core<P> {
                     continue;
                 }
                 () = until(again_at) => {}
+                () = until(detour_at) => {}
+                () = edges_moved(&mut self.links.detours) => {}
                 () = until(check_at) => {
                     self.answer(Instant::now());
                     if !self.state.dirty() {
@@ -215,6 +221,15 @@ impl<P: Program> Core<P> {
             names.take(self.state.snapshot(), renamed);
         }
         self.answer(now);
+        if self.links.detours.as_mut().is_some_and(|detours| detours.awaits(now)) {
+            return Ok(());
+        }
+        if let Some(edges) = self.links.detours.as_mut().and_then(|detours| detours.settle(now))
+            && edges != self.local.edges
+        {
+            self.local.edges = edges;
+            self.state.node_again();
+        }
         if self.refusal.as_ref().is_some_and(|refusal| now < refusal.again_at) {
             return Ok(());
         }
@@ -384,6 +399,7 @@ impl<P: Program> Core<P> {
             Dirty::Services(keys) => {
                 self.plan.revision = snapshot.revision;
                 self.plan.node.dns.clone_from(&self.local.dns);
+                self.plan.node.edges.clone_from(&self.local.edges);
                 for key in keys {
                     match compile_service(snapshot, &self.local, key) {
                         Some(service) => self.plan.services.insert(key.clone(), Arc::new(service)),
@@ -420,6 +436,14 @@ async fn changed(ending: &mut watch::Receiver<Ending>) -> Ending {
     match ending.changed().await {
         Ok(()) => *ending.borrow_and_update(),
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Completes when an edge node holds something that it did not, or the other way round.
+async fn edges_moved(detours: &mut Option<Keeping>) {
+    match detours {
+        Some(detours) => detours.moved().await,
+        None => std::future::pending().await,
     }
 }
 

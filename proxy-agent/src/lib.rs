@@ -35,6 +35,7 @@ pub mod client;
 mod config;
 mod conntrack;
 mod core;
+mod detours;
 pub mod events;
 pub mod follow;
 mod health;
@@ -217,6 +218,11 @@ pub async fn run_with<P: Program>(
         answering = Some(Answering::new(service, &node_name, dns.port, sockets, routes, dns_port_is, events));
     }
     let answers = answering.is_some();
+    // Dropped on every way out, and its tasks with it.
+    let mut tasks = JoinSet::new();
+    let lineage = Lineage::default();
+    let routing = kernel.detours();
+    let detours = routing.map(|routing| detours::keep(&mut tasks, &client, &lineage, chance(), Box::new(routing)));
     let links = Links {
         programmed,
         questions,
@@ -225,15 +231,13 @@ pub async fn run_with<P: Program>(
         flows: Arc::clone(&flows),
         names: names.map(Keeper::new),
         answering,
+        detours,
         own,
         ending,
     };
     let clean = kernel.conntrack();
     let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);
 
-    // Dropped on every way out, and its tasks with it.
-    let mut tasks = JoinSet::new();
-    let lineage = Lineage::default();
     let updates = watch_all(&mut tasks, &client, &lineage);
     let again = Arc::new(Notify::new());
     let agent = process_id();

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use model::endpoints::DNS_PORT;
-use model::types::{EndpointSlice, Node, NodeResources, ObjectMeta, Service, ServiceCidr};
+use model::types::{
+    BalancerStatus, EdgeAssignment, EndpointSlice, LoadBalancer, Node, NodeResources, ObjectMeta, Service, ServiceCidr,
+};
 use model::{Key, Resource, Revision};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +31,8 @@ const GOING_AWAY_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// Labels and annotations with these prefixes are kept.
 const KEPT_PREFIXES: [&str; 4] = ["service.kubernetes.io/", "topology.kubernetes.io/", "portolan.dev/", SERVICE_NAME];
 
-/// The resources that an agent watches.
+/// The resources that an agent watches for its plan. LoadBalancers, of which it only needs to know where edge nodes are, are
+/// watched apart ([`crate::detours`]).
 pub const WATCHED: [Resource; 5] = [
     Resource::Services,
     Resource::EndpointSlices,
@@ -64,6 +67,8 @@ pub enum Noun {
     ServiceCidr(Vec<IpNet>),
     /// There is one of this name.
     Namespace,
+    /// Who holds it, and no more.
+    Balancer(Arc<LoadBalancer>),
 }
 
 /// The bytes are not an object of the resource. The key is known if at least the metadata could be read.
@@ -98,6 +103,15 @@ pub fn decode(resource: Resource, bytes: &[u8]) -> Result<Decoded, Unreadable> {
         }),
         Resource::Nodes => read_node(bytes),
         Resource::Namespaces => identify(bytes).map(|(key, revision)| Decoded { key, revision, noun: Noun::Namespace }),
+        Resource::LoadBalancers => read::<LoadBalancer>(bytes).map(|mut balancer| {
+            let (key, revision) = identity(&balancer.metadata);
+            let edge = balancer.status.edge.take();
+            let edge =
+                edge.map(|edge| EdgeAssignment { name: edge.name, addresses: edge.addresses, ..Default::default() });
+            let status = BalancerStatus { edge, ..BalancerStatus::default() };
+            let balancer = LoadBalancer { status, ..LoadBalancer::default() };
+            Decoded { key, revision, noun: Noun::Balancer(Arc::new(balancer)) }
+        }),
         // No other resource is watched.
         _ => read::<ServiceCidr>(bytes).map(|cidr| {
             let (key, revision) = identity(&cidr.metadata);

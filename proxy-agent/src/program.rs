@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use dataplane::Plan;
 use dataplane::conntrack::Cleaner;
+use dataplane::detour::Detours;
 use dataplane::nftables::inspect::Inspector;
 use dataplane::nftables::{Dirty, ProgramError, Report, Table};
 use serde_json::Value;
@@ -51,6 +52,11 @@ pub trait Program {
 
     /// Conntrack of the same network namespace, if that has one to be kept clean.
     fn conntrack(&self) -> Option<Cleaner> {
+        None
+    }
+
+    /// The routes by edge nodes of the same network namespace, if it has any.
+    fn detours(&self) -> Option<Detours> {
         None
     }
 
@@ -109,6 +115,11 @@ impl Program for Nftables {
 
     fn conntrack(&self) -> Option<Cleaner> {
         Cleaner::open().map_err(|error| warn!(%error, "stale UDP flows cannot be removed")).ok()
+    }
+
+    fn detours(&self) -> Option<Detours> {
+        let open = Detours::open();
+        open.map_err(|error| warn!(%error, "answers to clients of edge nodes do not go back through them")).ok()
     }
 
     fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Answer> {

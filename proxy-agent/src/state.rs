@@ -78,6 +78,7 @@ pub struct State {
     epoch: Epoch,
     revisions: Revisions,
     all_dirty: bool,
+    node_dirty: bool,
     dirty: BTreeSet<Key>,
     renamed: Renamed,
     triggers: Vec<Timestamp>,
@@ -98,6 +99,7 @@ impl State {
             revisions: Revisions::default(),
             // The kernel may hold anything when an agent starts.
             all_dirty: true,
+            node_dirty: false,
             dirty: BTreeSet::new(),
             // That there is nothing is news, too.
             renamed: Renamed { services: BTreeSet::new(), others: true },
@@ -149,7 +151,7 @@ impl State {
 
     /// Whether there is something that [`State::take`] has not given yet and that concerns the kernel.
     pub fn dirty(&self) -> bool {
-        self.all_dirty || !self.dirty.is_empty()
+        self.all_dirty || self.node_dirty || !self.dirty.is_empty()
     }
 
     /// Whether there is something of that kind about this Service.
@@ -168,10 +170,11 @@ impl State {
             return None;
         }
         let keys = std::mem::take(&mut self.dirty);
+        let node_dirty = std::mem::take(&mut self.node_dirty);
         let dirty = if std::mem::take(&mut self.all_dirty) {
             Some(Dirty::All)
         } else {
-            (!keys.is_empty()).then_some(Dirty::Services(keys))
+            (node_dirty || !keys.is_empty()).then_some(Dirty::Services(keys))
         };
         Some(Work {
             dirty,
@@ -192,6 +195,11 @@ impl State {
     /// These Services are to be programmed once more, although nothing about them has changed.
     pub fn again(&mut self, keys: impl IntoIterator<Item = Key>) {
         self.dirty.extend(keys);
+    }
+
+    /// The node's own part is to be programmed once more.
+    pub fn node_again(&mut self) {
+        self.node_dirty = true;
     }
 
     /// The changes that began at `triggers` are not in the kernel after all; their time goes on.
@@ -277,6 +285,8 @@ impl State {
                 }
             }
             Noun::Namespace => self.renamed.others |= self.snapshot.namespaces.insert(key.name),
+            // Not of the plan, and not watched for it.
+            Noun::Balancer(_) => {}
         }
     }
 

@@ -94,6 +94,7 @@ impl Bench {
             flows: Arc::default(),
             names: None,
             answering: None,
+            detours: None,
             own: watch::channel(OwnNode::default()).0,
             ending: watch::channel(Ending::No).1,
         };
