@@ -4,15 +4,32 @@
 //! Nodes (`model::balancing`) and from what the health checks find. Both together are [`Active`] listeners, the one input
 //! of the two ways that packets go: through the kernel by a `dataplane` plan, or through the proxy of this process.
 
+mod active;
+pub mod announce;
+mod config;
+pub mod health;
+mod holder;
+pub mod l4;
+pub mod l7;
+pub mod lease;
+mod metrics;
+mod network;
+mod relay;
+mod run;
+mod secret;
+mod status;
+mod watch;
+mod world;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::balancing::Backend;
 use model::types::Listener;
 
-pub mod l4;
-pub mod l7;
-mod relay;
+pub use config::{Config, DEFAULT_METRICS_ADDRESS, EdgeError};
+pub use run::{cleanup, run};
+pub use secret::Secret;
 
 /// A listener at one address, with who can serve it now.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,4 +40,16 @@ pub struct Active {
     pub listener: Arc<Listener>,
     /// Those that pass their health check, or all where none does; sorted, none twice. Empty: nobody serves it.
     pub backends: Arc<[Backend]>,
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

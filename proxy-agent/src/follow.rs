@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use model::Revision;
-use model::types::{Node, ObjectMeta};
+use model::types::{AccessList, EndpointSlice, LoadBalancer, Node, ObjectMeta, Service};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -27,11 +27,17 @@ pub trait HasMeta {
     }
 }
 
-impl HasMeta for Node {
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+macro_rules! has_meta {
+    ($($kind:ty),+) => {
+        $(impl HasMeta for $kind {
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+        })+
+    };
 }
+
+has_meta!(AccessList, EndpointSlice, LoadBalancer, Node, Service);
 
 /// What happened to the collection.
 #[derive(Debug)]

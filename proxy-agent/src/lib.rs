@@ -39,7 +39,7 @@ mod detours;
 pub mod events;
 pub mod follow;
 mod health;
-mod http;
+pub mod http;
 pub mod join;
 pub mod leaving;
 mod lineage;
