@@ -22,6 +22,9 @@ pub const MAX_PODS_PER_NODE: usize = 200;
 const FIRST_POD: u8 = 2;
 const LAST_POD: u8 = 254;
 
+/// Edge node N has the host number `EDGE_HOSTS + N`: behind the pools.
+pub const EDGE_HOSTS: u8 = 200;
+
 /// One machine's address in each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
@@ -50,6 +53,17 @@ pub fn client() -> Pair {
 pub fn node(number: u8) -> Pair {
     on_subnet(number.saturating_add(10))
 }
+
+/// Edge node `number`, from 1.
+pub fn edge(number: u8) -> Pair {
+    on_subnet(number.saturating_add(EDGE_HOSTS))
+}
+
+/// The lab's pools of external addresses: name, type, and what is in it.
+pub const POOLS: [(&str, &str, [&str; 2]); 2] = [
+    ("internet", "internet", ["172.31.255.128-172.31.255.191", "fd00:31::1:0/112"]),
+    ("intranet", "intranet", ["172.31.255.192-172.31.255.199", "fd00:31::2:0/112"]),
+];
 
 /// The pod range of node `number`.
 pub fn pod_range(number: u8) -> (Ipv4Net, Ipv6Net) {
@@ -143,6 +157,7 @@ mod tests {
             client().list().iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["172.31.255.100", "fd00:31::100"]
         );
+        assert_eq!((edge(1).v4.to_string(), edge(1).v6.to_string()), ("172.31.255.201".into(), "fd00:31::201".into()));
         assert_eq!(bridge().v6.to_string(), "fd00:31::1");
         assert_eq!(pod(12, 254).v6.to_string(), "fd00:244:12::254");
         assert_eq!(pod_range(12).1.to_string(), "fd00:244:12::/64");

@@ -27,11 +27,11 @@ pub enum Request {
     Wait {
         milliseconds: u64,
     },
-    /// The namespaces of a node, of `client` or of a pod.
+    /// The namespaces of a node, of an edge node, of `client` or of a pod.
     Enter {
         name: String,
     },
-    /// Ends `server`, or the agent of a node, and keeps it so; answered when it has ended.
+    /// Ends `server`, the agent of a node, or an edge node, and keeps it so; answered when it has ended.
     Stop {
         name: String,
     },
@@ -39,7 +39,7 @@ pub enum Request {
     Start {
         name: String,
     },
-    /// Pulls the cable of a node.
+    /// Pulls the cable of a node or edge node.
     Cut {
         name: String,
     },

@@ -21,6 +21,8 @@ pub enum LabError {
     Starting { dir: PathBuf },
     #[error("a lab has 1 to {max} nodes, not {asked}", max = crate::MAX_NODES)]
     Nodes { asked: usize },
+    #[error("a lab has at most {max} edge nodes, not {asked}", max = crate::MAX_EDGES)]
+    Edges { asked: usize },
     #[error("cannot use {}", path.display())]
     File {
         path: PathBuf,

@@ -27,7 +27,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataplane, LabError, MAX_NODES, Ready, UpOptions};
+use crate::{Dataplane, LabError, MAX_EDGES, MAX_NODES, Ready, UpOptions};
 
 #[cfg(test)]
 pub(crate) use namespaces::enter_test_namespaces;
@@ -43,6 +43,7 @@ pub(crate) struct Spec {
     /// Absolute.
     pub dir: PathBuf,
     pub nodes: u8,
+    pub edges: u8,
     pub dataplane: Dataplane,
     pub agent_args: Vec<String>,
     pub detach: bool,
@@ -66,6 +67,8 @@ pub(crate) enum Report {
 pub(crate) fn up(options: &UpOptions, ready: &mut dyn FnMut(&Ready)) -> Result<(), LabError> {
     let nodes = u8::try_from(options.nodes).ok().filter(|n| (1..=MAX_NODES).contains(&usize::from(*n)));
     let nodes = nodes.ok_or(LabError::Nodes { asked: options.nodes })?;
+    let edges = u8::try_from(options.edges).ok().filter(|n| usize::from(*n) <= MAX_EDGES);
+    let edges = edges.ok_or(LabError::Edges { asked: options.edges })?;
     let dir = prepare(&options.dir)?;
     let mut lock = take_lock(&dir)?;
     let crashed = fs::symlink_metadata(crate::control::socket_path(&dir)).is_ok();
@@ -78,6 +81,7 @@ pub(crate) fn up(options: &UpOptions, ready: &mut dyn FnMut(&Ready)) -> Result<(
     let spec = Spec {
         dir: dir.clone(),
         nodes,
+        edges,
         dataplane: options.dataplane,
         agent_args: options.agent_args.clone(),
         detach: options.detach,

@@ -15,6 +15,7 @@ mod addresses;
 mod children;
 mod control;
 pub mod echo;
+mod edges;
 mod error;
 mod joining;
 mod kubeconfig;
@@ -43,6 +44,8 @@ pub use error::LabError;
 
 /// The most nodes of a lab: their addresses must fit between .11 and .99.
 pub const MAX_NODES: usize = 64;
+/// The most edge nodes of a lab.
+pub const MAX_EDGES: usize = 8;
 
 /// What forwards the packets on the lab's nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +85,8 @@ pub struct UpOptions {
     pub dir: PathBuf,
     /// 1 to [`MAX_NODES`].
     pub nodes: usize,
+    /// 0 to [`MAX_EDGES`].
+    pub edges: usize,
     pub dataplane: Dataplane,
     /// Further arguments of every node's agent.
     pub agent_args: Vec<String>,
@@ -102,6 +107,7 @@ pub struct Ready {
     /// The API's URL on the host.
     pub server: String,
     pub nodes: Vec<String>,
+    pub edges: Vec<String>,
 }
 
 /// What `lab status` shows. `Display` is the table; the serialised form is that of `-o json|yaml`.
@@ -112,6 +118,7 @@ pub struct Status {
     pub kubeconfig: PathBuf,
     pub server: ServerStatus,
     pub nodes: Vec<NodeStatus>,
+    pub edges: Vec<EdgeStatus>,
     pub client: Vec<IpAddr>,
     pub pods: Vec<PodStatus>,
 }
@@ -139,6 +146,19 @@ pub struct NodeStatus {
     /// The newest revision that the agent has in the kernel; absent when it does not answer.
     pub programmed_revision: Option<u64>,
     pub pods: usize,
+}
+
+/// One edge node of a lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeStatus {
+    pub name: String,
+    pub addresses: Vec<IpAddr>,
+    /// The process, as the host counts them; absent while it is being restarted.
+    pub pid: Option<i32>,
+    pub restarts: u32,
+    /// The addresses of load balancers that it answers for; absent when it does not say.
+    pub holds: Option<Vec<IpAddr>>,
 }
 
 /// One pod that runs in a lab.
@@ -188,7 +208,7 @@ pub fn wait(dir: &Path, timeout: Duration) -> Result<(), LabError> {
     remote::wait(dir, timeout)
 }
 
-/// Runs a command inside the namespaces of a node, of `client`, or of a pod (`namespace/name`, or `name` in
+/// Runs a command inside the namespaces of a node, of an edge node, of `client`, or of a pod (`namespace/name`, or `name` in
 /// `default`), with this process's stdio, and returns its exit code (128 + the signal that ended it).
 ///
 /// The process must have one thread: it moves into the lab's namespaces.
@@ -199,7 +219,7 @@ pub fn exec(dir: &Path, name: &str, command: &[OsString]) -> Result<i32, LabErro
     remote::exec(dir, name, command)
 }
 
-/// Stops `server`, or the agent of a node, and returns when it has ended. It stays so until [`start`].
+/// Stops `server`, the agent of a node, or an edge node, and returns when it has ended. It stays so until [`start`].
 ///
 /// # Errors
 /// When no lab runs there, or it has no such program.
@@ -215,7 +235,7 @@ pub fn start(dir: &Path, name: &str) -> Result<(), LabError> {
     remote::start(dir, name)
 }
 
-/// Pulls the cable of a node: nothing that it sends arrives anywhere, nothing arrives there, and nobody is told. It stays so
+/// Pulls the cable of a node or edge node: nothing that it sends arrives anywhere, nothing arrives there, and nobody is told. It stays so
 /// until [`heal`].
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The lab's network: a bridge in the supervisor's namespace, and on it one namespace per node and one for the client.
+//! The lab's network: a bridge in the supervisor's namespace, and on it one namespace per node, per edge node, and for the client.
 //! Pods hang off their node by a routed veth pair each ([`pod`]).
 //!
 //! Nothing here is read back from the kernel: names, interface indexes and hardware addresses are chosen, so building
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::addresses::{self, SUBNET_LEN_V4, SUBNET_LEN_V6};
+use crate::addresses::{self, EDGE_HOSTS, Pair, SUBNET_LEN_V4, SUBNET_LEN_V6};
 use crate::netns::{Netns, SysctlError};
 
 pub use links::LinkError;
@@ -21,6 +21,7 @@ pub use pod::{Sandbox, add_pod};
 
 /// Node N is machine `NODE_HOSTS + N` of the subnet.
 const NODE_HOSTS: u8 = 10;
+const CLIENT_HOST: u8 = 100;
 
 /// The index of `eth0` everywhere: above those of the tunnel devices that some kernels put into every new namespace.
 const ETH0: u32 = 100;
@@ -55,6 +56,7 @@ pub enum NetworkError {
 #[derive(Debug)]
 pub struct Network {
     pub nodes: Vec<Arc<NodeNet>>,
+    pub edges: Vec<EdgeNet>,
     pub client: Arc<Netns>,
 }
 
@@ -63,17 +65,32 @@ pub struct Network {
 pub struct NodeNet {
     pub number: u8,
     pub netns: Arc<Netns>,
+    pub cable: Cable,
     links: Links,
-    /// The namespace with the bridge.
-    hub: Arc<Links>,
 }
 
-impl NodeNet {
-    /// Pulls the node's cable, or plugs it in again: its port on the bridge goes down, and with it the carrier of its own
-    /// end. Nobody is told anything, as when the power fails. Its pods go on, and reach each other.
+/// An edge node's namespace.
+#[derive(Debug)]
+pub struct EdgeNet {
+    pub name: String,
+    pub addresses: Pair,
+    pub netns: Arc<Netns>,
+    pub cable: Cable,
+}
+
+/// What connects a machine with the bridge.
+#[derive(Debug)]
+pub struct Cable {
+    /// The namespace with the bridge, and the port there.
+    hub: Arc<Links>,
+    port: u32,
+}
+
+impl Cable {
+    /// Pulls the cable, or plugs it in again: the port on the bridge goes down, and with it the carrier of the machine's own
+    /// end. Nobody is told anything, as when the power fails. A node's pods go on, and reach each other.
     pub async fn connect(&self, connected: bool) -> Result<(), LinkError> {
-        let port = PORTS + u32::from(self.number + NODE_HOSTS);
-        if connected { self.hub.up(port).await } else { self.hub.down(port).await }
+        if connected { self.hub.up(self.port).await } else { self.hub.down(self.port).await }
     }
 }
 
@@ -107,36 +124,41 @@ const FORWARDING: &[(&str, &str)] = &[
 const CANDID: &[(&str, &str)] = &[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")];
 
 impl Network {
-    /// Builds the whole network for `nodes` nodes. The calling thread must be in the namespace that gets the bridge.
-    pub async fn build(nodes: u8) -> Result<Self, NetworkError> {
+    /// Builds the whole network for `nodes` nodes and `edges` edge nodes. The calling thread must be in the namespace that
+    /// gets the bridge.
+    pub async fn build(nodes: u8, edges: u8) -> Result<Self, NetworkError> {
         let hub = Hub::build().await?;
-        let client = hub.machine("client", 100).await?;
+        let client = hub.machine("client", CLIENT_HOST, addresses::client()).await?;
         set_default_routes(&client.links).await.map_err(in_link("client"))?;
         let mut built = Vec::with_capacity(usize::from(nodes));
         for number in 1..=nodes {
             let name = node_name(number);
-            let machine = hub.machine(&name, number + NODE_HOSTS).await?;
-            machine.netns.sysctl(FORWARDING).map_err(|source| NetworkError::Sysctl { name: name.clone(), source })?;
-            set_default_routes(&machine.links).await.map_err(in_link(&name))?;
-            for other in (1..=nodes).filter(|o| *o != number) {
-                let ((v4, v6), via) = (addresses::pod_range(other), addresses::node(other));
-                machine.links.route(IpNet::V4(v4), Some(via.v4.into()), ETH0).await.map_err(in_link(&name))?;
-                machine.links.route(IpNet::V6(v6), Some(via.v6.into()), ETH0).await.map_err(in_link(&name))?;
-            }
-            built.push(Arc::new(NodeNet {
-                number,
-                netns: Arc::new(machine.netns),
-                links: machine.links,
-                hub: Arc::clone(&hub.links),
-            }));
+            let machine = hub.machine(&name, number + NODE_HOSTS, addresses::node(number)).await?;
+            let others = (1..=nodes).filter(|other| *other != number);
+            machine.forward(others).await.map_err(|trouble| trouble.of(&name))?;
+            let Machine { netns, links, cable } = machine;
+            built.push(Arc::new(NodeNet { number, netns: Arc::new(netns), cable, links }));
         }
-        Ok(Self { nodes: built, client: Arc::new(client.netns) })
+        let mut edge_nets = Vec::with_capacity(usize::from(edges));
+        for number in 1..=edges {
+            let (name, addresses) = (edge_name(number), addresses::edge(number));
+            let machine = hub.machine(&name, number + EDGE_HOSTS, addresses).await?;
+            machine.forward(1..=nodes).await.map_err(|trouble| trouble.of(&name))?;
+            let Machine { netns, cable, .. } = machine;
+            edge_nets.push(EdgeNet { name, addresses, netns: Arc::new(netns), cable });
+        }
+        Ok(Self { nodes: built, edges: edge_nets, client: Arc::new(client.netns) })
     }
 }
 
 /// `node-1`, …
 pub fn node_name(number: u8) -> String {
     format!("node-{number}")
+}
+
+/// `edge-1`, …
+pub fn edge_name(number: u8) -> String {
+    format!("edge-{number}")
 }
 
 /// The namespace with the bridge.
@@ -147,6 +169,40 @@ struct Hub {
 struct Machine {
     netns: Netns,
     links: Links,
+    cable: Cable,
+}
+
+/// What went wrong with a machine that forwards.
+enum Trouble {
+    Sysctl(SysctlError),
+    Link(LinkError),
+}
+
+impl Trouble {
+    fn of(self, name: &str) -> NetworkError {
+        let name = name.to_owned();
+        match self {
+            Self::Sysctl(source) => NetworkError::Sysctl { name, source },
+            Self::Link(source) => NetworkError::Link { name, source },
+        }
+    }
+}
+
+impl Machine {
+    /// Makes it forward, to the pods of these nodes by the nodes and to all else by the bridge.
+    async fn forward(&self, nodes: impl Iterator<Item = u8>) -> Result<(), Trouble> {
+        self.netns.sysctl(FORWARDING).map_err(Trouble::Sysctl)?;
+        let routes = async {
+            set_default_routes(&self.links).await?;
+            for node in nodes {
+                let ((v4, v6), via) = (addresses::pod_range(node), addresses::node(node));
+                self.links.route(IpNet::V4(v4), Some(via.v4.into()), ETH0).await?;
+                self.links.route(IpNet::V6(v6), Some(via.v6.into()), ETH0).await?;
+            }
+            Ok(())
+        };
+        routes.await.map_err(Trouble::Link)
+    }
 }
 
 impl Hub {
@@ -170,15 +226,15 @@ impl Hub {
     }
 
     /// A namespace with `eth0` on the bridge; `host` is its number on the subnet.
-    async fn machine(&self, name: &str, host: u8) -> Result<Machine, NetworkError> {
+    async fn machine(&self, name: &str, host: u8, address: Pair) -> Result<Machine, NetworkError> {
         let netns = Netns::create().map_err(|source| NetworkError::Namespace { name: name.into(), source })?;
         netns.sysctl(COMMON).map_err(|source| NetworkError::Sysctl { name: name.into(), source })?;
-        let address = if host == 100 { addresses::client() } else { addresses::node(host - NODE_HOSTS) };
+        let cable = Cable { hub: Arc::clone(&self.links), port: PORTS + u32::from(host) };
         let build = async {
-            let port = End { name: &format!("to-{name}"), index: PORTS + u32::from(host), mac: mac(1, host) };
+            let port = End { name: &format!("to-{name}"), index: cable.port, mac: mac(1, host) };
             let eth0 = End { name: "eth0", index: ETH0, mac: mac(0, host) };
             self.links.veth(port, eth0, &netns).await?;
-            self.links.enslave(PORTS + u32::from(host), BRIDGE).await?;
+            self.links.enslave(cable.port, BRIDGE).await?;
             let links = Links::open(&netns)?;
             links.up(LO).await?;
             links.up(ETH0).await?;
@@ -187,7 +243,7 @@ impl Hub {
             Ok(links)
         };
         let links = build.await.map_err(in_link(name))?;
-        Ok(Machine { netns, links })
+        Ok(Machine { netns, links, cable })
     }
 }
 

@@ -43,6 +43,9 @@ pub(crate) fn status(dir: &Path) -> Result<Status, LabError> {
     for node in &mut status.nodes {
         translate(&mut node.agent_pid);
     }
+    for edge in &mut status.edges {
+        translate(&mut edge.pid);
+    }
     Ok(*status)
 }
 
@@ -145,7 +148,7 @@ pub(crate) fn down(dir: &Path, purge: bool) -> Result<(), LabError> {
 
 /// Removes what a lab writes, and the directory if nothing else is in it.
 fn remove_files(dir: &Path) -> Result<(), LabError> {
-    for folder in ["server", "logs", "run", crate::joining::NODES] {
+    for folder in ["server", "logs", "run", crate::joining::NODES, crate::joining::EDGES] {
         ignore_missing(fs::remove_dir_all(dir.join(folder))).map_err(LabError::file(dir.join(folder)))?;
     }
     for file in ["lab.sock", "lab.log", "inside.kubeconfig", "lab.lock"] {

@@ -37,17 +37,22 @@ fn parse(page: &str, name: &str) -> Revisions {
 
 /// What the agent in this namespace says it has programmed.
 pub async fn programmed(netns: &Netns) -> io::Result<Revisions> {
-    let page = tokio::time::timeout(LIMIT, metrics(netns)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let page = get(netns, AGENT_METRICS, "/metrics").await?;
     Ok(parse(&page, PROGRAMMED))
 }
 
-async fn metrics(netns: &Netns) -> io::Result<String> {
-    let stream = netns.tcp_socket()?.connect(AGENT_METRICS).await?;
+/// What is served at `path` in this namespace, whatever the answer's code.
+pub async fn get(netns: &Netns, at: SocketAddr, path: &str) -> io::Result<String> {
+    tokio::time::timeout(LIMIT, ask(netns, at, path)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+async fn ask(netns: &Netns, at: SocketAddr, path: &str) -> io::Result<String> {
+    let stream = netns.tcp_socket()?.connect(at).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let connection = tokio::spawn(connection);
     let request =
-        Request::get("/metrics").header("host", "localhost").body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
+        Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         Limited::new(response.into_body(), MAX_BYTES).collect().await.map_err(io::Error::other)

@@ -21,6 +21,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::dup3_raw;
 use proxy_agent::client::{Client, ClientError};
+use proxy_agent::join::Role;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use crate::addresses::{self, API_PORT};
 use crate::children::Children;
 use crate::control::{self, Cluster, Namespace};
+use crate::edges::{self, EdgeNode};
 use crate::error::chain;
 use crate::joining::{self, Invitation};
 use crate::kubelet::{self, HomeNode, NameService, Shared};
@@ -76,6 +78,8 @@ enum Failure {
     },
     #[error("making a token for the nodes")]
     Token(#[source] ClientError),
+    #[error("making the pools of external addresses")]
+    Pools(#[source] ClientError),
     #[error("writing the nodes")]
     Nodes(#[source] ClientError),
     #[error("{0}")]
@@ -208,7 +212,8 @@ async fn supervise_until_told(spec: &Spec, socket: UnixListener, reporter: &mut 
             prctl::set_pdeathsig(None).map_err(Failure::system("letting the parent go"))?;
         }
         let nodes = cluster.nodes.iter().map(|(n, _)| n.name.clone()).collect();
-        let ready = Ready { kubeconfig: cluster.kubeconfig.clone(), server: cluster.url.clone(), nodes };
+        let edges = cluster.edges.iter().map(|edge| edge.net.name.clone()).collect();
+        let ready = Ready { kubeconfig: cluster.kubeconfig.clone(), server: cluster.url.clone(), nodes, edges };
         reporter.send(&Report::Ready(ready));
         std::future::pending().await
     };
@@ -244,7 +249,7 @@ async fn bring_up(
     down: mpsc::Sender<()>,
 ) -> Result<Arc<Cluster>, Failure> {
     let logs = spec.dir.join("logs");
-    let network = Network::build(spec.nodes).await?;
+    let network = Network::build(spec.nodes, spec.edges).await?;
     tracing::info!("the network is there; starting the server");
 
     let server = started.get_or_init(|| keep_server(spec, tasks, children, &logs)).clone();
@@ -254,12 +259,20 @@ async fn bring_up(
 
     let nodes: Vec<Arc<HomeNode>> = network.nodes.into_iter().map(|n| Arc::new(HomeNode::new(n))).collect();
     kubelet::register(&client, &nodes).await.map_err(Failure::Nodes)?;
-    let invitation = joining::invite(&client, &spec.dir).await.map_err(Failure::Token)?;
+    let invitation = joining::invite(&client, &spec.dir, Role::Node).await.map_err(Failure::Token)?;
     tracing::info!("the server answers; starting {} agents", nodes.len());
     let agents: Vec<(Arc<HomeNode>, Unit)> = nodes
         .iter()
         .map(|node| (Arc::clone(node), keep_agent(spec, tasks, children, &logs, node, &invitation)))
         .collect();
+
+    let edges = if network.edges.is_empty() {
+        Vec::new()
+    } else {
+        edges::make_pools(&client).await.map_err(Failure::Pools)?;
+        let invitation = joining::invite(&client, &spec.dir, Role::Edge).await.map_err(Failure::Token)?;
+        network.edges.into_iter().map(|net| EdgeNode::keep(net, tasks, children, &logs, &invitation)).collect()
+    };
 
     let program = PathBuf::from(SELF);
     let names = NameService::find(&client, spec.dir.clone()).await;
@@ -275,6 +288,7 @@ async fn bring_up(
         client: network.client,
         server,
         nodes: agents,
+        edges,
         node_mounts,
         kubelet: shared,
         children: children.clone(),
@@ -289,6 +303,7 @@ async fn bring_up(
     });
     await_pods(&cluster).await;
     await_agents(&cluster).await?;
+    await_edges(&cluster).await?;
     Ok(cluster)
 }
 
@@ -397,6 +412,22 @@ async fn await_agents(cluster: &Cluster) -> Result<(), Failure> {
             return Err(Failure::Slow { name: "an agent".into(), limit: UP_LIMIT, source: None });
         }
     }
+}
+
+async fn await_edges(cluster: &Cluster) -> Result<(), Failure> {
+    let until = Instant::now() + UP_LIMIT;
+    for edge in &cluster.edges {
+        while !edge.is_ready().await {
+            if edge.unit.restarts() >= PATIENCE {
+                return Err(Failure::Unit { name: edge.unit.name.clone(), last_words: edge.unit.last_words() });
+            }
+            if Instant::now() >= until {
+                return Err(Failure::Slow { name: edge.unit.name.clone(), limit: UP_LIMIT, source: None });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
 }
 
 /// This process's own, which everything in the lab has in common.

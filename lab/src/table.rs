@@ -23,6 +23,18 @@ impl fmt::Display for Status {
             ]
         });
         table(f, ["NODE", "ADDRESSES", "DATAPLANE", "AGENT", "RESTARTS", "REVISION", "PODS"], nodes.collect())?;
+        if !self.edges.is_empty() {
+            let edges = self.edges.iter().map(|e| {
+                [
+                    e.name.clone(),
+                    joined(&e.addresses),
+                    number(e.pid),
+                    e.restarts.to_string(),
+                    e.holds.as_ref().map_or_else(|| "-".to_owned(), |holds| joined(holds)),
+                ]
+            });
+            table(f, ["EDGE", "ADDRESSES", "PROCESS", "RESTARTS", "HOLDS"], edges.collect())?;
+        }
         if self.pods.is_empty() {
             return writeln!(f, "\nno pods");
         }
@@ -66,7 +78,7 @@ fn table<const N: usize>(f: &mut fmt::Formatter<'_>, head: [&str; N], rows: Vec<
 
 #[cfg(test)]
 mod tests {
-    use crate::{Dataplane, NodeStatus, PodStatus, ServerStatus, Status};
+    use crate::{Dataplane, EdgeStatus, NodeStatus, PodStatus, ServerStatus, Status};
 
     #[test]
     fn a_status_reads_as_tables() {
@@ -82,6 +94,13 @@ mod tests {
                 restarts: 2,
                 programmed_revision: Some(17),
                 pods: 1,
+            }],
+            edges: vec![EdgeStatus {
+                name: "edge-1".into(),
+                addresses: vec!["172.31.255.201".parse().unwrap()],
+                pid: Some(43),
+                restarts: 0,
+                holds: Some(vec!["172.31.255.128".parse().unwrap(), "fd00:31::1:0".parse().unwrap()]),
             }],
             client: vec!["172.31.255.100".parse().unwrap()],
             pods: vec![PodStatus {
@@ -101,6 +120,9 @@ export KUBECONFIG=/tmp/lab/server/admin.kubeconfig
 
 NODE     ADDRESSES       DATAPLANE   AGENT   RESTARTS   REVISION   PODS
 node-1   172.31.255.11   nftables    -       2          17         1
+
+EDGE     ADDRESSES        PROCESS   RESTARTS   HOLDS
+edge-1   172.31.255.201   43        0          172.31.255.128,fd00:31::1:0
 
 POD           NODE     ADDRESSES    PHASE         READY
 default/web   node-1   10.244.1.2   Terminating   yes

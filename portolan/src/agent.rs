@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 
-use model::syntax;
-use proxy_agent::join::{self, Role, credentials};
-use proxy_agent::{AgentError, Local, Ownership};
+use proxy_agent::join::Role;
+use proxy_agent::{Local, Ownership};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::Failure;
 use crate::cli::AgentArgs;
+use crate::identity::{self, Told};
 
 /// Runs the agent until SIGTERM or SIGINT; the kernel keeps what was programmed.
 pub fn run(args: AgentArgs) -> Result<(), Failure> {
@@ -25,8 +25,17 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         return Ok(());
     }
     one_per_family(&args.node_ip)?;
-    let identity = identity(&args)?;
-    let node_name = identity.node;
+    let told = Told {
+        role: Role::Node,
+        kubeconfig: args.kubeconfig.as_deref(),
+        server: args.server.as_deref(),
+        token: args.token.as_deref(),
+        ca_hash: args.ca_hash,
+        data_dir: &args.data_dir,
+        name: args.node_name.as_deref(),
+    };
+    let identity = identity::find(&told)?;
+    let node_name = identity.name;
     let dns = args.dns.then(|| args.names.config(args.dns_port));
     let config = proxy_agent::Config {
         kubeconfig: identity.kubeconfig,
@@ -50,62 +59,6 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     until_stopped("running the agent", |stop| proxy_agent::run(config, stop))
 }
 
-/// Who this machine is in the cluster, and by what.
-struct Identity {
-    node: String,
-    kubeconfig: PathBuf,
-    join: Option<join::Options>,
-}
-
-/// By a kubeconfig that somebody has written, or else by what the machine is given when it joins. The node's name is that
-/// of the flag, else of the credentials that are there, else of the machine.
-fn identity(args: &AgentArgs) -> Result<Identity, Failure> {
-    if let Some(kubeconfig) = args.kubeconfig.clone() {
-        let node = args.node_name.clone().map_or_else(hostname, Ok)?;
-        return Ok(Identity { node, kubeconfig, join: None });
-    }
-    let AgentArgs { data_dir: directory, server, ca_hash, .. } = args;
-    let token = args.token.as_deref().map(token).transpose()?;
-    let node = match &args.node_name {
-        Some(node) => node.clone(),
-        None => {
-            match credentials::load(directory, Role::Node).map_err(|e| Failure::new("using the data directory", &e))? {
-                Some(stored) => stored.facts.node,
-                None => hostname()?,
-            }
-        }
-    };
-    let join = join::Options {
-        directory: directory.clone(),
-        role: Role::Node,
-        node: node.clone(),
-        server: server.clone(),
-        token,
-        ca_hash: *ca_hash,
-    };
-    Ok(Identity { node, kubeconfig: credentials::path(directory, Role::Node), join: Some(join) })
-}
-
-/// A join token, `ID.SECRET`. What is wrong with it is not shown: it goes to screens and logs.
-fn token(text: &str) -> Result<String, Failure> {
-    let fits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    match text.trim().split_once('.') {
-        Some((id, secret)) if fits(id) && fits(secret) => Ok(text.trim().to_owned()),
-        _ => Err(Failure::text("--token is not whole; copy the line of `portolan token create --node-join` again")),
-    }
-}
-
-/// This machine's name as that of a node: in small letters, as kubelet takes it.
-fn hostname() -> Result<String, Failure> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase();
-    match syntax::dns1123_subdomain(&name).first() {
-        None => Ok(name),
-        Some(problem) => {
-            Err(Failure::text(format!("this machine's name, {name:?}, can be no node's; give --node-name: {problem}")))
-        }
-    }
-}
-
 /// What the Node's labels are to say beside what every node's say.
 fn labels(zone: Option<String>, region: Option<String>, more: Vec<(String, String)>) -> BTreeMap<String, String> {
     let zone = zone.map(|zone| ("topology.kubernetes.io/zone".to_owned(), zone));
@@ -126,9 +79,10 @@ fn one_per_family(addresses: &[IpAddr]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When there can be no runtime or no handlers of signals, and with what `work` fails.
-pub fn until_stopped<W>(what: &str, work: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>) -> W) -> Result<(), Failure>
+pub fn until_stopped<W, E>(what: &str, work: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>) -> W) -> Result<(), Failure>
 where
-    W: Future<Output = Result<(), AgentError>>,
+    W: Future<Output = Result<(), E>>,
+    E: std::error::Error,
 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -171,15 +125,6 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_that_is_not_whole_is_not_repeated() {
-        assert_eq!(token(" abc123.0123456789 ").unwrap(), "abc123.0123456789");
-        for wrong in ["", "abc123", "abc123.", ".0123", "abc123.SECRET", "abc123.se cret"] {
-            let error = token(wrong).unwrap_err().to_string();
-            assert!(error.contains("portolan token create") && !error.contains("ecret"), "{error}");
-        }
-    }
 
     #[test]
     fn a_node_has_one_address_of_each_family() {

@@ -11,6 +11,7 @@ use proxy_agent::client::authority::CaHash;
 
 mod balancers;
 mod dns;
+mod edge;
 mod limits;
 mod nodes;
 mod token;
@@ -18,6 +19,7 @@ mod workloads;
 
 pub use self::balancers::BalancerArgs;
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
+pub use self::edge::EdgeArgs;
 pub use self::limits::{AuditArgs, LimitArgs};
 pub use self::nodes::NodesArgs;
 pub use self::token::{CreateToken, Print, TokenArgs, TokenCommand};
@@ -46,6 +48,8 @@ pub enum Command {
     Server(ServerArgs),
     /// Run the node agent: program this machine's dataplane from the server's Services.
     Agent(Box<AgentArgs>),
+    /// Run an edge node: hold addresses of load balancers, and balance what comes to them.
+    Edge(Box<EdgeArgs>),
     /// Register what runs on this machine as a Pod, for as long as this or the COMMAND runs.
     Register(RegisterArgs),
     /// Answer for the cluster's names on a machine that is no node. Nodes do it in their agent.
@@ -223,13 +227,16 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 pub enum LabCommand {
-    /// Bring up a server, nodes and a client, each node and pod in a network namespace of its own.
+    /// Bring up a server, nodes, edge nodes and a client, each machine and pod in a network namespace of its own.
     Up {
         #[command(flatten)]
         dir: LabDir,
         /// Number of nodes, 1 to 64.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
         nodes: u16,
+        /// Number of edge nodes, 0 to 8: they hold the addresses of Services of type LoadBalancer.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=8))]
+        edges: u16,
         /// The dataplane of the nodes' agents.
         #[arg(long, value_enum, default_value = "nftables")]
         dataplane: Dataplane,
@@ -251,11 +258,11 @@ pub enum LabCommand {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Output,
     },
-    /// Run a command in the network namespace of a node, of `client`, or of a pod (namespace/pod).
+    /// Run a command in the network namespace of a node, of an edge node, of `client`, or of a pod (namespace/pod).
     Exec {
         #[command(flatten)]
         dir: LabDir,
-        /// node-1, client, or namespace/pod.
+        /// node-1, edge-1, client, or namespace/pod.
         name: String,
         /// The command and its arguments, after `--`.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -269,32 +276,32 @@ pub enum LabCommand {
         #[arg(long, default_value_t = 30)]
         timeout: u64,
     },
-    /// Stop the server, or a node's agent, until `lab start`: to see what goes on without it.
+    /// Stop the server, a node's agent, or an edge node, until `lab start`: to see what goes on without it.
     Stop {
         #[command(flatten)]
         dir: LabDir,
-        /// server, or node-1 for its agent.
+        /// server, node-1 for its agent, or edge-1.
         name: String,
     },
     /// Start what `lab stop` has stopped.
     Start {
         #[command(flatten)]
         dir: LabDir,
-        /// server, or node-1 for its agent.
+        /// server, node-1 for its agent, or edge-1.
         name: String,
     },
-    /// Pull a node's network cable, as if it had lost its power: to see that nobody sends to it any more.
+    /// Pull the network cable of a node or edge node, as if it had lost its power: to see that nobody sends to it any more.
     Cut {
         #[command(flatten)]
         dir: LabDir,
-        /// node-1.
+        /// node-1, or edge-1.
         node: String,
     },
     /// Plug in what `lab cut` has pulled.
     Heal {
         #[command(flatten)]
         dir: LabDir,
-        /// node-1.
+        /// node-1, or edge-1.
         node: String,
     },
     /// Stop the lab and everything in it.

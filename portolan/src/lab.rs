@@ -11,10 +11,11 @@ use crate::output::print;
 /// Runs a lab command. `exec` passes the exit code of its command on.
 pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
     match args.command {
-        LabCommand::Up { dir, nodes, dataplane, agent_arg, detach, listen } => {
+        LabCommand::Up { dir, nodes, edges, dataplane, agent_arg, detach, listen } => {
             let options = lab::UpOptions {
                 dir: dir.dir,
                 nodes: nodes.into(),
+                edges: edges.into(),
                 dataplane: match dataplane {
                     Dataplane::Nftables => lab::Dataplane::Nftables,
                 },
@@ -24,7 +25,13 @@ pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
                 exe: None,
             };
             lab::up(&options, &mut |ready| {
-                eprintln!("{} nodes have programmed their dataplane; API at {}", ready.nodes.len(), ready.server);
+                let edges = match ready.edges.len() {
+                    0 => String::new(),
+                    1 => ", 1 edge node is there".to_owned(),
+                    many => format!(", {many} edge nodes are there"),
+                };
+                let (nodes, server) = (ready.nodes.len(), &ready.server);
+                eprintln!("{nodes} nodes have programmed their dataplane{edges}; API at {server}");
                 println!("export KUBECONFIG={}", shell_quoted(&ready.kubeconfig.display().to_string()));
             })
             .map_err(|e| Failure::new("lab up", &e))?;

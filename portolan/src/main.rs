@@ -7,6 +7,8 @@ mod agent;
 mod check;
 mod cli;
 mod dns;
+mod edge;
+mod identity;
 mod lab;
 mod logging;
 mod output;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(args) => server::run(args).map(|()| ExitCode::SUCCESS),
         Command::Agent(args) => agent::run(*args).map(|()| ExitCode::SUCCESS),
+        Command::Edge(args) => edge::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Register(args) => register::run(args),
         Command::Dns(args) => dns::run(args).map(|()| ExitCode::SUCCESS),
         Command::Lab(args) => lab::run(args),

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{Answer, MAX_LINE, Namespace, Request, descriptors};
 use crate::children::Children;
+use crate::edges::EdgeNode;
 use crate::error::chain;
 use crate::kubelet::{HomeNode, Phase, Shared};
 use crate::mounts::Mounts;
@@ -43,6 +44,7 @@ pub struct Cluster {
     pub server: Unit,
     /// Each node with its agent.
     pub nodes: Vec<(Arc<HomeNode>, Unit)>,
+    pub edges: Vec<EdgeNode>,
     /// How files read on a node, for commands; its agent reads this machine's own.
     pub node_mounts: HashMap<String, Arc<Mounts>>,
     pub kubelet: Arc<Shared>,
@@ -165,40 +167,54 @@ impl Cluster {
             let mounts = self.node_mounts.get(name).map(Arc::clone);
             return Some(Room { netns: Arc::clone(&node.net.netns), mounts });
         }
+        if let Some(edge) = self.edges.iter().find(|edge| edge.net.name == name) {
+            return Some(Room { netns: Arc::clone(&edge.net.netns), mounts: None });
+        }
         let (namespace, pod) = name.split_once('/').unwrap_or(("default", name));
         self.kubelet.pods.find(namespace, pod).map(|p| Room { netns: p.netns, mounts: p.mounts })
     }
 
-    /// `server`, or a node's agent.
+    /// `server`, a node's agent, or an edge node.
     fn program(&self, name: &str) -> Result<&Unit, String> {
         if name == "server" {
             return Ok(&self.server);
         }
         let agent = self.nodes.iter().find(|(node, _)| node.name == name).map(|(_, agent)| agent);
-        let last = self.nodes.last().map_or("", |(n, _)| n.name.as_str());
-        agent.ok_or_else(|| {
-            format!("{name:?} is no program of the lab; there are server, and the agents of node-1 to {last}")
+        let edge = || self.edges.iter().find(|edge| edge.net.name == name).map(|edge| &edge.unit);
+        agent.or_else(edge).ok_or_else(|| {
+            format!("{name:?} is no program of the lab; there are server, and those of {}", self.machines())
         })
     }
 
+    /// The nodes and edge nodes, in words.
+    fn machines(&self) -> String {
+        let range =
+            |first: &str, last: &str| if first == last { first.to_owned() } else { format!("{first} to {last}") };
+        let nodes = self.nodes.last().map(|(last, _)| range("node-1", &last.name));
+        let edges = self.edges.last().map(|last| range("edge-1", &last.net.name));
+        nodes.into_iter().chain(edges).collect::<Vec<_>>().join(", ")
+    }
+
     async fn connect(&self, name: &str, connected: bool) -> Answer {
-        let Some((node, _)) = self.nodes.iter().find(|(node, _)| node.name == name) else {
-            let last = self.nodes.last().map_or("", |(n, _)| n.name.as_str());
-            return Answer::Failed { reason: format!("{name:?} is no node of the lab; there are node-1 to {last}") };
+        let node = self.nodes.iter().find(|(node, _)| node.name == name).map(|(node, _)| &node.net.cable);
+        let edge = || self.edges.iter().find(|edge| edge.net.name == name).map(|edge| &edge.net.cable);
+        let Some(cable) = node.or_else(edge) else {
+            let reason = format!("{name:?} is no machine of the lab; there are {}", self.machines());
+            return Answer::Failed { reason };
         };
-        match node.net.connect(connected).await {
+        match cable.connect(connected).await {
             Ok(()) => Answer::Done,
             Err(error) => Answer::Failed { reason: chain(&error) },
         }
     }
 
     fn unknown(&self, name: &str) -> String {
-        let last = self.nodes.last().map_or("", |(n, _)| n.name.as_str());
+        let machines = self.machines();
         let pods = self.kubelet.pods.list();
         let some: Vec<String> = pods.iter().take(5).map(|p| format!("{}/{}", p.namespace, p.name)).collect();
         let more = if pods.len() > some.len() { ", …" } else { "" };
         let pods = if some.is_empty() { "no pod runs".to_owned() } else { format!("pods: {}{more}", some.join(", ")) };
-        format!("nothing in the lab is called {name:?}; there are node-1 to {last}, client, and {pods}")
+        format!("nothing in the lab is called {name:?}; there are {machines}, client, and {pods}")
     }
 
     async fn status(&self) -> Status {
@@ -216,11 +232,16 @@ impl Cluster {
                 pods: pods.iter().filter(|p| p.node == node.name).count(),
             });
         }
+        let mut edges = Vec::with_capacity(self.edges.len());
+        for edge in &self.edges {
+            edges.push(edge.status().await);
+        }
         Status {
             dir: self.dir.clone(),
             kubeconfig: self.kubeconfig.clone(),
             server: ServerStatus { url: self.url.clone(), pid: self.server.pid(), restarts: self.server.restarts() },
             nodes,
+            edges,
             client: addresses::client().list(),
             pods: pods
                 .into_iter()

@@ -47,7 +47,7 @@ fn seen_by(listener: &TcpListener, from: &Netns) -> IpAddr {
 #[test]
 fn pods_reach_each_other_and_nothing_is_hidden() {
     isolated("network::tests::pods_reach_each_other_and_nothing_is_hidden", async {
-        let network = Network::build(2).await.unwrap();
+        let network = Network::build(2, 1).await.unwrap();
         let [one, two] = &network.nodes[..] else { panic!("two nodes") };
         let a = add_pod(one, 2).await.unwrap();
         let b = add_pod(one, 3).await.unwrap();
@@ -71,7 +71,7 @@ fn pods_reach_each_other_and_nothing_is_hidden() {
 #[test]
 fn the_client_learns_at_once_that_it_stands_outside() {
     isolated("network::tests::the_client_learns_at_once_that_it_stands_outside", async {
-        let network = Network::build(1).await.unwrap();
+        let network = Network::build(1, 0).await.unwrap();
         let pod = add_pod(&network.nodes[0], 2).await.unwrap();
         for address in pod.addresses.list() {
             let to = SocketAddr::new(address, 8080);
@@ -84,7 +84,7 @@ fn the_client_learns_at_once_that_it_stands_outside() {
 #[test]
 fn a_removed_pod_leaves_room_for_the_next() {
     isolated("network::tests::a_removed_pod_leaves_room_for_the_next", async {
-        let network = Network::build(1).await.unwrap();
+        let network = Network::build(1, 0).await.unwrap();
         let node = &network.nodes[0];
         for _ in 0..3 {
             let pod = add_pod(node, 2).await.unwrap();

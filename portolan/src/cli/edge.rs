@@ -1,0 +1,54 @@
+//! The flags of `portolan edge`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use proxy_agent::client::authority::CaHash;
+
+use super::{label_value, node_name};
+
+#[derive(Debug, Args)]
+pub struct EdgeArgs {
+    /// How to reach the server, where somebody else sees to it. Without it this machine joins the cluster: once by
+    /// --server, --token and --ca-hash, as `portolan token create --edge-join` prints them, and then by what
+    /// --data-dir holds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "ca_hash"])]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where the server is, as https://192.0.2.1:6443.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// What lets this machine join; of no use afterwards.
+    #[arg(long, value_name = "TOKEN", env = "PORTOLAN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// By what the server's authority is known before anything is sent to it.
+    #[arg(long, value_name = "sha256:HASH")]
+    pub ca_hash: Option<CaHash>,
+    /// Where the edge node's certificate and key are kept, for their owner alone. Made if missing.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan/edge")]
+    pub data_dir: PathBuf,
+    /// What the edge node is called; default: the name that it has joined by, else the machine's own.
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
+    pub edge_name: Option<String>,
+    /// An address of this machine on the network that it shares with the nodes, at most one per family; default: those
+    /// of the interface.
+    #[arg(long, value_name = "IP")]
+    pub edge_ip: Vec<IpAddr>,
+    /// The interface on which the addresses of load balancers are answered for; default: the one with --edge-ip, else
+    /// the one by which the server is reached.
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// The zone that this machine is in.
+    #[arg(long, value_name = "ZONE", value_parser = label_value)]
+    pub zone: Option<String>,
+    /// Where metrics and health are served.
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = edge::DEFAULT_METRICS_ADDRESS)]
+    pub metrics_listen: SocketAddr,
+    /// How long requests that are under way may take when the edge node is told to end.
+    #[arg(long, value_name = "TIME", value_parser = crate::wait::duration, default_value = "30s")]
+    pub grace: Duration,
+    /// Remove everything that an edge node left in this machine's kernel, and exit.
+    #[arg(long, conflicts_with_all = ["kubeconfig", "edge_name"])]
+    pub cleanup: bool,
+}
