@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use model::{Object, Resource};
 use serde_json::json;
-use store::Write;
+use store::{Verb, Write};
 
 use crate::writes::{self, time};
 
@@ -44,4 +44,21 @@ pub(crate) fn about(object: &Object, note: &Note, component: &str, now: Timestam
         "count": 1,
     });
     writes::create(Resource::Events, namespace, &name, event)
+}
+
+/// An Event whose name is what it says of an object, so that it is there once.
+pub(crate) fn once(object: &Object, note: &Note, component: &str, now: Timestamp) -> Write {
+    let mut write = about(object, note, component, now, 0);
+    let said = format!("{} {} {}", object.meta().uid(), note.reason, note.text);
+    let name = format!("{}.{:016x}", object.key.name, fnv(said.as_bytes()));
+    if let Verb::Create { object } = &mut write.verb {
+        object["metadata"]["name"] = name.as_str().into();
+    }
+    write.name = name;
+    write
+}
+
+/// FNV-1a: the same on every machine and in every version.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -24,6 +24,10 @@ impl Follow {
         Self { resource, namespace, watch: None }
     }
 
+    pub(crate) fn resource(&self) -> Resource {
+        self.resource
+    }
+
     /// What there is that was not returned yet, a batch at a time; None when that is all.
     pub(crate) fn next(&mut self, store: &Store) -> Option<News> {
         if let Some(watch) = &mut self.watch {

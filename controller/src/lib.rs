@@ -9,6 +9,7 @@
 //! [`Pulse`] takes the beats; [`lifecycle`] is the pure machine that judges them; [`run`] is the loop. [`edges`] does
 //! the same for edge nodes, and says which of them holds which load balancer.
 
+pub mod balancers;
 pub mod edges;
 mod events;
 mod follow;

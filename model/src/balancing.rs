@@ -11,4 +11,4 @@ mod wanted;
 pub use annotations::{BACKEND_TYPE, PREFIXES, Problem};
 pub use backends::{Backend, EXCLUDE_LABELS, TO_BE_DELETED, backends, relayed};
 pub use table::{ROWS, Row, row};
-pub use wanted::{CLASS, CLASS_ANNOTATION, Join, NLB_CLASS, Wanted, handles, wanted};
+pub use wanted::{CLASS, CLASS_ANNOTATION, Join, NLB_CLASS, Parting, Wanted, handles, parting, wanted};

@@ -89,6 +89,23 @@ pub fn wanted(service: &Service) -> Result<Wanted, Vec<Problem>> {
     if problems.is_empty() { Ok(wanted) } else { Err(problems) }
 }
 
+/// What counts when a Service leaves its instance. It is read even where other things are wrong: whoever deletes a Service
+/// does not mend it first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parting {
+    /// The instance stays.
+    pub preserve: bool,
+    /// The Service's listeners are its own, and go.
+    pub manages_listeners: bool,
+}
+
+/// Reads what a Service says of its leaving.
+pub fn parting(service: &Service) -> Parting {
+    let reader = Reader::new(&service.metadata.annotations);
+    let manages_listeners = reader.text("id").is_none() || reader.text("force-override-listeners") == Some("true");
+    Parting { preserve: reader.text("preserve-lb-on-delete").is_some(), manages_listeners }
+}
+
 fn read(service: &Service, reader: &Reader<'_>) -> Wanted {
     let instance = reader.text("id").map(str::to_owned);
     let overrides = reader.choice("force-override-listeners", &[("true", true), ("false", false)]) == Some(true);
