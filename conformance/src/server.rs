@@ -138,6 +138,8 @@ fn spawn(dir: &Path, address: SocketAddr, flags: &[String]) -> Child {
     Command::new(portolan())
         .args(["server", "--listen", &address.to_string(), "--data-dir"])
         .arg(dir.join("data"))
+        // Clients write what a load balancer would, so no other may.
+        .arg("--require-load-balancer-class")
         .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

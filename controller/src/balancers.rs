@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::object::Key;
-use model::types::{LoadBalancer, Node};
+use model::types::{LoadBalancer, Node, Service};
 use model::{Object, Resource};
 use store::{Event, EventKind, Store};
 use tokio::task::JoinSet;
@@ -44,23 +44,32 @@ const RETRY_LONGEST: Duration = Duration::from_secs(300);
 /// Label of an EndpointSlice: whose it is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// What an instance may have.
+/// What holds for all load balancers.
 #[derive(Clone, Copy, Debug)]
-pub struct Quotas {
-    /// Nodes, or Pods.
-    pub backends: usize,
+pub struct Options {
+    /// Nodes or Pods that one instance may have as backends.
+    pub backends_most: usize,
+    /// Services that name no class are left to others.
+    pub needs_class: bool,
 }
 
-impl Default for Quotas {
-    /// As in the cloud's table.
+impl Default for Options {
+    /// The quota is that of the cloud's table.
     fn default() -> Self {
-        Self { backends: 200 }
+        Self { backends_most: 200, needs_class: false }
+    }
+}
+
+impl Options {
+    /// Whether a Service shall have a load balancer of ours.
+    fn handles(&self, service: &Service) -> bool {
+        model::balancing::handles(service) && (service.spec.load_balancer_class.is_some() || !self.needs_class)
     }
 }
 
 /// Sees to load balancers for as long as it is polled. `clock` is the wall clock, by which certificates expire.
-pub async fn run(store: Store, quotas: Quotas, clock: fn() -> Timestamp) {
-    let mut balancers = Balancers::new(store, quotas, clock);
+pub async fn run(store: Store, options: Options, clock: fn() -> Timestamp) {
+    let mut balancers = Balancers::new(store, options, clock);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -71,7 +80,7 @@ pub async fn run(store: Store, quotas: Quotas, clock: fn() -> Timestamp) {
 
 struct Balancers {
     store: Store,
-    quotas: Quotas,
+    options: Options,
     clock: fn() -> Timestamp,
     follows: [Follow; 7],
     /// Services that have or want a load balancer of ours.
@@ -93,7 +102,7 @@ struct Known {
 }
 
 impl Balancers {
-    fn new(store: Store, quotas: Quotas, clock: fn() -> Timestamp) -> Self {
+    fn new(store: Store, options: Options, clock: fn() -> Timestamp) -> Self {
         let resources = [
             Resource::EndpointSlices,
             Resource::Nodes,
@@ -105,7 +114,7 @@ impl Balancers {
         ];
         Self {
             store,
-            quotas,
+            options,
             clock,
             follows: resources.map(|resource| Follow::new(resource, None)),
             known: BTreeMap::new(),
@@ -148,7 +157,7 @@ impl Balancers {
                 now: time,
                 nodes: Arc::clone(&self.nodes),
                 slices: self.slices.get(&key).into_iter().flatten().cloned().collect(),
-                backends_most: self.quotas.backends,
+                options: self.options,
                 number: self.number,
             };
             // As many as one look at a Service writes.
@@ -224,7 +233,7 @@ impl Balancers {
         let (key, gone) = (&object.key, kind == EventKind::Deleted);
         match object.resource {
             Resource::Services => {
-                let ours = object.service().is_some_and(model::balancing::handles);
+                let ours = object.service().is_some_and(|service| self.options.handles(service));
                 let claimed = object.meta().finalizers.iter().any(|finalizer| finalizer == writes::FINALIZER);
                 if gone {
                     self.known.remove(key);

@@ -1,5 +1,5 @@
-//! What changes by time alone: decided in pure functions of what the store holds and a moment, carried out by one thin
-//! loop through the store's writer.
+//! What comes of time, and of what others do: decided in pure functions of what the store holds and a moment, carried out
+//! by thin loops through the store's writer.
 //!
 //! A node that falls silent says nothing, so no request brings about what follows; the same goes for a token that
 //! expires. That is all there is here: whatever *can* be done in the transaction that brings it about is done there
@@ -7,7 +7,8 @@
 //! never came, is made up for by the next.
 //!
 //! [`Pulse`] takes the beats; [`lifecycle`] is the pure machine that judges them; [`run`] is the loop. [`edges`] does
-//! the same for edge nodes, and says which of them holds which load balancer.
+//! the same for edge nodes, and says which of them holds which load balancer; [`balancers`] sees to it that Services have
+//! one, and hear what has become of it: what an edge node does for a Service comes after the request.
 
 pub mod balancers;
 pub mod edges;

@@ -39,6 +39,9 @@ impl Failure {
             Refusal::Invalid(errors) if errors.iter().any(|error| error.path.starts_with("spec.addresses")) => {
                 Some(Self::new("AddressUnavailable", text))
             }
+            Refusal::Invalid(errors) if errors.iter().any(|error| error.path == "spec.pool") => {
+                Some(Self::new("PoolUnavailable", text))
+            }
             _ => Some(Self::new("Refused", text)),
         }
     }

@@ -128,6 +128,8 @@ pub(crate) fn shared(there: &LoadBalancer, service: &Service, wanted: &Wanted) -
                 }
                 listener.backends.push(source);
             }
+            // Or two Services would take turns at being the last.
+            listener.backends.sort_by(|one, other| order(one).cmp(&order(other)));
         }
     }
     let missing = wanted.joins.iter().find(|join| !listeners.iter().any(|l| l.group.as_ref() == Some(&join.group)));
@@ -162,6 +164,10 @@ pub(crate) fn owns(there: &LoadBalancer, service: &Service) -> bool {
 fn same_families(spec: &LoadBalancerSpec, wanted: &Wanted) -> bool {
     spec.ip_families.len() == wanted.families.len()
         && wanted.families.iter().all(|family| spec.ip_families.iter().any(|text| text == family.as_str()))
+}
+
+fn order(source: &BackendSource) -> (&str, &str, u16) {
+    (&source.namespace, &source.name, source.port)
 }
 
 fn is_of(source: &BackendSource, service: &Service) -> bool {

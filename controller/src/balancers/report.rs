@@ -48,18 +48,15 @@ pub(crate) fn state(service: &Service, wanted: &Wanted, there: &LoadBalancer, no
     if let Some(homeless) = homeless {
         return Some(State::not("NoEdge", &*homeless.message));
     }
-    let pending = |message: String| {
-        let before = condition(&service.status);
-        (before.is_none() || before.is_some_and(|c| c.reason == "Pending")).then(|| State::not("Pending", message))
-    };
+    // One that serves goes on doing so while it is changed, or taken over.
+    let serves = condition(&service.status)
+        .is_some_and(|c| c.status == "True" || matches!(c.reason.as_str(), "NoBackends" | "ListenerFailed"));
+    let pending = |message: String| (!serves).then(|| State::not("Pending", message));
     let Some(edge) = &status.edge else {
         return pending(format!("Load balancer {name} waits for an edge node"));
     };
-    let programmed = status.programmed.as_ref();
-    let current = programmed.is_some_and(|by| {
-        by.edge == edge.name && by.term == edge.term && Some(by.generation) == there.metadata.generation
-    });
-    if !current {
+    if !is_current(there) {
+        let programmed = status.programmed.as_ref();
         let since: Option<Timestamp> = edge.since.parse().ok();
         let late = since.is_some_and(|since| now.duration_since(since).as_secs() >= PATIENCE_SECONDS);
         let never = programmed.is_none_or(|by| by.edge != edge.name || by.term != edge.term);
@@ -89,6 +86,12 @@ pub(crate) fn state(service: &Service, wanted: &Wanted, there: &LoadBalancer, no
     }
     let message = format!("Load balancer {name} serves at {}", addresses.join(" and "));
     Some(State { ready: true, reason: "Ensured", message })
+}
+
+/// Whether its edge node has carried out the instance as it is now.
+pub(crate) fn is_current(there: &LoadBalancer) -> bool {
+    let (Some(by), Some(edge)) = (&there.status.programmed, &there.status.edge) else { return false };
+    by.edge == edge.name && by.term == edge.term && Some(by.generation) == there.metadata.generation
 }
 
 /// Whether nothing but redirects is without backends: those need none.

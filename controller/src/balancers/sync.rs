@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use model::admission::Family;
-use model::balancing::{Wanted, backends, handles, parting, wanted};
+use model::balancing::{Wanted, backends, parting, wanted};
 use model::object::Key;
 use model::snapshot::Snapshot;
 use model::types::{EndpointSlice, Listener, LoadBalancer, Node, SecretReference, Service};
@@ -18,6 +18,7 @@ use model::{Object, Resource};
 use serde_json::json;
 use store::{Outcome, Refusal, Store, Write, Written};
 
+use super::Options;
 use super::failure::Failure;
 use super::report::{self, State};
 use super::{certificates, merge, writes};
@@ -31,7 +32,7 @@ pub(crate) struct Context {
     pub(crate) nodes: Arc<BTreeMap<String, Arc<Node>>>,
     /// The names of the Service's slices.
     pub(crate) slices: Vec<Box<str>>,
-    pub(crate) backends_most: usize,
+    pub(crate) options: Options,
     /// Tells Events of the same moment apart.
     pub(crate) number: u32,
 }
@@ -67,7 +68,7 @@ impl From<Failure> for Stop {
 pub(crate) async fn sync(mut context: Context, object: Arc<Object>) -> Found {
     let Some(service) = object.service() else { return Found::default() };
     let claimed = service.metadata.finalizers.iter().any(|finalizer| finalizer == writes::FINALIZER);
-    if !handles(service) || service.metadata.terminating() {
+    if !context.options.handles(service) || service.metadata.terminating() {
         if !claimed {
             return Found::default();
         }
@@ -125,7 +126,7 @@ impl Context {
         } else if service.status.load_balancer.ingress != ingress {
             self.write(writes::status(&object.key, None, Some(&ingress))).await?;
         }
-        if balancer.status.programmed.as_ref().map(|by| by.generation) != balancer.metadata.generation {
+        if !report::is_current(balancer) {
             let soon = self.now.checked_add(SignedDuration::from_secs(report::PATIENCE_SECONDS)).ok();
             found.again = [found.again, soon].into_iter().flatten().min();
         }
@@ -204,15 +205,15 @@ impl Context {
                 all.extend(backends(listener, family, &snapshot).iter().map(|backend| backend.address.ip()));
             }
         }
-        if all.len() <= self.backends_most {
+        if all.len() <= self.options.backends_most {
             return Ok(());
         }
         let message = format!(
             "the Service has {} backends, and a load balancer may have {}; choose nodes with backend-label or \
              externalTrafficPolicy Local, divide the Service, or start the server with a greater \
-             --lb-backends-per-instance",
+             --max-backends-per-load-balancer",
             all.len(),
-            self.backends_most
+            self.options.backends_most
         );
         Err(Failure::new("QuotaExceeded", message))
     }

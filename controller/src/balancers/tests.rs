@@ -50,7 +50,7 @@ impl World {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(Config::new(directory.path().join("portolan.db"))).await.unwrap();
-        let balancers = Balancers::new(store.clone(), Quotas::default(), clock);
+        let balancers = Balancers::new(store.clone(), Options::default(), clock);
         let world = Self { store, balancers, now: Instant::now(), _directory: directory };
         for (number, name) in ["a", "b"].iter().enumerate() {
             let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name },
@@ -58,7 +58,12 @@ impl World {
             world.create(Resource::Nodes, "", name, object).await;
         }
         world
-            .create(Resource::AddressPools, "", "internet", json!({ "spec": { "addresses": ["192.0.2.0-192.0.2.15"] } }))
+            .create(
+                Resource::AddressPools,
+                "",
+                "internet",
+                json!({ "spec": { "addresses": ["192.0.2.0-192.0.2.15"] } }),
+            )
             .await;
         world
     }
@@ -251,20 +256,21 @@ async fn what_cannot_be_done_is_told_and_changes_nothing() {
     let kept = world.instance(&name).spec;
     let shared = world.instance("shared").spec;
 
-    let https = ("protocol-port", "https:443");
+    const HTTPS: (&str, &str) = ("protocol-port", "https:443");
+    let owned = [("id", others.as_str())];
     #[rustfmt::skip]
     let cases: Vec<(&[(&str, &str)], &str, String)> = vec![
         (&[("scheduler", "random")], "InvalidSettings", "portolan.dev/lb-scheduler: \"random\" is not known; use rr, wrr, wlc or sch".to_owned()),
-        (&[https], "InvalidSettings", "portolan.dev/lb-cert-id: the listener at port 443 needs a certificate; name a Secret of type kubernetes.io/tls".to_owned()),
-        (&[https, ("cert-id", "none")], "CertificateMissing", "there is no Secret default/none; create it (kubectl create secret tls none -n default --cert=… --key=…)".to_owned()),
-        (&[https, ("cert-id", "good"), ("domain-extensions", "a.example.com:none")], "CertificateMissing", "there is no Secret default/none; create it (kubectl create secret tls none -n default --cert=… --key=…)".to_owned()),
-        (&[https, ("cert-id", "old")], "CertificateExpired", "the certificate of Secret default/old has expired at 2025-12-31T00:00:00Z; replace it".to_owned()),
-        (&[https, ("cert-id", "early")], "CertificateInvalid", "the certificate of Secret default/early is valid from 2026-01-02T00:00:00Z on; replace it, or wait".to_owned()),
-        (&[https, ("cert-id", "broken")], "CertificateInvalid", "Secret default/broken: tls.crt has no certificate in PEM; put one there".to_owned()),
-        (&[https, ("cert-id", "opaque")], "CertificateInvalid", "Secret default/opaque is of type \"Opaque\", and must be kubernetes.io/tls; make it anew".to_owned()),
+        (&[HTTPS], "InvalidSettings", "portolan.dev/lb-cert-id: the listener at port 443 needs a certificate; name a Secret of type kubernetes.io/tls".to_owned()),
+        (&[HTTPS, ("cert-id", "none")], "CertificateMissing", "there is no Secret default/none; create it (kubectl create secret tls none -n default --cert=… --key=…)".to_owned()),
+        (&[HTTPS, ("cert-id", "good"), ("domain-extensions", "a.example.com:none")], "CertificateMissing", "there is no Secret default/none; create it (kubectl create secret tls none -n default --cert=… --key=…)".to_owned()),
+        (&[HTTPS, ("cert-id", "old")], "CertificateExpired", "the certificate of Secret default/old has expired at 2025-12-31T00:00:00Z; replace it".to_owned()),
+        (&[HTTPS, ("cert-id", "early")], "CertificateInvalid", "the certificate of Secret default/early is valid from 2026-01-02T00:00:00Z on; replace it, or wait".to_owned()),
+        (&[HTTPS, ("cert-id", "broken")], "CertificateInvalid", "Secret default/broken: tls.crt has no certificate in PEM; put one there".to_owned()),
+        (&[HTTPS, ("cert-id", "opaque")], "CertificateInvalid", "Secret default/opaque is of type \"Opaque\", and must be kubernetes.io/tls; make it anew".to_owned()),
         (&[("acl-status", "on"), ("acl-type", "white"), ("acl-id", "office")], "AccessListMissing", "there is no AccessList office; create it, or correct acl-id".to_owned()),
         (&[("id", "nowhere")], "InstanceNotFound", "there is no load balancer nowhere; make a LoadBalancer of this name, or correct id".to_owned()),
-        (&[("id", &others)], "InstanceNotShared", format!("load balancer {others} was made for Service default/other and goes with it; make a LoadBalancer by hand and name that one with id")),
+        (&owned, "InstanceNotShared", format!("load balancer {others} was made for Service default/other and goes with it; make a LoadBalancer by hand and name that one with id")),
         (&[("id", "shared"), ("force-override-listeners", "true"), ("vgroup-port", "blue:80")], "PortConflict", "port 443/TCP of load balancer shared serves Service default/first; use another port or another load balancer".to_owned()),
         (&[("id", "shared"), ("force-override-listeners", "true"), ("vgroup-port", "red:443")], "PortConflict", "port 80/TCP of load balancer shared belongs to group blue; join it with vgroup-port: blue:80, or use another port".to_owned()),
         (&[("id", "shared"), ("vgroup-port", "red:80")], "GroupNotFound", "load balancer shared has no listener with group red; add one to it, or correct vgroup-port".to_owned()),
@@ -286,10 +292,11 @@ async fn what_cannot_be_done_is_told_and_changes_nothing() {
         assert_eq!(events[before..], [format!("Warning SyncLoadBalancerFailed: {message}")], "{settings:?}");
         assert_eq!(world.instance(&name).spec, kept, "{settings:?}");
         assert_eq!(world.instance("shared").spec, shared, "{settings:?}");
-        let ingress = &world.stored(Resource::Services, "default", "web").service().unwrap().status.load_balancer.ingress.clone();
+        let ingress =
+            &world.stored(Resource::Services, "default", "web").service().unwrap().status.load_balancer.ingress.clone();
         assert_eq!(ingress[0].ip, address.to_string(), "{settings:?}");
         // A restart says nothing again.
-        world.balancers = Balancers::new(world.store.clone(), Quotas::default(), clock);
+        world.balancers = Balancers::new(world.store.clone(), Options::default(), clock);
         world.settle().await;
         assert_eq!(world.events("web").len(), before + 1, "{settings:?}");
         let mut undone: Value = wrong.as_object().unwrap().keys().map(|key| (key.clone(), Value::Null)).collect();
@@ -368,7 +375,9 @@ async fn services_share_an_instance_port_by_port() {
         assert_eq!((ingress.ip.as_str(), ingress.ip_mode.as_deref()), ("192.0.2.15", Some("Proxy")));
     }
     // Moved to an instance of its own, and back.
-    world.annotate("second", json!({ "portolan.dev/lb-id": null, "portolan.dev/lb-force-override-listeners": null })).await;
+    world
+        .annotate("second", json!({ "portolan.dev/lb-id": null, "portolan.dev/lb-force-override-listeners": null }))
+        .await;
     world.settle().await;
     assert_eq!(served(&world), "53: 80:first 443:first");
     let own = world.instance_of("second");
@@ -389,7 +398,12 @@ async fn services_join_a_group_with_their_weights() {
     let mut world = World::new().await;
     let group = json!({ "port": 8000, "protocol": "TCP", "group": "web", "backends": [] });
     world
-        .create(Resource::LoadBalancers, "", "shared", json!({ "spec": { "addresses": ["192.0.2.15"], "listeners": [group] } }))
+        .create(
+            Resource::LoadBalancers,
+            "",
+            "shared",
+            json!({ "spec": { "addresses": ["192.0.2.15"], "listeners": [group] } }),
+        )
         .await;
     for (name, weight) in [("blue", "90"), ("green", "10")] {
         world.service(name, &[("id", "shared"), ("vgroup-port", "web:80"), ("weight", weight)]).await;
@@ -428,7 +442,12 @@ async fn listeners_of_an_instance_are_left_alone_unless_they_are_to_be_overridde
     let mut world = World::new().await;
     let by_hand = json!({ "port": 80, "protocol": "TCP", "scheduler": "wlc", "backends": [] });
     world
-        .create(Resource::LoadBalancers, "", "shared", json!({ "spec": { "addresses": ["192.0.2.15"], "listeners": [by_hand] } }))
+        .create(
+            Resource::LoadBalancers,
+            "",
+            "shared",
+            json!({ "spec": { "addresses": ["192.0.2.15"], "listeners": [by_hand] } }),
+        )
         .await;
     world.service("web", &[("id", "shared")]).await;
     let before = world.instance("shared").spec;
@@ -449,9 +468,10 @@ async fn what_has_no_effect_is_told_once() {
     let mut world = World::new().await;
     world.service("web", &[("spec", "slb.s1.small"), ("charge-type", "paybytraffic"), ("schedular", "wrr")]).await;
     world.settle().await;
-    world.balancers = Balancers::new(world.store.clone(), Quotas::default(), clock);
+    world.balancers = Balancers::new(world.store.clone(), Options::default(), clock);
     world.settle().await;
-    let told: Vec<String> = world.events("web").into_iter().filter(|event| event.contains("FeatureNotSupported")).collect();
+    let told: Vec<String> =
+        world.events("web").into_iter().filter(|event| event.contains("FeatureNotSupported")).collect();
     let expected = "Warning FeatureNotSupported: These annotations have no effect here: portolan.dev/lb-charge-type, \
         portolan.dev/lb-schedular, portolan.dev/lb-spec; docs/load-balancer.md says why";
     assert_eq!(told, [expected]);
@@ -513,13 +533,28 @@ async fn another_type_or_class_has_no_instance() {
 }
 
 #[tokio::test]
+async fn services_without_a_class_may_be_left_to_others() {
+    let mut world = World::new().await;
+    world.balancers = Balancers::new(world.store.clone(), Options { needs_class: true, ..Options::default() }, clock);
+    world.service("theirs", &[]).await;
+    let spec =
+        json!({ "type": "LoadBalancer", "loadBalancerClass": "portolan.dev/load-balancer", "ports": [{ "port": 80 }] });
+    world.create(Resource::Services, "default", "ours", json!({ "spec": spec })).await;
+    world.settle().await;
+    assert_eq!(world.store.list(Resource::LoadBalancers, None).1.len(), 1);
+    assert_eq!((world.condition("theirs"), world.events("theirs").len()), (String::new(), 0));
+    assert!(world.condition("ours").starts_with("False/Pending"));
+}
+
+#[tokio::test]
 async fn what_the_edge_says_is_what_the_service_is_told() {
     let mut world = World::new().await;
     world.service("web", &[]).await;
     world.settle().await;
     let name = world.instance_of("web");
     let status = |status: Value| json!({ "status": status });
-    let condition = |is: &str| json!([{ "type": "EdgeReady", "status": is, "reason": "x", "message": "No edge node has joined" }]);
+    let condition =
+        |is: &str| json!([{ "type": "EdgeReady", "status": is, "reason": "x", "message": "No edge node has joined" }]);
     let lb = Resource::LoadBalancers;
     world.patch(lb, "", &name, status(json!({ "conditions": condition("False") })), Subresource::Status).await;
     world.settle().await;
@@ -556,7 +591,7 @@ async fn what_the_edge_says_is_what_the_service_is_told() {
 #[tokio::test]
 async fn more_backends_than_an_instance_may_have_are_refused() {
     let mut world = World::new().await;
-    world.balancers = Balancers::new(world.store.clone(), Quotas { backends: 1 }, clock);
+    world.balancers = Balancers::new(world.store.clone(), Options { backends_most: 1, ..Options::default() }, clock);
     world.service("web", &[]).await;
     world.settle().await;
     let condition = world.condition("web");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::{Metrics, Pulse, Times, edges};
+use controller::{Metrics, Pulse, Times, balancers, edges};
 use jiff::Timestamp;
 use store::Store;
 use tokio::task::JoinHandle;
@@ -28,7 +28,7 @@ impl api::Heartbeats for Beats {
 }
 
 /// Starts the controllers on the runtime of the caller. The task ends only by a panic.
-pub fn start(store: Store, times: Times) -> (Arc<Beats>, JoinHandle<()>) {
+pub fn start(store: Store, times: Times, options: balancers::Options) -> (Arc<Beats>, JoinHandle<()>) {
     let (pulse, metrics) = (Arc::new(Pulse::default()), Arc::new(Metrics::default()));
     let figures = Arc::new(edges::Figures::default());
     let beats = Beats {
@@ -38,6 +38,7 @@ pub fn start(store: Store, times: Times) -> (Arc<Beats>, JoinHandle<()>) {
         interval: times.beat_interval(),
     };
     let edges = edges::run(store.clone(), figures, edges::Times::default(), Timestamp::now);
+    let balancers = balancers::run(store.clone(), options, Timestamp::now);
     let nodes = controller::run(store, pulse, metrics, times, Timestamp::now);
-    (Arc::new(beats), tokio::spawn(async move { _ = tokio::join!(nodes, edges) }))
+    (Arc::new(beats), tokio::spawn(async move { _ = tokio::join!(nodes, edges, balancers) }))
 }
