@@ -221,11 +221,11 @@ impl Context {
     /// What is known of one Service alone.
     fn snapshot(&self, service: &Service) -> Snapshot {
         let key = Key::new(service.metadata.namespace(), service.metadata.name());
-        let slice = |name: &Box<str>| -> Option<(String, Arc<EndpointSlice>)> {
+        let slice = |name: &str| -> Option<(String, Arc<EndpointSlice>)> {
             let object = self.store.get(Resource::EndpointSlices, &key.namespace, name)?;
             Some((name.to_string(), Arc::new(object.endpoint_slice()?.clone())))
         };
-        let slices: BTreeMap<String, Arc<EndpointSlice>> = self.slices.iter().filter_map(slice).collect();
+        let slices: BTreeMap<String, Arc<EndpointSlice>> = self.slices.iter().filter_map(|name| slice(name)).collect();
         Snapshot {
             services: BTreeMap::from([(key.clone(), Arc::new(service.clone()))]),
             slices: BTreeMap::from([(key, slices)]),

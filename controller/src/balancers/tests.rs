@@ -14,11 +14,17 @@ const SECONDS: i64 = 1_767_225_600;
 
 thread_local! {
     static NOW: Cell<i64> = const { Cell::new(SECONDS) };
+    static MICROS: Cell<i32> = const { Cell::new(0) };
 }
 
+/// No two moments are the same: Events are named by them.
 fn clock() -> Timestamp {
-    Timestamp::from_second(NOW.get()).unwrap()
+    MICROS.set(MICROS.get() + 1);
+    Timestamp::new(NOW.get(), MICROS.get() * 1_000).unwrap()
 }
+
+/// Suffix and value.
+type Setting<'a> = (&'a str, &'a str);
 
 struct World {
     store: Store,
@@ -259,7 +265,7 @@ async fn what_cannot_be_done_is_told_and_changes_nothing() {
     const HTTPS: (&str, &str) = ("protocol-port", "https:443");
     let owned = [("id", others.as_str())];
     #[rustfmt::skip]
-    let cases: Vec<(&[(&str, &str)], &str, String)> = vec![
+    let cases: Vec<(&[Setting], &str, String)> = vec![
         (&[("scheduler", "random")], "InvalidSettings", "portolan.dev/lb-scheduler: \"random\" is not known; use rr, wrr, wlc or sch".to_owned()),
         (&[HTTPS], "InvalidSettings", "portolan.dev/lb-cert-id: the listener at port 443 needs a certificate; name a Secret of type kubernetes.io/tls".to_owned()),
         (&[HTTPS, ("cert-id", "none")], "CertificateMissing", "there is no Secret default/none; create it (kubectl create secret tls none -n default --cert=… --key=…)".to_owned()),
