@@ -33,5 +33,5 @@ mod tunnel;
 mod worker;
 
 pub use proxy::{Options, Proxy, StartError};
-pub use routes::{Place, Problem, Routes, is_proxied, references};
+pub use routes::{Place, Problem, Routes, references};
 pub use tls::Material;

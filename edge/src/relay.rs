@@ -1,6 +1,7 @@
 //! Connections and datagrams that go through this process although nobody reads them: where TLS ends in front of plain TCP,
 //! and where a PROXY header tells the backend who asks.
 
+pub mod affinity;
 pub mod header;
 pub mod tcp;
 pub mod udp;

@@ -27,6 +27,7 @@ use dataplane::Family;
 use dataplane::nftables::ProgramError;
 use jiff::Timestamp;
 use model::balancing::lease::EdgeLease;
+use model::balancing::relayed;
 use model::types::{ListenerProtocol, SecretReference};
 use proxy_agent::client::Client;
 use proxy_agent::http::accept;
@@ -403,9 +404,8 @@ fn hopeless(error: &ProgramError) -> bool {
 /// Where the proxy listens, for these.
 fn relays(proxy: &Proxy, active: &[Active]) -> Relays {
     let of = |family: Family| Some((family, proxy.tcp(family == Family::V6)?));
-    let datagrams = active
-        .iter()
-        .filter(|active| active.listener.protocol == ListenerProtocol::Udp && l7::is_proxied(&active.listener));
+    let datagrams =
+        active.iter().filter(|active| active.listener.protocol == ListenerProtocol::Udp && relayed(&active.listener));
     let udp = datagrams.filter_map(|active| {
         let at = proxy.udp(active.address, active.listener.port)?;
         Some((SocketAddr::new(active.address, active.listener.port), at))

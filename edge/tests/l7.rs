@@ -6,3 +6,12 @@ mod support;
 
 #[path = "l7/plain.rs"]
 mod plain;
+
+#[path = "l7/http2.rs"]
+mod http2;
+
+#[path = "l7/relays.rs"]
+mod relays;
+
+#[path = "l7/tls.rs"]
+mod tls;

@@ -18,6 +18,7 @@ use super::order::{Asked, hash};
 use super::routes::{Place, Route};
 use super::sticky::Cookie;
 use super::tls;
+use crate::relay::affinity::Affinity;
 
 /// The cloud's defaults, for a listener whose object leaves them out.
 const IDLE: Duration = Duration::from_secs(15);
@@ -49,6 +50,8 @@ pub struct Listening {
     pub counts: Counts,
     /// The listener's first port, as `X-Forwarded-Port` says it where there is no range.
     pub port: HeaderValue,
+    /// Of relayed connections; requests have cookies.
+    pub affinity: Affinity,
     settings: RwLock<Arc<Settings>>,
     turn: AtomicU64,
     /// True once the listener has gone or the process is to end: connections finish what is under way.
@@ -64,6 +67,7 @@ impl Listening {
             place: route.place(),
             counts: metrics.of(route),
             port: HeaderValue::from(route.listener.port),
+            affinity: Affinity::default(),
             settings: RwLock::new(Arc::new(settings)),
             turn: AtomicU64::new(0),
             ending: watch::channel(false).0,

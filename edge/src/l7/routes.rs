@@ -4,20 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::balancing::Backend;
+use model::balancing::{Backend, relayed};
 use model::types::{Listener, ListenerProtocol, SecretReference};
 
 use super::tls::Material;
 use crate::Active;
-
-/// Whether a listener's traffic goes through this process, and not through the kernel alone: where TLS ends, requests are
-/// read, or a PROXY header is put in front.
-pub fn is_proxied(listener: &Listener) -> bool {
-    match listener.protocol {
-        ListenerProtocol::Http | ListenerProtocol::Https | ListenerProtocol::TcpSsl => true,
-        ListenerProtocol::Tcp | ListenerProtocol::Udp => listener.proxy_protocol,
-    }
-}
 
 /// Where a listener is: what stays the same as long as its connections have reason to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +46,7 @@ pub struct Routes {
 impl Routes {
     /// Those of `active` that are proxied. `material` is what is known of Secrets, by name.
     pub fn new(active: &[Active], material: &BTreeMap<SecretReference, Arc<Material>>) -> Self {
-        let routes = active.iter().filter(|a| is_proxied(&a.listener)).map(|a| Route {
+        let routes = active.iter().filter(|a| relayed(&a.listener)).map(|a| Route {
             instance: Arc::clone(&a.instance),
             address: a.address,
             listener: Arc::clone(&a.listener),

@@ -192,6 +192,3 @@ fn alpn(settings: &TlsSettings, route: &Route) -> Vec<Vec<u8>> {
     };
     protocols.iter().map(|p| p.as_bytes().to_vec()).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,14 +39,21 @@ where
 
 /// A connection to the backend whose turn it is, or to the next that takes one.
 async fn connect(settings: &Settings, peer: SocketAddr, listening: &Listening) -> Option<(TcpStream, Busy)> {
+    let stays = Duration::from_secs(settings.listener.persistence_seconds.into());
+    let wanted = if stays.is_zero() { None } else { listening.affinity.wanted(peer.ip()) };
+    let mut wanted = wanted.and_then(|id| settings.backends.by_id(id));
     let mut tried = Vec::new();
     while tried.len() < TRIES {
-        let busy = settings.backends.choose(listening.asked(peer.ip()), &tried)?.busy();
+        let backend = wanted.take().or_else(|| settings.backends.choose(listening.asked(peer.ip()), &tried))?;
+        let busy = backend.busy();
         let address = busy.backend().address;
         listening.counts.backend_connections.inc();
         match timeout(CONNECT_LONGEST, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
+                if !stays.is_zero() {
+                    listening.affinity.note(peer.ip(), backend.id, stays);
+                }
                 return Some((stream, busy));
             }
             Ok(Err(error)) => tracing::debug!("connecting to {address}: {error}"),

@@ -78,8 +78,8 @@ pub async fn run(socket: UdpSocket, listening: Arc<Listening>) {
         datagram.clear();
         datagram.extend_from_slice(&session.header);
         datagram.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        // Full, or refused by the one before: a datagram may be lost.
-        if let Err(error) = session.towards.try_send(&datagram) {
+        // Refused, as the one before told: a datagram may be lost.
+        if let Err(error) = session.towards.send(&datagram).await {
             tracing::debug!("a datagram to {}: {error}", session.busy.backend().address);
         }
     }

@@ -91,6 +91,15 @@ impl Wire<TcpStream> {
 }
 
 impl<S: Read + Write> Wire<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream, rest: Vec::new() }
+    }
+
+    /// Says it if the other side still listens.
+    pub fn try_say(&mut self, text: &str) {
+        let _ = self.stream.write_all(text.as_bytes()).and_then(|()| self.stream.flush());
+    }
+
     pub fn say(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
         self.stream.flush().unwrap();

@@ -1,5 +1,6 @@
 //! What a Secret of type kubernetes.io/tls holds, read once.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,7 +13,6 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A Secret's certificate, key and authority, as far as each can be used. Two with the same bytes are equal.
-#[derive(Debug)]
 pub struct Material {
     bytes: [Vec<u8>; 3],
     pair: Result<Pair, String>,
@@ -22,6 +22,13 @@ pub struct Material {
 impl PartialEq for Material {
     fn eq(&self, other: &Self) -> bool {
         self.bytes == other.bytes
+    }
+}
+
+/// The bytes are not shown: a key is among them.
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Material").field("pair", &self.pair).field("authority", &self.authority).finish_non_exhaustive()
     }
 }
 
