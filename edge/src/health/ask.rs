@@ -22,11 +22,11 @@ const HEAD_BYTES: usize = 8 * 1024;
 pub enum Failed {
     #[error("no answer within {} s", limit.as_secs())]
     Slow { limit: Duration },
-    #[error("{0}")]
+    #[error(transparent)]
     Socket(#[from] io::Error),
-    #[error("the answer is no HTTP: {0}")]
+    #[error("the answer is no HTTP")]
     Http(#[from] hyper::Error),
-    #[error("the question cannot be asked: {0}")]
+    #[error("the question cannot be asked")]
     Request(#[from] http::Error),
     #[error("the answer was {0}")]
     Code(u16),

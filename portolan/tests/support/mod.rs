@@ -155,13 +155,21 @@ impl Lab {
 
     /// The same, with further arguments for the agents.
     pub fn up_with(nodes: u16, agent_args: &[&str]) -> Lab {
+        let args: Vec<&str> = agent_args.iter().flat_map(|arg| ["--agent-arg", *arg]).collect();
+        Self::up_as(nodes, &args)
+    }
+
+    /// The same, with edge nodes.
+    pub fn up_edges(nodes: u16, edges: u16) -> Lab {
+        Self::up_as(nodes, &["--edges", &edges.to_string()])
+    }
+
+    fn up_as(nodes: u16, more: &[&str]) -> Lab {
         let files = tempfile::tempdir().unwrap();
         let lab = Lab { dir: files.path().join("lab"), _files: files };
         let (nodes, listen) = (nodes.to_string(), free_port().to_string());
         let mut up = vec!["up", "--detach", "--nodes", &nodes, "--listen", &listen];
-        for arg in agent_args {
-            up.extend(["--agent-arg", *arg]);
-        }
+        up.extend(more);
         let up = lab.command(&up);
         assert!(up.status.success(), "lab up: {}", String::from_utf8_lossy(&up.stderr));
         let printed = String::from_utf8_lossy(&up.stdout);
