@@ -276,8 +276,9 @@ impl Edges {
     fn conditions(&self, moves: &[Move], homeless: &BTreeSet<Box<str>>, seen: &BTreeMap<Box<str>, Seen>) -> Vec<Write> {
         let moved: BTreeSet<&str> = moves.iter().map(|m| &*m.instance).collect();
         let now = (self.clock)();
-        let still = self.instances.iter().filter(|(name, _)| !moved.contains(&***name));
-        let change = |(name, known): (&Box<str>, &Known)| {
+        let still = self.instances.values().filter(|known| !moved.contains(&*known.instance.name));
+        let change = |known: &Known| {
+            let name = &known.instance.name;
             let edge = known.instance.edge.as_deref();
             let of = edge.and_then(|edge| seen.get(edge));
             let lives = of.is_some_and(|of| matches!(of.standing, Standing::Lives { .. }));

@@ -138,16 +138,13 @@ impl Machine {
 
     /// The edges that there are, and how they are.
     pub fn seen(&self) -> BTreeMap<Box<str>, Seen> {
-        let see = |(name, edge): (&Box<str>, &Edge)| {
-            let seen = Seen {
-                standing: standing(edge, &self.times, self.now),
-                silence: self.now.saturating_sub(edge.heard.unwrap_or(edge.since)),
-                addresses: edge.lease.addresses.clone(),
-                zone: edge.lease.zone.clone(),
-            };
-            (name.clone(), seen)
+        let see = |edge: &Edge| Seen {
+            standing: standing(edge, &self.times, self.now),
+            silence: self.now.saturating_sub(edge.heard.unwrap_or(edge.since)),
+            addresses: edge.lease.addresses.clone(),
+            zone: edge.lease.zone.clone(),
         };
-        self.edges.iter().map(see).collect()
+        self.edges.iter().map(|(name, edge)| (name.clone(), see(edge))).collect()
     }
 }
 

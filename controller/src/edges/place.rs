@@ -109,7 +109,8 @@ mod tests {
             let (rest, preferred) =
                 text.split_once('>').map_or((*text, None), |(rest, edge)| (rest, Some(edge.into())));
             let (name, edge) = rest.split_once('@').map_or((rest, None), |(name, edge)| (name, Some(edge.into())));
-            Instance { name: name.into(), edge: edge.filter(|edge: &Box<str>| !edge.is_empty()), preferred }
+            let edge: Option<Box<str>> = edge;
+            Instance { name: name.into(), edge: edge.filter(|edge| !edge.is_empty()), preferred }
         };
         all.iter().map(instance).collect()
     }

@@ -177,12 +177,12 @@ impl Engine {
         let faces = kind(balancer.spec.address_type);
         Err(Refusal::Full(match listed(tried.into_iter()).as_str() {
             "" => format!(
-                "no AddressPool gives {family} addresses of type {faces} to {who}: make one (kubectl get addresspools), or ask \
-                 for another address type or family"
+                "no AddressPool gives {family} addresses of type {faces} to {who}: make one (kubectl get addresspools), \
+                 or ask for another address type or family"
             ),
             tried => format!(
-                "no free {family} address of type {faces} for {who} in AddressPool {tried}: add addresses to it, make another, \
-                 or delete a load balancer"
+                "no free {family} address of type {faces} for {who} in AddressPool {tried}: add addresses to it, make \
+                 another, or delete a load balancer"
             ),
         }))
     }

@@ -67,7 +67,8 @@ impl Engine {
         let mut answer = self.delete_or_mark(old, finalizers, 0)?;
         if used > 0 && answer.outcome == Outcome::Deleting {
             answer.warnings.push(format!(
-                "{used} of its addresses are in use by load balancers: the pool gives no more, and goes when the last is free"
+                "{used} of its addresses are in use by load balancers: the pool gives no more, and goes when the last \
+                 is free"
             ));
         }
         Ok(answer)
