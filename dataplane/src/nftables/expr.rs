@@ -94,6 +94,15 @@ pub enum Remember {
     Delete,
 }
 
+/// The port of a source that is masqueraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePort {
+    /// Any.
+    Random,
+    /// The client's own where it is free, else any.
+    Kept,
+}
+
 /// One expression of a rule. The rule ends ("breaks") at the first that does not match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
@@ -166,8 +175,8 @@ pub enum Expr {
         address: Reg,
         port: Reg,
     },
-    /// An address of the outgoing interface as new source, and a random port; ends the evaluation.
-    Masquerade,
+    /// An address of the outgoing interface as new source; ends the evaluation.
+    Masquerade(SourcePort),
     /// The connection is not remembered, and so not translated: conntrack and the NAT chains pass the packet by.
     Untrack,
     Reject(Reject),
@@ -210,7 +219,7 @@ impl Expr {
             Self::Redirect => "redir",
             Self::Remember { .. } => "dynset",
             Self::Dnat { .. } => "nat",
-            Self::Masquerade => "masq",
+            Self::Masquerade(_) => "masq",
             Self::Untrack => "notrack",
             Self::Reject(_) => "reject",
         }
@@ -333,8 +342,8 @@ impl Expr {
                 w.u32(3, address.number());
                 w.u32(5, port.number());
             }
-            Self::Masquerade => w.u32(1, FULLY_RANDOM),
-            Self::Untrack | Self::Redirect => {}
+            Self::Masquerade(SourcePort::Random) => w.u32(1, FULLY_RANDOM),
+            Self::Masquerade(SourcePort::Kept) | Self::Untrack | Self::Redirect => {}
             Self::Reject(reject) => {
                 let (kind, code) = match (reject, family) {
                     (Reject::TcpReset, _) => (1, None),
@@ -486,7 +495,8 @@ impl fmt::Display for Expr {
             }
             Self::Remember { how: Remember::Delete, map, key, .. } => write!(f, "delete @{map}[{key}]"),
             Self::Dnat { address, port } => write!(f, "dnat to {address} port {port}"),
-            Self::Masquerade => f.write_str("masquerade fully-random"),
+            Self::Masquerade(SourcePort::Random) => f.write_str("masquerade fully-random"),
+            Self::Masquerade(SourcePort::Kept) => f.write_str("masquerade"),
             Self::Untrack => f.write_str("notrack"),
             Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
             Self::Reject(Reject::PortUnreachable) => f.write_str("reject with port unreachable"),

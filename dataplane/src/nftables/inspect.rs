@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 
-use super::layout::{Chain, chains};
+use super::layout::{Chain, Owner, chains};
 use super::netlink::NetlinkError;
 use super::netlink::routes::Routes;
 use super::netlink::socket::Socket;
@@ -41,7 +41,8 @@ impl Inspector {
         Ok(Self {
             socket: Socket::open()?,
             routes: Routes::open()?,
-            chains: Family::ALL.map(|family| chains(family).into_iter().map(|c| (c.name.clone(), c)).collect()),
+            chains: Family::ALL
+                .map(|family| chains(Owner::Agent, family).into_iter().map(|c| (c.name.clone(), c)).collect()),
         })
     }
 

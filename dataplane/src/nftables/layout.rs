@@ -49,7 +49,7 @@
 use std::borrow::Cow;
 
 use super::balancer;
-use super::expr::{Ct, Expr, Fib, Field, LOOPBACK_INDEX, Meta, Reg, Reject, Verdict};
+use super::expr::{Ct, Expr, Fib, Field, LOOPBACK_INDEX, Meta, Reg, Reject, SourcePort, Verdict};
 use super::set::Set;
 use super::word;
 use crate::compile::DNS_PORT;
@@ -160,7 +160,7 @@ pub(super) const fn address_words(family: Family) -> u8 {
 }
 
 /// Every chain that a table has from the start, in an order in which a chain's targets may come later.
-pub fn chains(family: Family) -> Vec<Chain> {
+pub fn chains(owner: Owner, family: Family) -> Vec<Chain> {
     let query = || untrack(family, Field::Destination, Field::DestinationPort);
     let mut chains = vec![
         base("raw-prerouting", Hook::RawPrerouting, vec![rule("queries that this node answers", query())]),
@@ -291,7 +291,7 @@ pub fn chains(family: Family) -> Vec<Chain> {
             "served elsewhere, but not for this client",
             vec![rule("", vec![Expr::Verdict(Verdict::Drop)])],
         ),
-        source(family),
+        source(owner, family),
     ];
     if family == Family::V4 {
         chains.push(input());
@@ -329,7 +329,14 @@ fn input() -> Chain {
 
 /// Who keeps its address. An answer passes through this node if the client or the endpoint is here; else only if
 /// the client is made to be this node.
-fn source(family: Family) -> Chain {
+fn source(owner: Owner, family: Family) -> Chain {
+    // The same client comes back with the same port, and the backend, which remembers the last connection from there for a
+    // minute, takes the new one for what it is: a later one. From a random port it would look like an earlier one, and be
+    // turned away once. On nodes, which hide many clients of one endpoint at once, two of them must not take the same port.
+    let ports = match owner {
+        Owner::Agent => SourcePort::Random,
+        Owner::Edge => SourcePort::Kept,
+    };
     let second = Reg(address_words(family));
     let asked_for = |key: Reg| {
         let port = Reg(key.0 + 1);
@@ -337,16 +344,16 @@ fn source(family: Family) -> Chain {
     };
     let mut service = vec![Expr::LoadCt(Ct::Destination, KEY)];
     service.extend(asked_for(second));
-    service.extend([Expr::In(Set::Masqueraded.name(), KEY), Expr::Masquerade]);
+    service.extend([Expr::In(Set::Masqueraded.name(), KEY), Expr::Masquerade(ports)]);
     let mut node_port = vec![Expr::LoadCt(Ct::Destination, KEY), Expr::In(Set::NodeAddresses.name(), KEY)];
     node_port.extend(asked_for(KEY));
-    node_port.extend([Expr::In(Set::MasqueradedNodePorts.name(), KEY), Expr::Masquerade]);
+    node_port.extend([Expr::In(Set::MasqueradedNodePorts.name(), KEY), Expr::Masquerade(ports)]);
     let stranger = vec![
         Expr::LoadCt(Ct::Destination, KEY),
         Expr::In(Set::ClusterIps.name(), KEY),
         Expr::Load(Field::Source, KEY),
         Expr::In(Set::MasqueradedClients.name(), KEY),
-        Expr::Masquerade,
+        Expr::Masquerade(ports),
     ];
     chain(
         "source",
@@ -354,12 +361,12 @@ fn source(family: Family) -> Chain {
         vec![
             rule(
                 "nobody could answer it",
-                vec![Expr::Load(Field::Source, KEY), Expr::In(Set::Loopback.name(), KEY), Expr::Masquerade],
+                vec![Expr::Load(Field::Source, KEY), Expr::In(Set::Loopback.name(), KEY), Expr::Masquerade(ports)],
             ),
             // What a process of the node has where it asks a ClusterIP at which the node answers.
             rule(
                 "nor an address of a Service",
-                vec![Expr::Load(Field::Source, KEY), Expr::In(Set::ClusterIps.name(), KEY), Expr::Masquerade],
+                vec![Expr::Load(Field::Source, KEY), Expr::In(Set::ClusterIps.name(), KEY), Expr::Masquerade(ports)],
             ),
             rule(
                 "the node itself",
@@ -371,7 +378,7 @@ fn source(family: Family) -> Chain {
                     Expr::Load(Field::Source, KEY),
                     Expr::Load(Field::Destination, second),
                     Expr::In(Set::Hairpin.name(), KEY),
-                    Expr::Masquerade,
+                    Expr::Masquerade(ports),
                 ],
             ),
             rule(

@@ -114,7 +114,7 @@ pub(super) fn add_table(batch: &mut Batch, family: Family, ownership: Ownership)
             set.spec().encode(family, w);
         });
     }
-    let chains = chains(family);
+    let chains = chains(owner, family);
     for chain in &chains {
         add_chain(batch, family, chain);
     }

@@ -44,7 +44,7 @@ pub fn render_layout(family: Family) -> String {
         let kind = if spec.data == Data::None { "set" } else { "map" };
         let _ = writeln!(text, "{kind} {} flags {:#x}  # {}", spec.name, spec.flags(), spec.comment);
     }
-    for chain in chains(family) {
+    for chain in chains(Owner::Agent, family) {
         let _ = writeln!(text, "chain {}{}{}", chain.name, hook(&chain), note(chain.comment));
         for rule in chain.rules {
             let exprs: Vec<_> = rule.exprs.iter().map(ToString::to_string).collect();

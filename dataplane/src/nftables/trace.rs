@@ -14,7 +14,7 @@ use crate::route::{Packet, Verdict as Routed};
 use super::balancer::{Made, TURN_SHIFT, plain_balancers};
 use super::changes::Changes;
 use super::element::Element;
-use super::layout::{Chain, chains};
+use super::layout::{Chain, Owner, chains};
 use super::set::{Kind, Set};
 use super::walk::{Found, Tables, Walker};
 use super::word;
@@ -39,7 +39,7 @@ impl Kernel {
         let mut all = BTreeMap::new();
         let mut balancers = HashMap::new();
         for family in Family::ALL {
-            for chain in chains(family) {
+            for chain in chains(Owner::Agent, family) {
                 assert!(all.insert((family, chain.name.to_string()), chain).is_none());
             }
             balancers.extend(plain_balancers().map(|(action, chain)| ((family, action), chain.into_owned())));

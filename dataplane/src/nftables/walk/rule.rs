@@ -187,7 +187,7 @@ impl<T: Tables> Walker<'_, T> {
                 return Ok(Some(Step::End(End::Dnat(Translation { endpoint, memory: lane.memory }))));
             }
             Expr::Untrack => return Ok(Some(Step::End(End::Untrack))),
-            Expr::Masquerade => return Ok(Some(Step::End(End::Masquerade))),
+            Expr::Masquerade(_) => return Ok(Some(Step::End(End::Masquerade))),
             Expr::Reject(Reject::TcpReset | Reject::PortUnreachable) => return Ok(Some(Step::End(End::Reject))),
             Expr::Verdict(Verdict::Drop) => return Ok(Some(Step::End(End::Drop))),
             Expr::Verdict(Verdict::Return) => return Ok(Some(Step::End(End::Pass(lane.priority)))),
