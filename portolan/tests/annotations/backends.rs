@@ -17,10 +17,10 @@ pub fn cases() -> Vec<Case> {
         case(
             "other-family",
             &["backend-ip-version"],
-            &[("protocol-port", "http:80"), ("backend-ip-version", "ipv6")],
+            &[("protocol-port", "http:80"), ("ip-version", "ipv4"), ("backend-ip-version", "ipv6")],
             other_family,
         )
-        .spec("ipFamilyPolicy", json!("PreferDualStack")),
+        .spec("ipFamilies", json!(["IPv6"])),
     ]
 }
 
