@@ -139,6 +139,12 @@ impl World {
             "spec": {"addresses": ["172.31.255.230-172.31.255.239"], "autoAssign": false},
         });
         world.post(&format!("{OWN}/addresspools"), &special);
+        // The lab's own pool has fewer addresses than there are cases.
+        let more = json!({
+            "metadata": {"name": "more"},
+            "spec": {"addresses": ["172.31.255.101-172.31.255.127", "172.31.255.203-172.31.255.229"]},
+        });
+        world.post(&format!("{OWN}/addresspools"), &more);
         world.certificates();
         world
             .until("backends", || {
