@@ -46,6 +46,7 @@ pub(crate) struct Spec {
     pub edges: u8,
     pub dataplane: Dataplane,
     pub agent_args: Vec<String>,
+    pub server_args: Vec<String>,
     pub detach: bool,
     /// Where the inherited socket listens.
     pub listen: SocketAddr,
@@ -84,6 +85,7 @@ pub(crate) fn up(options: &UpOptions, ready: &mut dyn FnMut(&Ready)) -> Result<(
         edges,
         dataplane: options.dataplane,
         agent_args: options.agent_args.clone(),
+        server_args: options.server_args.clone(),
         detach: options.detach,
         listen: address,
         user_namespace,

@@ -90,6 +90,8 @@ pub struct UpOptions {
     pub dataplane: Dataplane,
     /// Further arguments of every node's agent.
     pub agent_args: Vec<String>,
+    /// Further arguments of the server.
+    pub server_args: Vec<String>,
     /// Return when the lab is ready and leave it running.
     pub detach: bool,
     /// Where the API listens on the host.

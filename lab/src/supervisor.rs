@@ -311,10 +311,11 @@ async fn bring_up(
 fn keep_server(spec: &Spec, tasks: &mut JoinSet<()>, children: &Children, logs: &Path) -> Unit {
     let data = spec.dir.join("server");
     let inside = std::net::SocketAddr::new(addresses::bridge().v4.into(), API_PORT);
+    let more = spec.server_args.clone();
     Unit::keep("the server", tasks, children, logs.join("server.log"), move || {
         let mut command = Command::new(SELF);
         command.arg0("portolan").arg("server").arg("--data-dir").arg(&data);
-        command.args(["--listen", &inside.to_string(), "--tls-san", &inside.ip().to_string()]);
+        command.args(["--listen", &inside.to_string(), "--tls-san", &inside.ip().to_string()]).args(&more);
         command.env("LISTEN_FDS", "1");
         // SAFETY: fcntl is a bare system call; descriptor 3 stays open for the life of this process.
         unsafe {

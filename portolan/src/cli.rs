@@ -244,6 +244,10 @@ pub enum LabCommand {
         /// than once. What there is, `portolan agent --help` tells.
         #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
         agent_arg: Vec<String>,
+        /// A further argument for the server, such as --server-arg=--max-load-balancers=100; may be given more than once.
+        /// What there is, `portolan server --help` tells.
+        #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+        server_arg: Vec<String>,
         /// Return when every node has programmed its dataplane; the lab goes on in the background.
         #[arg(long)]
         detach: bool,

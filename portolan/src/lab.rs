@@ -11,7 +11,7 @@ use crate::output::print;
 /// Runs a lab command. `exec` passes the exit code of its command on.
 pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
     match args.command {
-        LabCommand::Up { dir, nodes, edges, dataplane, agent_arg, detach, listen } => {
+        LabCommand::Up { dir, nodes, edges, dataplane, agent_arg, server_arg, detach, listen } => {
             let options = lab::UpOptions {
                 dir: dir.dir,
                 nodes: nodes.into(),
@@ -20,6 +20,7 @@ pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
                     Dataplane::Nftables => lab::Dataplane::Nftables,
                 },
                 agent_args: agent_arg,
+                server_args: server_arg,
                 detach,
                 listen,
                 exe: None,

@@ -45,8 +45,7 @@ fn every_annotation_is_seen_in_traffic() {
     // For who works on one of them: `CASES=turns,sticky cargo test …`.
     let wanted = std::env::var("CASES").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split(',').filter(|name| !name.is_empty()).collect();
-    let cases: Vec<Case> =
-        cases.into_iter().filter(|case| wanted.is_empty() || wanted.contains(&case.name)).collect();
+    let cases: Vec<Case> = cases.into_iter().filter(|case| wanted.is_empty() || wanted.contains(&case.name)).collect();
 
     let world = World::new();
     for case in &cases {

@@ -109,7 +109,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        let lab = Lab::up_edges(2, 2);
+        let lab = Lab::up_edges(2, 2, &["--max-load-balancers=200"]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kubeconfig = lab.kubeconfig();
         let client = runtime.block_on(async { Client::from_kubeconfig(&kubeconfig).unwrap() });

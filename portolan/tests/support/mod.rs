@@ -159,9 +159,11 @@ impl Lab {
         Self::up_as(nodes, &args)
     }
 
-    /// The same, with edge nodes.
-    pub fn up_edges(nodes: u16, edges: u16) -> Lab {
-        Self::up_as(nodes, &["--edges", &edges.to_string()])
+    /// The same, with so many edge nodes, and further arguments for the server.
+    pub fn up_edges(nodes: u16, edges: u16, server_args: &[&str]) -> Lab {
+        let edges = edges.to_string();
+        let server = server_args.iter().flat_map(|arg| ["--server-arg", *arg]);
+        Self::up_as(nodes, &["--edges", &edges].into_iter().chain(server).collect::<Vec<_>>())
     }
 
     fn up_as(nodes: u16, more: &[&str]) -> Lab {
