@@ -85,7 +85,7 @@ fn tried(world: &World, case: &Case) -> Result<(), String> {
     println!(
         "{:<40} {} {:>5.1} s",
         case.name,
-        if outcome.is_ok() { "ok" } else { "WRONG" },
+        outcome.as_ref().map_or_else(String::as_str, |()| "ok"),
         begun.elapsed().as_secs_f64()
     );
     outcome

@@ -5,12 +5,14 @@
 {"do": "udp", "to", "n"}                      datagrams
 {"do": "burst", "to", "n", "seconds"}         connections spread over the seconds; how many were let in
 {"do": "side", "to", "slow", "n"}             one slow request, and others beside it
+{"do": "ping", "to"}                          an ICMP echo
 """
 
 import http.client
 import json
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
@@ -164,4 +166,16 @@ def do_side():
     return answers
 
 
-print(json.dumps({"http": do_http, "lines": do_lines, "udp": do_udp, "burst": do_burst, "side": do_side}[told["do"]]()))
+def do_ping():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.settimeout(TIMEOUT)
+    packet = bytearray(struct.pack("!BBHHH", 8, 0, 0, 7, 1) + b"ahoy")
+    total = sum(packet[i] << 8 | packet[i + 1] for i in range(0, len(packet), 2))
+    total = (total & 0xFFFF) + (total >> 16)
+    packet[2:4] = struct.pack("!H", ~total & 0xFFFF)
+    sock.sendto(bytes(packet), (HOST, 0))
+    answer, (source, _) = sock.recvfrom(1500)
+    return {"from": source, "type": answer[20], "text": answer[28:].decode()}
+
+
+print(json.dumps({"ping": do_ping, "http": do_http, "lines": do_lines, "udp": do_udp, "burst": do_burst, "side": do_side}[told["do"]]()))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::Lab;
 
 pub const CLIENT: &str = "172.31.255.100";
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(20);
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const OWN: &str = "/apis/portolan.dev/v1alpha1";
 /// The prefix of most cases.
@@ -128,7 +128,7 @@ impl World {
             world.post("/api/v1/namespaces/default/pods", &backend(name, node, app));
         }
         for (name, entries) in
-            [("office", vec![CLIENT, "fd00:31::64"]), ("others", vec!["203.0.113.0/24"]), ("empty", vec![])]
+            [("office", vec![CLIENT, "fd00:31::100"]), ("others", vec!["203.0.113.0/24"]), ("empty", vec![])]
         {
             let entries: Vec<Value> = entries.into_iter().map(|cidr| json!({"cidr": cidr})).collect();
             let list = json!({"metadata": {"name": name}, "spec": {"entries": entries}});
@@ -224,8 +224,7 @@ impl World {
     /// The instance of a Service.
     pub fn instance_of(&self, service: &str) -> Result<Value, String> {
         let all = self.get(&format!("{OWN}/loadbalancers"));
-        let of =
-            |lb: &&Value| lb["spec"]["owner"]["name"] == service || lb["metadata"]["name"] == format!("lb-{service}");
+        let of = |lb: &&Value| lb["spec"]["owner"]["name"] == service;
         all["items"].as_array().unwrap().iter().find(of).cloned().ok_or_else(|| format!("no instance of {service}"))
     }
 
@@ -234,7 +233,11 @@ impl World {
         self.until(case.name, || {
             let path = format!("{SERVICES}/{}", case.name);
             let service = self.runtime.block_on(self.client.get(&path)).unwrap_or_default();
-            let instance = self.instance_of(case.name)?;
+            let id = case.service["metadata"]["annotations"][format!("{CLOUD}id")].as_str();
+            let instance = match id {
+                Some(id) => self.instance(id),
+                None => self.instance_of(case.name)?,
+            };
             let gone = service.is_null();
             let ingress = service["status"]["loadBalancer"]["ingress"].as_array().is_some_and(|all| !all.is_empty());
             let programmed = instance["status"]["programmed"]["generation"] == instance["metadata"]["generation"];
