@@ -109,7 +109,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        let lab = Lab::up_edges(2, 2, &["--max-load-balancers=200"]);
+        let lab = Lab::up_edges_with(2, 2, &["--max-load-balancers=200"]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kubeconfig = lab.kubeconfig();
         let client = runtime.block_on(async { Client::from_kubeconfig(&kubeconfig).unwrap() });
@@ -241,7 +241,7 @@ impl World {
             let gone = service.is_null();
             let ingress = service["status"]["loadBalancer"]["ingress"].as_array().is_some_and(|all| !all.is_empty());
             let programmed = instance["status"]["programmed"]["generation"] == instance["metadata"]["generation"];
-            if !gone && !(ingress && programmed) {
+            if !(gone || ingress && programmed) {
                 return Err(format!("not ready: {} {}", service["status"], instance["status"]));
             }
             let addresses = instance["spec"]["addresses"].as_array().unwrap();

@@ -159,8 +159,13 @@ impl Lab {
         Self::up_as(nodes, &args)
     }
 
-    /// The same, with so many edge nodes, and further arguments for the server.
-    pub fn up_edges(nodes: u16, edges: u16, server_args: &[&str]) -> Lab {
+    /// The same, with so many edge nodes.
+    pub fn up_edges(nodes: u16, edges: u16) -> Lab {
+        Self::up_edges_with(nodes, edges, &[])
+    }
+
+    /// And with further arguments for the server.
+    pub fn up_edges_with(nodes: u16, edges: u16, server_args: &[&str]) -> Lab {
         let edges = edges.to_string();
         let server = server_args.iter().flat_map(|arg| ["--server-arg", *arg]);
         Self::up_as(nodes, &["--edges", &edges].into_iter().chain(server).collect::<Vec<_>>())
