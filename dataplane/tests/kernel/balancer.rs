@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane::conntrack::{Cleaner, Lasting, Stray};
 use dataplane::nftables::{self, Dirty, Owner, Ownership, Report, Table};
 use dataplane::{
     Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Origin, Packet, Plan, Pool,
@@ -265,6 +266,51 @@ fn so_many_connections_per_second() {
         assert!(udp(&lab.outside, "[2001:db8:1::1]:80").is_ok());
         edge.program(&Balancer::new(Method::Turns, REMOTE));
         assert!((0..5).all(|_| udp(&lab.outside, "192.0.2.1:80").is_ok()));
+    });
+}
+
+/// A client that keeps its socket goes elsewhere when its backend may have no connections any more, and not before.
+#[test]
+fn connections_end_with_their_backend() {
+    with_rights("balancer::connections_end_with_their_backend", || {
+        let lab = Lab::new();
+        let mut edge = Edge::new(&lab.node);
+        edge.program(&Balancer::new(Method::Turns, &REMOTE[..1]));
+        let socket = lab.outside.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.connect("192.0.2.1:80").unwrap();
+            socket
+        });
+        let ask = || {
+            let mut buffer = [0; 64];
+            socket.send(b"?").unwrap();
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap().split_once(' ').unwrap().0.to_owned()
+        };
+        assert_eq!(ask(), "remote-2");
+        edge.program(&Balancer::new(Method::Turns, &REMOTE[1..2]));
+        assert_eq!(ask(), "remote-2", "it drains");
+        let lasting = |backends: &[&str]| {
+            let place = (Protocol::Udp, "192.0.2.1:80".parse().unwrap());
+            let backends = backends.iter().map(|b| b.parse().unwrap()).collect();
+            Lasting { addresses: [ADDRESSES[0].parse().unwrap()].into(), backends: [(place, backends)].into() }
+        };
+        let both = lasting(&["10.244.2.2:8080", "10.244.2.3:8080"]);
+        let report = lab.node.run(move || Cleaner::open().unwrap().end(&both).unwrap());
+        assert_eq!((report.looked, report.removed, ask().as_str()), (1, 0, "remote-2"));
+        let one = lasting(&["10.244.2.3:8080"]);
+        let (strays, report) = lab.node.run(move || {
+            let cleaner = Cleaner::open().unwrap();
+            (cleaner.strays(&one).unwrap(), cleaner.end(&one).unwrap())
+        });
+        let stray = Stray {
+            protocol: Protocol::Udp,
+            destination: "192.0.2.1:80".parse().unwrap(),
+            backend: "10.244.2.2:8080".parse().unwrap(),
+        };
+        assert_eq!((strays, report.removed), ([stray].into(), 1));
+        assert_eq!(ask(), "remote-3");
     });
 }
 
