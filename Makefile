@@ -40,7 +40,7 @@ bench: ## measures and prints ratios; see README
 	cargo bench --locked -p dataplane --bench programming
 	cargo bench --locked -p dns --bench serve
 	cargo bench --locked -p proxy-agent --bench probes
-	cargo bench --locked -p edge --bench l4
+	cargo bench --locked -p edge --bench l4 --bench l7
 
 fmt:
 	cargo fmt --all --check

@@ -15,3 +15,6 @@ mod relays;
 
 #[path = "l7/tls.rs"]
 mod tls;
+
+#[path = "l7/rolling.rs"]
+mod rolling;

@@ -1,9 +1,9 @@
 //! One request: where it goes, what happens when that fails, and what the client is told.
 //!
 //! A request is sent a second time only where that cannot do harm: when the backend did not take the connection or had closed
-//! it before anything was written, whatever the request is; and when a connection that had served others broke before any answer,
-//! if the method is idempotent and there is no body (RFC 9110 §9.2.2). A backend that was reached at all and fails is
-//! answered for with 502.
+//! it before anything was written, whatever the request is; and when the connection broke before any answer, if the method is
+//! idempotent and there is no body (RFC 9110 §9.2.2): on a connection that had served others, which is how a server that
+//! ends meets a request, by a new one; on a new one, once, to another backend. What fails otherwise is answered with 502.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl Attempt<'_> {
         let mut request = Request::from_parts(parts, body);
         let mut busy = self.next()?;
         // Whoever closes one connection of a pool often closes all: the second time a new one is made.
-        let mut fresh = false;
+        let (mut fresh, mut repeated) = (false, false);
         loop {
             let idle =
                 if fresh { None } else { busy.backend().idle(self.client.worker).and_then(|mut idle| idle.take()) };
@@ -172,7 +172,7 @@ impl Attempt<'_> {
                     link
                 }
             };
-            let spare = (was_idle && may_repeat).then(|| again(&request));
+            let spare = (may_repeat && !repeated).then(|| again(&request));
             let asking = link.ask(request);
             let failed = match in_time(asking, self.settings.request, progress.as_deref()).await {
                 Ok(Ok(response)) => {
@@ -185,14 +185,20 @@ impl Attempt<'_> {
             tracing::debug!("a request to {}: {failed}", busy.backend().address);
             request = match (failed, spare) {
                 (LinkError::Unsent(request), _) => *request,
-                (_, Some(request)) => request,
+                (LinkError::Http(error), _) if error.is_parse() => return Err(Failure::Broken),
+                (_, Some(request)) => {
+                    // One that ends its connections has ended all of them; one that ends a new one, too, is asked no more,
+                    // and a request that ends those that it meets meets no third.
+                    repeated = !was_idle;
+                    request
+                }
                 (_, None) => return Err(Failure::Broken),
             };
-            if !was_idle {
-                self.refused(busy.backend());
-                busy = self.next()?;
-            } else {
+            if was_idle {
                 self.client.listening.counts.retries.inc();
+            } else {
+                self.refused(busy.backend());
+                busy = self.next().map_err(|_| Failure::Broken)?;
             }
             fresh = true;
         }
