@@ -1,5 +1,6 @@
-//! An edge node that loses its power under load, in a real lab: another takes its addresses over soon, and from then on
-//! nothing fails any more.
+//! What dies under load, in a real lab: an edge node that loses its power, whose addresses another takes over soon; a
+//! backend that is killed, and gets nothing any more once it is marked; and one that is deleted in the midst of an
+//! answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test or benchmark fails by panicking")]
 
 mod support;
@@ -38,6 +39,30 @@ impl Cluster {
         let file = self.lab.dir.join("object.json");
         std::fs::write(&file, object.to_string()).unwrap();
         self.kubectl(&["apply", "-f", file.to_str().unwrap()]);
+    }
+
+    /// Two Pods on two nodes.
+    fn pods(&self, app: &str, command: &[&str]) {
+        for (pod, node) in [("one", "node-1"), ("two", "node-2")] {
+            let mut container = json!({"name": "echo", "ports": [{"containerPort": 8080}]});
+            if !command.is_empty() {
+                container["command"] = json!(command);
+            }
+            self.apply(&json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("{app}-{pod}"), "labels": {"app": app}},
+                "spec": {"nodeName": node, "terminationGracePeriodSeconds": 20, "containers": [container]},
+            }));
+        }
+        let selector = format!("app={app}");
+        self.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", &selector, "--timeout=60s"]);
+    }
+
+    fn service(&self, name: &str, app: &str, annotations: &Value) {
+        self.apply(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": annotations},
+            "spec": {"type": "LoadBalancer", "selector": {"app": app}, "ports": [{"port": 80, "targetPort": 8080}]},
+        }));
     }
 
     /// The address of a Service, once it is served from outside.
@@ -86,22 +111,10 @@ fn another_edge_node_takes_over_under_load() {
     let lab = Lab::up_edges(2, 2);
     let kubeconfig = lab.kubeconfig();
     let cluster = Cluster { lab, kubeconfig };
-    for (pod, node) in [("one", "node-1"), ("two", "node-2")] {
-        cluster.apply(&json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "labels": {"app": "web"}},
-            "spec": {"nodeName": node, "containers": [{"name": "echo", "ports": [{"containerPort": 8080}]}]},
-        }));
-    }
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=60s"]);
-    let service = |name: &str, annotations: Value| {
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": annotations},
-            "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
-        })
-    };
+    cluster.pods("web", &[]);
     // One by the kernel and one by the proxy; the two edge nodes have one each.
-    cluster.apply(&service("l4", json!({})));
-    cluster.apply(&service("l7", json!({"portolan.dev/lb-protocol-port": "http:80"})));
+    cluster.service("l4", "web", &json!({}));
+    cluster.service("l7", "web", &json!({"portolan.dev/lb-protocol-port": "http:80"}));
     for name in ["l4", "l7"] {
         let address = cluster.served(name, 80);
         let first = cluster.owner(&address);
@@ -135,4 +148,89 @@ fn another_edge_node_takes_over_under_load() {
         assert_eq!(report["answered"], 200, "{report}");
         assert_eq!(cluster.owner(&address), second);
     }
+}
+
+/// A server whose answers take five seconds, and that ends ten seconds after it was told to.
+const SLOW: &str = r#"
+import http.server, os, signal, socketserver, threading, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(5)
+        body = os.environ.get("PORTOLAN_POD", "").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+signal.signal(signal.SIGTERM, lambda *_: threading.Timer(10, os._exit, [0]).start())
+Server(("", 8080), Handler).serve_forever()
+"#;
+
+#[test]
+fn a_backend_that_dies_is_marked_and_one_that_goes_ends_its_answer() {
+    let lab = Lab::up_edges(2, 1);
+    let kubeconfig = lab.kubeconfig();
+    let cluster = Cluster { lab, kubeconfig };
+    cluster.pods("slow", &["python3", "-c", SLOW]);
+    let drain = json!({
+        "portolan.dev/lb-backend-type": "eni",
+        "portolan.dev/lb-connection-drain": "on",
+        "portolan.dev/lb-connection-drain-timeout": "30",
+    });
+    cluster.service("drained", "slow", &drain);
+    let proxied = json!({"portolan.dev/lb-backend-type": "eni", "portolan.dev/lb-protocol-port": "http:80"});
+    cluster.service("proxied", "slow", &proxied);
+    let (drained, proxied) = (cluster.served("drained", 80), cluster.served("proxied", 80));
+
+    // Both Pods have answers under way by each when one of them is deleted.
+    let ask = |address: &str| {
+        let url = format!("http://{address}/slow");
+        let script = format!("for n in 1 2 3 4; do curl -sS --fail -m 20 {url} >/dev/null && echo fine & done; wait");
+        cluster.lab.exec("client", &["sh", "-c", &script]).matches("fine").count()
+    };
+    let (by_kernel, by_proxy) = std::thread::scope(|scope| {
+        let (kernel, proxy) = (scope.spawn(|| ask(&drained)), scope.spawn(|| ask(&proxied)));
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.kubectl(&["delete", "pod", "slow-one", "--wait=false"]);
+        (kernel.join().unwrap(), proxy.join().unwrap())
+    });
+    assert_eq!((by_kernel, by_proxy), (4, 4), "every answer was finished");
+
+    killed(&cluster);
+}
+
+/// A Pod is killed under load: what was begun before it was marked may fail, and nothing after.
+fn killed(cluster: &Cluster) {
+    cluster.pods("web", &[]);
+    let checked = json!({
+        "portolan.dev/lb-backend-type": "eni",
+        "portolan.dev/lb-health-check-switch": "on",
+        "portolan.dev/lb-health-check-interval": "1",
+        "portolan.dev/lb-health-check-connect-timeout": "1",
+        "portolan.dev/lb-unhealthy-threshold": "2",
+    });
+    cluster.service("checked", "web", &checked);
+    let address = cluster.served("checked", 80);
+    let rate = RATE.to_string();
+    let load = ["--rate", &rate, "--seconds", "15", "--timeout-ms", "2000"];
+    let running = cluster.lab.start_probe("client", "tcp", &format!("{address}:80"), &load);
+    std::thread::sleep(CUT_AFTER);
+    let sockets = cluster.lab.exec("default/web-one", &["ss", "-Hlntp"]);
+    let pid = sockets.split("pid=").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    cluster.lab.exec("default/web-one", &["kill", "-9", pid]);
+    let report = running.report();
+    let marked = begun(&report).max().unwrap_or_default().saturating_sub(CUT_AFTER);
+    eprintln!(
+        "{} of {} answered; the last that failed began {marked:?} after the kill",
+        report["answered"], report["sent"]
+    );
+    // Two checks, one a second; a machine that is busy with other tests has longer.
+    assert!(marked <= OUTAGE, "it was asked {marked:?} after it had died: {}", report["failures"]);
+    assert!(begun(&report).all(|at| at + AGAIN >= CUT_AFTER), "nothing fails before: {}", report["failed"]);
 }
