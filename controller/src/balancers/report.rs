@@ -70,19 +70,27 @@ pub(crate) fn state(service: &Service, wanted: &Wanted, there: &LoadBalancer, no
         return pending(format!("Edge node {} sets up load balancer {name}", edge.name));
     }
     let own: Vec<&ListenerStatus> = own_listeners(service, wanted, there).collect();
-    if let Some(failed) = own.iter().find(|listener| !listener.message.is_empty()) {
-        let message = format!("Port {}/{}: {}", failed.port, failed.protocol.transport(), failed.message);
-        return Some(State::not("ListenerFailed", message));
-    }
     let addresses: Vec<String> = there.spec.addresses.iter().map(ToString::to_string).collect();
-    let unserved: Vec<String> = own.iter().filter(|l| l.backends == 0).map(|l| l.port.to_string()).collect();
-    if !unserved.is_empty() && !redirects_alone(wanted, &unserved) {
+    let unserved: Vec<&ListenerStatus> =
+        own.iter().filter(|l| l.backends == 0 && !redirects(wanted, l.port)).copied().collect();
+    if !unserved.is_empty() {
+        let ports: Vec<String> = unserved.iter().map(|listener| listener.port.to_string()).collect();
         let message = format!(
             "There are no available nodes or endpoints for LoadBalancer {name} at port {}; see to the Pods that the selector \
              finds, and to their readiness",
-            unserved.join(", ")
+            ports.join(", ")
         );
         return Some(State::not("NoBackends", message));
+    }
+    let told = |listener: &ListenerStatus| {
+        format!("Port {}/{}: {}", listener.port, listener.protocol.transport(), listener.message)
+    };
+    if let Some(failed) = own.iter().find(|listener| !listener.message.is_empty() && listener.healthy > 0) {
+        return Some(State::not("ListenerFailed", told(failed)));
+    }
+    // All are used then; and so it is for a moment after the start.
+    if let Some(failing) = own.iter().find(|listener| !listener.message.is_empty()) {
+        return Some(State { ready: true, reason: "BackendsFailing", message: told(failing) });
     }
     let message = format!("Load balancer {name} serves at {}", addresses.join(" and "));
     Some(State { ready: true, reason: "Ensured", message })
@@ -94,12 +102,10 @@ pub(crate) fn is_current(there: &LoadBalancer) -> bool {
     by.edge == edge.name && by.term == edge.term && Some(by.generation) == there.metadata.generation
 }
 
-/// Whether nothing but redirects is without backends: those need none.
-fn redirects_alone(wanted: &Wanted, unserved: &[String]) -> bool {
-    unserved.iter().all(|port| {
-        let listener = wanted.listeners.iter().find(|listener| listener.port.to_string() == *port);
-        listener.and_then(|listener| listener.http.as_ref()).is_some_and(|http| http.redirect_port.is_some())
-    })
+/// Whether a listener does nothing but redirect, which takes no backend.
+fn redirects(wanted: &Wanted, port: u16) -> bool {
+    let listener = wanted.listeners.iter().find(|listener| listener.port == port);
+    listener.and_then(|listener| listener.http.as_ref()).is_some_and(|http| http.redirect_port.is_some())
 }
 
 /// What the edge says of the listeners that serve this Service.
@@ -188,8 +194,8 @@ pub(crate) fn told(service: &Service, state: &State, now: Timestamp) -> Option<C
 /// The Event that goes with a new condition.
 pub(crate) fn note(state: &State) -> Option<Note> {
     let (reason, warns) = match (state.ready, state.reason) {
+        (true, "BackendsFailing") | (false, "Pending") => return None,
         (true, _) => ("EnsuredLoadBalancer", false),
-        (false, "Pending") => return None,
         (false, "NoBackends") => ("UnAvailableLoadBalancer", true),
         (false, _) => ("SyncLoadBalancerFailed", true),
     };

@@ -569,12 +569,14 @@ async fn what_the_edge_says_is_what_the_service_is_told() {
     world.program().await;
     assert!(world.condition("web").starts_with("True/"), "{}", world.condition("web"));
     let listeners = |backends: u32, message: &str| {
-        json!([{ "port": 80, "protocol": "TCP", "backends": backends, "message": message },
-            { "port": 443, "protocol": "TCP", "backends": 2 }])
+        let healthy = if message == "none passes" { 0 } else { backends };
+        json!([{ "port": 80, "protocol": "TCP", "backends": backends, "healthy": healthy, "message": message },
+            { "port": 443, "protocol": "TCP", "backends": 2, "healthy": 2 }])
     };
     for (backends, message, expected) in [
         (0, "", "False/NoBackends: There are no available nodes or endpoints for LoadBalancer"),
         (2, "it does not fit", "False/ListenerFailed: Port 80/TCP: it does not fit"),
+        (2, "none passes", "True/BackendsFailing: Port 80/TCP: none passes"),
         (2, "", "True/Ensured"),
     ] {
         let patch = status(json!({ "listeners": listeners(backends, message) }));

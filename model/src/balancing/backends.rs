@@ -86,8 +86,12 @@ fn of_source(source: &BackendSource, family: Family, snapshot: &Snapshot) -> Vec
     let Some(port) = service.spec.ports.iter().find(is) else { return Vec::new() };
     let ready = || Ready { slices: snapshot.slices.get(&key), family, port, protocol: source.protocol };
     let local = service.spec.external_traffic_policy.as_deref() == Some("Local");
+    // Nodes serve node ports in the Service's own families alone.
+    let families = &service.spec.ip_families;
+    let served = families.is_empty() || families.iter().any(|own| own == family.as_str());
     match source.mode {
         BackendMode::Eni => pods(source, ready()),
+        BackendMode::Node if !served => Vec::new(),
         BackendMode::Node if local => nodes_with_endpoints(source, service, port, ready(), snapshot),
         BackendMode::Node => nodes(source, port, family, snapshot),
     }

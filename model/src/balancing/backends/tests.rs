@@ -137,6 +137,11 @@ fn families_meet_only_through_a_proxy() {
     let v6 = backends(&eni(ListenerProtocol::Tcp), Family::V6, &snapshot);
     assert_eq!(show(&v6), "[fd01::1]:8080=100");
     assert_eq!(show(&backends(&listener(source()), Family::V6, &snapshot)).matches("[fd00::").count(), 3);
+    // A Service of one family has no node port in the other.
+    let single = cluster(json!({ "ipFamilies": ["IPv4"] }));
+    let node = |protocol| Listener { protocol, ..listener(source()) };
+    assert_eq!(backends(&node(ListenerProtocol::Tcp), Family::V6, &single), []);
+    assert_eq!(show(&backends(&node(ListenerProtocol::Http), Family::V6, &single)).matches("10.0.0.").count(), 3);
     let mut only_v4 = snapshot;
     only_v4.slices.values_mut().for_each(|slices| slices.retain(|name, _| name == "web-1"));
     assert_eq!(backends(&eni(ListenerProtocol::Tcp), Family::V6, &only_v4), []);
