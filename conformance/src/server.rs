@@ -139,7 +139,7 @@ fn spawn(dir: &Path, address: SocketAddr, flags: &[String]) -> Child {
         .args(["server", "--listen", &address.to_string(), "--data-dir"])
         .arg(dir.join("data"))
         // Clients write what a load balancer would, so no other may.
-        .arg("--require-load-balancer-class")
+        .arg("--controllers=*,-service-lb-controller")
         .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

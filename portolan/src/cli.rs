@@ -10,6 +10,7 @@ use proxy_agent::NodePortAddresses;
 use proxy_agent::client::authority::CaHash;
 
 mod balancers;
+mod controllers;
 mod dns;
 mod edge;
 mod limits;
@@ -18,6 +19,7 @@ mod token;
 mod workloads;
 
 pub use self::balancers::BalancerArgs;
+pub use self::controllers::{Controller, ControllerArgs};
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 pub use self::edge::EdgeArgs;
 pub use self::limits::{AuditArgs, LimitArgs};
@@ -122,6 +124,8 @@ pub struct ServerArgs {
     pub nodes: NodesArgs,
     #[command(flatten)]
     pub balancers: BalancerArgs,
+    #[command(flatten)]
+    pub controllers: ControllerArgs,
 }
 
 #[derive(Debug, Args)]

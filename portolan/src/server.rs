@@ -94,7 +94,8 @@ async fn serve(
     let handle = store.clone();
     let issuer: Arc<dyn api::Issuer> =
         Arc::new(issuer::NodeIssuer::new(pki.authority, pki.ca_pem.clone(), args.cluster_signing_duration));
-    let (beats, controller) = nodes::start(store.clone(), args.nodes.times(), args.balancers.options());
+    let (beats, controller) =
+        nodes::start(store.clone(), args.nodes.times(), args.balancers.options(), &args.controllers);
     let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let config = api::Config {
         issuer: Some(issuer),

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use store::Store;
 use tokio::task::JoinHandle;
 
+use crate::cli::{Controller, ControllerArgs};
+
 /// What the API and the controller share.
 pub struct Beats {
     pulse: Arc<Pulse>,
@@ -27,8 +29,18 @@ impl api::Heartbeats for Beats {
     }
 }
 
+/// Does the work if it is wanted, and else nothing for ever.
+async fn only<T>(wanted: bool, work: impl Future<Output = T>) -> T {
+    if wanted { work.await } else { std::future::pending().await }
+}
+
 /// Starts the controllers on the runtime of the caller. The task ends only by a panic.
-pub fn start(store: Store, times: Times, options: balancers::Options) -> (Arc<Beats>, JoinHandle<()>) {
+pub fn start(
+    store: Store,
+    times: Times,
+    options: balancers::Options,
+    chosen: &ControllerArgs,
+) -> (Arc<Beats>, JoinHandle<()>) {
     let (pulse, metrics) = (Arc::new(Pulse::default()), Arc::new(Metrics::default()));
     let figures = Arc::new(edges::Figures::default());
     let beats = Beats {
@@ -40,5 +52,8 @@ pub fn start(store: Store, times: Times, options: balancers::Options) -> (Arc<Be
     let edges = edges::run(store.clone(), figures, edges::Times::default(), Timestamp::now);
     let balancers = balancers::run(store.clone(), options, Timestamp::now);
     let nodes = controller::run(store, pulse, metrics, times, Timestamp::now);
-    (Arc::new(beats), tokio::spawn(async move { _ = tokio::join!(nodes, edges, balancers) }))
+    let (judges, balances) = (chosen.runs(Controller::NodeLifecycle), chosen.runs(Controller::ServiceLb));
+    let balancing = async move { tokio::join!(edges, balancers) };
+    let all = async move { tokio::join!(only(judges, nodes), only(balances, balancing)) };
+    (Arc::new(beats), tokio::spawn(async move { _ = all.await }))
 }
