@@ -167,12 +167,12 @@ fn http2(route: &Route) -> bool {
 static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 static FORMER: [&SupportedProtocolVersion; 1] = [&TLS12];
 
-/// Those of the cloud's policies that allow 1.3 beside 1.2, and those that do not. Its two oldest begin with versions that
-/// are forbidden since RFC 8996 (2021), and not spoken here: they mean whatever is spoken at all. CBC and plain RSA, which
-/// tell `1_2` from `1_2_strict`, are not spoken either.
+/// A policy names the lowest version, and 1.3 is spoken beside it, except with `1_2_strict`, which is 1.2 alone. The two oldest
+/// begin with versions that are forbidden since RFC 8996 (2021), and not spoken here: they mean whatever is spoken at all. CBC
+/// and plain RSA, which tell `1_2` from `1_2_strict` in the cloud, are not spoken either.
 fn versions(policy: &str) -> &'static [&'static SupportedProtocolVersion] {
     match policy {
-        "tls_cipher_policy_1_2" | "tls_cipher_policy_1_2_strict" => &FORMER,
+        "tls_cipher_policy_1_2_strict" => &FORMER,
         _ => &BOTH,
     }
 }

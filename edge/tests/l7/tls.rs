@@ -162,7 +162,7 @@ fn policies_say_what_is_spoken() {
         ("", true, true),
         ("tls_cipher_policy_1_0", true, true),
         ("tls_cipher_policy_1_1", true, true),
-        ("tls_cipher_policy_1_2", true, false),
+        ("tls_cipher_policy_1_2", true, true),
         ("tls_cipher_policy_1_2_strict", true, false),
         ("tls_cipher_policy_1_2_strict_with_1_3", true, true),
     ] {
