@@ -50,7 +50,8 @@ struct Health {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("portolan_edge");
+        let mut whole = Registry::default();
+        let registry = whole.sub_registry_with_prefix("portolan_edge");
         let metrics = Self {
             instances: Gauge::default(),
             listeners: Gauge::default(),
@@ -69,7 +70,7 @@ impl Default for Metrics {
         registry.register("programmings", "Times that the kernel took a change", metrics.programmed.clone());
         registry.register("failed_programmings", "Times that it did not", metrics.failed.clone());
         registry.register("refused_instances", "Instances that the kernel does not take", metrics.refused.clone());
-        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = whole;
         metrics
     }
 }
@@ -172,5 +173,40 @@ fn standing(standing: Standing) -> &'static str {
         Standing::Leaving => "given back",
         Standing::Lapsed => "not held",
         Standing::Alone => "not held, since the server is away",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_page_has_what_all_threads_count() {
+        let metrics = Arc::new(Metrics::default());
+        let addresses = [("192.0.2.1".parse().unwrap(), true), ("192.0.2.2".parse().unwrap(), false)].into();
+        let (_lease, lease) = watch::channel(Lease { renewed: 7, ..Lease::default() });
+        let (_facts, facts) = watch::channel(Facts { addresses, conflicts: 1, ..Facts::default() });
+        let site = Site { metrics: Arc::clone(&metrics), lease, facts };
+        assert_eq!(site.answer(&Method::GET, "/healthz").status(), StatusCode::SERVICE_UNAVAILABLE);
+        metrics.took(true);
+        metrics.instances.set(3);
+        assert_eq!(site.answer(&Method::GET, "/healthz").status(), StatusCode::OK);
+        let page = site.text();
+        for line in [
+            "portolan_edge_instances 3",
+            "portolan_edge_programmings_total 1",
+            "portolan_edge_lease_renewals_total 7",
+            "portolan_edge_addresses 2",
+            "portolan_edge_answering_addresses 1",
+            "portolan_edge_address_conflicts_total 1",
+        ] {
+            assert!(page.lines().any(|had| had == line), "{line} is not in {page}");
+        }
+        assert!(page.ends_with("# EOF\n") && page.matches("# EOF").count() == 1, "{page}");
+        // What fails for a moment is no reason to say so.
+        metrics.took(false);
+        assert_eq!(site.answer(&Method::GET, "/healthz").status(), StatusCode::OK);
+        assert_eq!(site.answer(&Method::POST, "/metrics").status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(site.answer(&Method::GET, "/").status(), StatusCode::NOT_FOUND);
     }
 }

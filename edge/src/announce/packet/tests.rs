@@ -26,10 +26,10 @@ fn each_family_says_the_same() {
         assert_eq!(announced.to.0[0] & 1, 1, "to a group");
         assert_eq!(hear(&announced, EDGE), Some(Heard { question: None, claim }));
         let probed = probe(EDGE, address);
-        let question = Some(Question { address, from: EDGE, asker: None });
-        assert_eq!(hear(&probed, EDGE), Some(Heard { question, claim: None }));
+        let question = Question { address, from: EDGE, asker: None };
+        assert_eq!(hear(&probed, EDGE), Some(Heard { question: Some(question), claim: None }));
         // Who probes gets its answer, too.
-        let answered = answer(EDGE, &question.unwrap());
+        let answered = answer(EDGE, &question);
         assert_eq!(hear(&answered, EDGE), Some(Heard { question: None, claim }));
     }
 }
