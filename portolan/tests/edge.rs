@@ -5,11 +5,16 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
+use edge::lease::fence::Standing;
+use edge::lease::{Lease, boot};
+use model::balancing::lease::EdgeLease;
 use serde_json::{Value, json};
-use support::{Lab, kubectl};
+use support::{Lab, Server, kubectl};
+use tokio::sync::watch;
 
 const CLIENT: &str = "172.31.255.100";
 /// How long a Service may take to get its address on a machine that is busy with other tests; by itself it takes less than two.
@@ -266,6 +271,58 @@ fn an_address_has_one_owner() {
     lab(&["start", "server"]);
     cluster.all_answered("tcp", &target, 10);
     cluster.await_holder(&address, |holder| holder == first);
+}
+
+/// The Lease by itself: taken from the edge it is lost at once and taken anew, and who has the instances is read then; a server
+/// that was away takes nothing.
+#[test]
+fn a_lease_that_was_taken_is_taken_anew() {
+    let files = tempfile::tempdir().unwrap();
+    let mut server = Server::start(files.path());
+    let own = EdgeLease { edge: "edge-1".to_owned(), held: true, ..EdgeLease::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let state = Arc::new(watch::Sender::new(Lease::default()));
+    let mut shown = state.subscribe();
+    let (leave, leaving) = tokio::sync::mpsc::channel(1);
+    let keeping = runtime.spawn(edge::lease::keep(server.client(), own, Arc::clone(&state), leaving));
+    let mut reached = |what: &str, right: fn(&Lease) -> bool| {
+        let reached = async { tokio::time::timeout(LONG, shown.wait_for(right)).await.unwrap().unwrap().clone() };
+        let lease = runtime.block_on(reached);
+        eprintln!("{what}: {lease:?}");
+        lease
+    };
+    let held = |lease: &Lease| lease.fence.standing(boot()) == Standing::Leased && lease.known.is_some();
+    reached("held", held);
+
+    // What the controller does with one that it does not hear.
+    let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/portolan-edge-edge-1";
+    let client = server.client();
+    let read = || EdgeLease::read(runtime.block_on(client.get(path)).unwrap().to_string().as_bytes()).unwrap();
+    assert!(read().held);
+    let take = || {
+        let mut lease = runtime.block_on(client.get(path)).unwrap();
+        lease["spec"]["holderIdentity"] = json!("");
+        runtime.block_on(client.put(path, &lease)).is_ok()
+    };
+    // A renewal may come between.
+    while !take() {}
+    let lost = reached("taken and taken anew", |lease| lease.losses == 1 && lease.known.is_some());
+    assert_eq!(lost.losses, 1);
+    assert_eq!((read().held, read().transitions), (true, 1));
+
+    let address = server.address;
+    server.kill();
+    reached("away", |lease| lease.failed > 2 && lease.fence.standing(boot()) == Standing::Lapsed);
+    drop(server);
+    let again = Server::start_on(files.path(), address, &[]);
+    let back = reached("back", held);
+    assert_eq!(back.losses, 1, "nobody took it");
+
+    runtime.block_on(leave.send(())).unwrap();
+    runtime.block_on(keeping).unwrap();
+    let client = again.client();
+    let lease = runtime.block_on(client.get(path)).unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "");
 }
 
 /// Words for who mistypes the name of an edge node, and what the lab says of one.

@@ -52,3 +52,34 @@ pub struct EdgeArgs {
     #[arg(long, conflicts_with_all = ["kubeconfig", "edge_name"])]
     pub cleanup: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn an_edge_nodes_flags() {
+        let line = |arguments: &[&str]| {
+            let line = ["portolan", "edge"].iter().chain(arguments);
+            match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
+                Command::Edge(args) => Ok(*args),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        let args = line(&[]).unwrap();
+        assert_eq!((args.metrics_listen.to_string().as_str(), args.grace.as_secs()), ("127.0.0.1:10247", 30));
+        let args = line(&["--edge-ip=192.0.2.1", "--edge-ip=2001:db8::1", "--interface=eth1", "--zone=a"]).unwrap();
+        assert_eq!((args.edge_ip.len(), args.interface.as_deref(), args.zone.as_deref()), (2, Some("eth1"), Some("a")));
+        for (arguments, hint) in [
+            (&["--server=https://192.0.2.1", "--kubeconfig=k"][..], "cannot be used with"),
+            (&["--cleanup", "--edge-name=e"], "cannot be used with"),
+            (&["--edge-name=Web"], "lower case"),
+            (&["--edge-ip=eth0"], "invalid IP address"),
+        ] {
+            let error = line(arguments).unwrap_err();
+            assert!(error.contains(hint), "{arguments:?}: {error}");
+        }
+    }
+}
