@@ -115,6 +115,7 @@ async fn run_with(
     let address = config.metrics_addr;
     let door = TcpListener::bind(address).await.map_err(|source| EdgeError::Listen { address, source })?;
     warn_unless_forwarding(place.addresses.iter().any(|address| address.ip.is_ipv6()));
+    warn_of_redirects(&place.interface);
     let own: Vec<IpAddr> = place.addresses.iter().map(|address| address.ip).collect();
     let proxy = Proxy::start(&l7::Options::new(own))?;
     let metrics = Arc::new(Metrics::default());
@@ -411,6 +412,19 @@ fn relays(proxy: &Proxy, active: &[Active]) -> Relays {
         Some((SocketAddr::new(active.address, active.listener.port), at))
     });
     Relays { tcp: [Family::V4, Family::V6].into_iter().filter_map(of).collect(), udp: udp.collect() }
+}
+
+/// Backends stand on the network that clients come by: a kernel that is let would tell each client to go round this machine, and
+/// what goes round it is translated by nobody.
+fn warn_of_redirects(interface: &str) {
+    for name in ["all", interface] {
+        // A name with a dot in it has a slash there.
+        let setting = format!("net.ipv4.conf.{}.send_redirects", name.replace('.', "/"));
+        let file = format!("/proc/sys/net/ipv4/conf/{name}/send_redirects");
+        if std::fs::read_to_string(file).is_ok_and(|text| text.trim() != "0") {
+            warn!("this machine sends redirects, so that clients go round it; sysctl -w {setting}=0");
+        }
+    }
 }
 
 /// A machine that does not forward drops what the kernel has translated.
