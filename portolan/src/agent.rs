@@ -28,9 +28,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     let told = Told {
         role: Role::Node,
         kubeconfig: args.kubeconfig.as_deref(),
-        server: args.server.as_deref(),
-        token: args.token.as_deref(),
-        ca_hash: args.ca_hash,
+        join: &args.join,
         data_dir: &args.data_dir,
         name: args.node_name.as_deref(),
     };

@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use proxy_agent::NodePortAddresses;
-use proxy_agent::client::authority::CaHash;
 
 mod balancers;
 mod controllers;
 mod dns;
 mod edge;
+mod join;
 mod limits;
 mod nodes;
 mod token;
@@ -22,6 +22,7 @@ pub use self::balancers::BalancerArgs;
 pub use self::controllers::{Controller, ControllerArgs};
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 pub use self::edge::EdgeArgs;
+pub use self::join::JoinArgs;
 pub use self::limits::{AuditArgs, LimitArgs};
 pub use self::nodes::NodesArgs;
 pub use self::token::{CreateToken, Print, TokenArgs, TokenCommand};
@@ -134,15 +135,8 @@ pub struct AgentArgs {
     /// --token and --ca-hash, as `portolan token create --node-join` prints them, and then by what --data-dir holds.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "ca_hash"])]
     pub kubeconfig: Option<PathBuf>,
-    /// Where the server is, as https://192.0.2.1:6443.
-    #[arg(long, value_name = "URL")]
-    pub server: Option<String>,
-    /// What lets this machine join; of no use afterwards.
-    #[arg(long, value_name = "TOKEN", env = "PORTOLAN_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// By what the server's authority is known before anything is sent to it.
-    #[arg(long, value_name = "sha256:HASH")]
-    pub ca_hash: Option<CaHash>,
+    #[command(flatten)]
+    pub join: JoinArgs,
     /// Where the node's certificate and key are kept, for its owner alone. Made if missing.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan/agent")]
     pub data_dir: PathBuf,

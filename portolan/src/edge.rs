@@ -20,9 +20,7 @@ pub fn run(args: EdgeArgs) -> Result<(), Failure> {
     let told = Told {
         role: Role::Edge,
         kubeconfig: args.kubeconfig.as_deref(),
-        server: args.server.as_deref(),
-        token: args.token.as_deref(),
-        ca_hash: args.ca_hash,
+        join: &args.join,
         data_dir: &args.data_dir,
         name: args.edge_name.as_deref(),
     };

@@ -3,18 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use model::syntax;
-use proxy_agent::client::authority::CaHash;
 use proxy_agent::join::{self, Role, credentials};
 
 use crate::Failure;
+use crate::cli::JoinArgs;
 
 /// What the command line says of it.
 pub struct Told<'a> {
     pub role: Role,
     pub kubeconfig: Option<&'a Path>,
-    pub server: Option<&'a str>,
-    pub token: Option<&'a str>,
-    pub ca_hash: Option<CaHash>,
+    pub join: &'a JoinArgs,
     pub data_dir: &'a Path,
     pub name: Option<&'a str>,
 }
@@ -36,7 +34,7 @@ pub fn find(told: &Told<'_>) -> Result<Identity, Failure> {
         let name = told.name.map_or_else(|| hostname(role), |name| Ok(name.to_owned()))?;
         return Ok(Identity { name, kubeconfig: kubeconfig.to_owned(), join: None });
     }
-    let token = told.token.map(|text| token(text, role)).transpose()?;
+    let token = told.join.token.as_deref().map(|text| token(text, role)).transpose()?;
     let stored = || credentials::load(told.data_dir, role).map_err(|e| Failure::new("using the data directory", &e));
     let name = match told.name {
         Some(name) => name.to_owned(),
@@ -49,9 +47,9 @@ pub fn find(told: &Told<'_>) -> Result<Identity, Failure> {
         directory: told.data_dir.to_owned(),
         role,
         node: name.clone(),
-        server: told.server.map(str::to_owned),
+        server: told.join.server.clone(),
         token,
-        ca_hash: told.ca_hash,
+        ca_hash: told.join.ca_hash,
     };
     Ok(Identity { name, kubeconfig: credentials::path(told.data_dir, role), join: Some(join) })
 }

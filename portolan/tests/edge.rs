@@ -13,7 +13,7 @@ use edge::lease::fence::Standing;
 use edge::lease::{Lease, boot};
 use model::balancing::lease::EdgeLease;
 use serde_json::{Value, json};
-use support::{Lab, Server, kubectl};
+use support::{Lab, Server};
 use tokio::sync::watch;
 
 const CLIENT: &str = "172.31.255.100";
@@ -23,35 +23,21 @@ const LONG: Duration = Duration::from_secs(30);
 
 struct Cluster {
     lab: Lab,
-    kubeconfig: std::path::PathBuf,
 }
 
 impl Cluster {
     fn up(nodes: u16, edges: u16) -> Self {
         let lab = Lab::up_edges(nodes, edges);
-        let kubeconfig = lab.kubeconfig();
-        Self { lab, kubeconfig }
-    }
-
-    fn kubectl(&self, args: &[&str]) -> String {
-        let output = kubectl(&self.kubeconfig, &self.lab.dir, args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn apply(&self, object: &Value) {
-        let file = self.lab.dir.join("object.json");
-        std::fs::write(&file, object.to_string()).unwrap();
-        self.kubectl(&["apply", "-f", file.to_str().unwrap()]);
+        Self { lab }
     }
 
     fn get(&self, kind: &str, name: &str) -> Value {
-        serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])).unwrap()
+        serde_json::from_str(&self.lab.kubectl(&["get", kind, name, "-o", "json"])).unwrap()
     }
 
     /// Makes the Service, and gives its address, which must come soon.
     fn address(&self, service: &Value) -> String {
-        self.apply(service);
+        self.lab.apply(service);
         let (name, began) = (service["metadata"]["name"].as_str().unwrap(), Instant::now());
         loop {
             let object = self.get("service", name);
@@ -61,8 +47,8 @@ impl Cluster {
                 return ip.to_owned();
             }
             if began.elapsed() > LONG {
-                let events = self.kubectl(&["get", "events", "-A"]);
-                let instances = self.kubectl(&["get", "loadbalancers", "-o", "yaml"]);
+                let events = self.lab.kubectl(&["get", "events", "-A"]);
+                let instances = self.lab.kubectl(&["get", "loadbalancers", "-o", "yaml"]);
                 panic!("{name} got no address: {object}\n{events}\n{instances}");
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -71,7 +57,7 @@ impl Cluster {
 
     fn pod(&self, name: &str, node: &str) {
         let ports = json!([{"containerPort": 8080}, {"containerPort": 8081, "protocol": "UDP"}]);
-        self.apply(&json!({
+        self.lab.apply(&json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "labels": {"app": "web"}},
             "spec": {"nodeName": node, "containers": [{"name": "echo", "ports": ports}]},
@@ -118,7 +104,7 @@ impl Cluster {
             }
             if began.elapsed() > LONG {
                 let status = String::from_utf8(self.lab.command(&["status"]).stdout).unwrap();
-                let instances = self.kubectl(&["get", "loadbalancers", "-o", "yaml"]);
+                let instances = self.lab.kubectl(&["get", "loadbalancers", "-o", "yaml"]);
                 panic!("{target} does not answer: {report}\n{status}\n{instances}");
             }
         }
@@ -165,7 +151,7 @@ fn services_get_addresses_and_answer() {
     for (pod, node) in [("one", "node-1"), ("two", "node-2"), ("three", "node-2"), ("four", "node-2")] {
         cluster.pod(pod, node);
     }
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=30s"]);
+    cluster.lab.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=30s"]);
     let (none, tcp) = (json!({}), json!({"port": 80, "targetPort": 8080}));
 
     let l4 = cluster.address(&service("l4", &none, &tcp, false));
@@ -180,7 +166,7 @@ fn services_get_addresses_and_answer() {
     cluster.all_answered("udp", &format!("{udp}:53"), 100);
 
     let (secret, certificate) = secret("web-cert", "web.example");
-    cluster.apply(&secret);
+    cluster.lab.apply(&secret);
     let annotations = json!({
         "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-protocol-port": "https:443",
         "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-cert-id": "web-cert",
@@ -235,7 +221,7 @@ fn local_and_eni(cluster: &Cluster, tcp: &Value) {
 fn an_address_has_one_owner() {
     let cluster = Cluster::up(1, 2);
     cluster.pod("one", "node-1");
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=30s"]);
+    cluster.lab.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=30s"]);
     let address = cluster.address(&service("web", &json!({}), &json!({"port": 80, "targetPort": 8080}), false));
     let target = format!("{address}:80");
     cluster.all_answered("tcp", &target, 10);

@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Lab, kubectl};
+use support::Lab;
 
 /// Requests per second.
 const RATE: u32 = 200;
@@ -25,22 +25,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 struct Cluster {
     lab: Lab,
-    kubeconfig: std::path::PathBuf,
 }
 
 impl Cluster {
-    fn kubectl(&self, args: &[&str]) -> String {
-        let output = kubectl(&self.kubeconfig, &self.lab.dir, args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn apply(&self, object: &Value) {
-        let file = self.lab.dir.join("object.json");
-        std::fs::write(&file, object.to_string()).unwrap();
-        self.kubectl(&["apply", "-f", file.to_str().unwrap()]);
-    }
-
     /// Two Pods on two nodes.
     fn pods(&self, app: &str, command: &[&str]) {
         for (pod, node) in [("one", "node-1"), ("two", "node-2")] {
@@ -48,18 +35,18 @@ impl Cluster {
             if !command.is_empty() {
                 container["command"] = json!(command);
             }
-            self.apply(&json!({
+            self.lab.apply(&json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"name": format!("{app}-{pod}"), "labels": {"app": app}},
                 "spec": {"nodeName": node, "terminationGracePeriodSeconds": 20, "containers": [container]},
             }));
         }
         let selector = format!("app={app}");
-        self.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", &selector, "--timeout=60s"]);
+        self.lab.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", &selector, "--timeout=60s"]);
     }
 
     fn service(&self, name: &str, app: &str, annotations: &Value) {
-        self.apply(&json!({
+        self.lab.apply(&json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": annotations},
             "spec": {"type": "LoadBalancer", "selector": {"app": app}, "ports": [{"port": 80, "targetPort": 8080}]},
         }));
@@ -70,7 +57,7 @@ impl Cluster {
         let began = Instant::now();
         loop {
             let path = "jsonpath={.status.loadBalancer.ingress[0].ip}";
-            let ip = self.kubectl(&["get", "service", name, "-o", path]);
+            let ip = self.lab.kubectl(&["get", "service", name, "-o", path]);
             if !ip.is_empty() {
                 let report = self.lab.probe("client", "tcp", &format!("{ip}:{port}"), &["--timeout-ms", "500"]);
                 if report["answered"] == 1 {
@@ -78,7 +65,7 @@ impl Cluster {
                 }
             }
             if began.elapsed() > LONG {
-                panic!("{name} is not served: {}", self.kubectl(&["get", "services,loadbalancers,events", "-A"]));
+                panic!("{name} is not served: {}", self.lab.kubectl(&["get", "services,loadbalancers,events", "-A"]));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -86,7 +73,7 @@ impl Cluster {
 
     /// The edge node that the server says has this address.
     fn owner(&self, address: &str) -> String {
-        let all: Value = serde_json::from_str(&self.kubectl(&["get", "loadbalancers", "-o", "json"])).unwrap();
+        let all: Value = serde_json::from_str(&self.lab.kubectl(&["get", "loadbalancers", "-o", "json"])).unwrap();
         let instances = all["items"].as_array().unwrap();
         let has = |one: &&Value| one["spec"]["addresses"].as_array().unwrap().iter().any(|held| held == address);
         instances.iter().find(has).unwrap()["status"]["edge"]["name"].as_str().unwrap().to_owned()
@@ -109,8 +96,7 @@ fn begun(report: &Value) -> impl Iterator<Item = Duration> {
 #[test]
 fn another_edge_node_takes_over_under_load() {
     let lab = Lab::up_edges(2, 2);
-    let kubeconfig = lab.kubeconfig();
-    let cluster = Cluster { lab, kubeconfig };
+    let cluster = Cluster { lab };
     cluster.pods("web", &[]);
     // One by the kernel and one by the proxy; the two edge nodes have one each.
     cluster.service("l4", "web", &json!({}));
@@ -138,7 +124,7 @@ fn another_edge_node_takes_over_under_load() {
         assert_eq!(early, 0, "nothing fails before: {}", report["failed"]);
         let heal = cluster.lab.command(&["heal", &first]);
         assert!(heal.status.success(), "{}", String::from_utf8_lossy(&heal.stderr));
-        let events = cluster.kubectl(&["get", "events", "-A", "-o", "jsonpath={.items[*].reason}"]);
+        let events = cluster.lab.kubectl(&["get", "events", "-A", "-o", "jsonpath={.items[*].reason}"]);
         for reason in ["EdgeLost", "EdgeTakenOver"] {
             assert!(events.contains(reason), "{reason} in {events}");
         }
@@ -175,8 +161,7 @@ Server(("", 8080), Handler).serve_forever()
 #[test]
 fn a_backend_that_dies_is_marked_and_one_that_goes_ends_its_answer() {
     let lab = Lab::up_edges(2, 1);
-    let kubeconfig = lab.kubeconfig();
-    let cluster = Cluster { lab, kubeconfig };
+    let cluster = Cluster { lab };
     cluster.pods("slow", &["python3", "-c", SLOW]);
     let drain = json!({
         "portolan.dev/lb-backend-type": "eni",
@@ -197,7 +182,7 @@ fn a_backend_that_dies_is_marked_and_one_that_goes_ends_its_answer() {
     let (by_kernel, by_proxy) = std::thread::scope(|scope| {
         let (kernel, proxy) = (scope.spawn(|| ask(&drained)), scope.spawn(|| ask(&proxied)));
         std::thread::sleep(Duration::from_secs(2));
-        cluster.kubectl(&["delete", "pod", "slow-one", "--wait=false"]);
+        cluster.lab.kubectl(&["delete", "pod", "slow-one", "--wait=false"]);
         (kernel.join().unwrap(), proxy.join().unwrap())
     });
     assert_eq!((by_kernel, by_proxy), (4, 4), "every answer was finished");

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Lab, PORTOLAN, kubectl};
+use support::{Lab, PORTOLAN};
 
 /// `DIR` is where the test says how the pods fare: a probe asks whether a file is there.
 const PODS: &str = r#"
@@ -53,18 +53,11 @@ spec:
 
 struct Cluster {
     lab: Lab,
-    kubeconfig: std::path::PathBuf,
 }
 
 impl Cluster {
-    fn kubectl(&self, args: &[&str]) -> String {
-        let output = kubectl(&self.kubeconfig, &self.lab.dir, args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     fn pod(&self, name: &str) -> Value {
-        serde_json::from_str(&self.kubectl(&["get", "pod", name, "-o", "json"])).unwrap()
+        serde_json::from_str(&self.lab.kubectl(&["get", "pod", name, "-o", "json"])).unwrap()
     }
 
     /// `status reason message` of a condition.
@@ -88,7 +81,11 @@ impl Cluster {
     fn events(&self, pod: &str) -> Vec<String> {
         let selector = format!("involvedObject.name={pod}");
         let form = "jsonpath={range .items[*]}{.reason}|{.message}|{.source.component}|{.involvedObject.fieldPath}{\"\\n\"}{end}";
-        self.kubectl(&["get", "events", "--field-selector", &selector, "-o", form]).lines().map(str::to_owned).collect()
+        self.lab
+            .kubectl(&["get", "events", "--field-selector", &selector, "-o", form])
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn await_event(&self, pod: &str, expected: &str) {
@@ -108,10 +105,10 @@ fn pods_are_probed_from_their_nodes() {
     std::fs::create_dir(&dir).unwrap();
     let (ready, well) = (dir.join("ready"), dir.join("well"));
     std::fs::write(&well, "").unwrap();
-    let cluster = Cluster { lab, kubeconfig };
+    let cluster = Cluster { lab };
     let file = cluster.lab.dir.join("pods.yaml");
     std::fs::write(&file, PODS.replace("DIR", dir.to_str().unwrap())).unwrap();
-    cluster.kubectl(&["apply", "-f", file.to_str().unwrap()]);
+    cluster.lab.kubectl(&["apply", "-f", file.to_str().unwrap()]);
 
     let unready = "containers with unready status: [web], web: Readiness probe failed: no file";
     cluster.await_condition("web", "Ready", &format!("False ContainersNotReady {unready}"));
@@ -119,7 +116,7 @@ fn pods_are_probed_from_their_nodes() {
     assert_eq!((status["started"].as_bool(), status["ready"].as_bool()), (Some(true), Some(false)));
     cluster.await_event("web", "Unhealthy|Readiness probe failed: no file|kubelet|spec.containers{web}");
     let trace = Command::new(PORTOLAN)
-        .args(["trace", "--kubeconfig", cluster.kubeconfig.to_str().unwrap(), "tcp", "web", "--from", "node-1"])
+        .args(["trace", "--kubeconfig", kubeconfig.to_str().unwrap(), "tcp", "web", "--from", "node-1"])
         .output()
         .unwrap();
     let words = format!("{}{}", String::from_utf8_lossy(&trace.stdout), String::from_utf8_lossy(&trace.stderr));
@@ -134,7 +131,7 @@ fn pods_are_probed_from_their_nodes() {
     cluster.await_condition("gated", "Ready", &format!("False ReadinessGatesNotReady {gate}"));
     cluster.await_condition("gated", "ContainersReady", "True");
     let open = r#"{"status": {"conditions": [{"type": "example.com/open", "status": "True"}]}}"#;
-    cluster.kubectl(&["patch", "pod", "gated", "--subresource=status", "--type=strategic", "-p", open]);
+    cluster.lab.kubectl(&["patch", "pod", "gated", "--subresource=status", "--type=strategic", "-p", open]);
     cluster.await_condition("gated", "Ready", "True");
     assert_eq!(cluster.condition("gated", "example.com/open"), "True");
 

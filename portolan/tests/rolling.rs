@@ -7,8 +7,8 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use support::{Lab, kubectl};
+use serde_json::json;
+use support::Lab;
 
 /// Of both Services together; `PORTOLAN_ROLLING_REQUESTS=100000` for more.
 const REQUESTS: u32 = 20_000;
@@ -17,22 +17,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 struct Cluster {
     lab: Lab,
-    kubeconfig: std::path::PathBuf,
 }
 
 impl Cluster {
-    fn kubectl(&self, args: &[&str]) -> String {
-        let output = kubectl(&self.kubeconfig, &self.lab.dir, args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn apply(&self, name: &str, object: &Value) {
-        let file = self.lab.dir.join(format!("{name}.json"));
-        std::fs::write(&file, object.to_string()).unwrap();
-        self.kubectl(&["apply", "-f", file.to_str().unwrap()]);
-    }
-
     fn pod(&self, number: usize) -> String {
         let name = format!("web-{number}");
         let node = format!("node-{}", number % 2 + 1);
@@ -40,14 +27,11 @@ impl Cluster {
             "name": "echo", "ports": [{"containerPort": 8080}],
             "readinessProbe": {"httpGet": {"port": 8080}, "periodSeconds": 1},
         });
-        self.apply(
-            &name,
-            &json!({
-                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}},
-                "spec": {"nodeName": node, "containers": [echo]},
-            }),
-        );
-        self.kubectl(&["wait", "--for=condition=Ready", "pod", &name, "--timeout=60s"]);
+        self.lab.apply(&json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}},
+            "spec": {"nodeName": node, "containers": [echo]},
+        }));
+        self.lab.kubectl(&["wait", "--for=condition=Ready", "pod", &name, "--timeout=60s"]);
         name
     }
 
@@ -55,14 +39,14 @@ impl Cluster {
     fn served(&self, name: &str) -> String {
         let end = Instant::now() + LIMIT;
         loop {
-            let ip = self.kubectl(&["get", "service", name, "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"]);
+            let ip = self.lab.kubectl(&["get", "service", name, "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"]);
             if !ip.is_empty() && self.lab.probe("client", "tcp", &format!("{ip}:80"), &["-n", "1"])["answered"] == 1 {
                 return ip;
             }
             assert!(
                 Instant::now() < end,
                 "{name} is not served: {}",
-                self.kubectl(&["get", "lb,events", "-o", "wide"])
+                self.lab.kubectl(&["get", "lb,events", "-o", "wide"])
             );
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -74,20 +58,16 @@ fn a_rolling_replacement_costs_no_request() {
     let wanted = std::env::var("PORTOLAN_ROLLING_REQUESTS").ok().and_then(|text| text.parse().ok());
     let each = wanted.unwrap_or(REQUESTS) / 2;
     let lab = Lab::up_edges(2, 1);
-    let kubeconfig = lab.kubeconfig();
-    let cluster = Cluster { lab, kubeconfig };
+    let cluster = Cluster { lab };
     let mut pods: Vec<String> = (0..PODS).map(|number| cluster.pod(number)).collect();
     for (name, backends) in [("through-nodes", "ecs"), ("direct", "eni")] {
-        cluster.apply(
-            name,
-            &json!({
-                "apiVersion": "v1", "kind": "Service",
-                "metadata": {"name": name, "annotations": {
-                    "portolan.dev/lb-protocol-port": "http:80", "portolan.dev/lb-backend-type": backends,
-                }},
-                "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
-            }),
-        );
+        cluster.lab.apply(&json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "annotations": {
+                "portolan.dev/lb-protocol-port": "http:80", "portolan.dev/lb-backend-type": backends,
+            }},
+            "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        }));
         let address = cluster.served(name);
         let over = AtomicBool::new(false);
         let mut replaced = 0;
@@ -111,7 +91,7 @@ fn a_rolling_replacement_costs_no_request() {
             while !over.load(Ordering::Relaxed) || replaced < PODS {
                 let new = cluster.pod(PODS + replaced + if name == "direct" { 100_000 } else { 0 });
                 let old = std::mem::replace(&mut pods[replaced % PODS], new);
-                cluster.kubectl(&["delete", "pod", &old, "--timeout=60s"]);
+                cluster.lab.kubectl(&["delete", "pod", &old, "--timeout=60s"]);
                 replaced += 1;
             }
             let (answered, failures) = load.join().unwrap();

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use proxy_agent::client::authority::CaHash;
 
-use super::{label_value, node_name};
+use super::{JoinArgs, label_value, node_name};
 
 #[derive(Debug, Args)]
 pub struct EdgeArgs {
@@ -16,15 +15,8 @@ pub struct EdgeArgs {
     /// --data-dir holds.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "ca_hash"])]
     pub kubeconfig: Option<PathBuf>,
-    /// Where the server is, as https://192.0.2.1:6443.
-    #[arg(long, value_name = "URL")]
-    pub server: Option<String>,
-    /// What lets this machine join; of no use afterwards.
-    #[arg(long, value_name = "TOKEN", env = "PORTOLAN_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// By what the server's authority is known before anything is sent to it.
-    #[arg(long, value_name = "sha256:HASH")]
-    pub ca_hash: Option<CaHash>,
+    #[command(flatten)]
+    pub join: JoinArgs,
     /// Where the edge node's certificate and key are kept, for their owner alone. Made if missing.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan/edge")]
     pub data_dir: PathBuf,

@@ -144,6 +144,7 @@ pub fn service(name: &str, spec: Value) -> Value {
 /// A lab in a directory of its own, taken down when dropped.
 pub struct Lab {
     pub dir: PathBuf,
+    kubeconfig: PathBuf,
     _files: tempfile::TempDir,
 }
 
@@ -173,14 +174,15 @@ impl Lab {
 
     fn up_as(nodes: u16, more: &[&str]) -> Lab {
         let files = tempfile::tempdir().unwrap();
-        let lab = Lab { dir: files.path().join("lab"), _files: files };
+        let mut lab = Lab { dir: files.path().join("lab"), kubeconfig: PathBuf::new(), _files: files };
         let (nodes, listen) = (nodes.to_string(), free_port().to_string());
         let mut up = vec!["up", "--detach", "--nodes", &nodes, "--listen", &listen];
         up.extend(more);
         let up = lab.command(&up);
         assert!(up.status.success(), "lab up: {}", String::from_utf8_lossy(&up.stderr));
         let printed = String::from_utf8_lossy(&up.stdout);
-        assert!(printed.starts_with("export KUBECONFIG="), "lab up printed {printed:?}");
+        let kubeconfig = printed.trim().strip_prefix("export KUBECONFIG=");
+        lab.kubeconfig = kubeconfig.unwrap_or_else(|| panic!("lab up printed {printed:?}")).into();
         lab
     }
 
@@ -202,7 +204,21 @@ impl Lab {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.status()["kubeconfig"].as_str().unwrap().into()
+        self.kubeconfig.clone()
+    }
+
+    /// Runs kubectl as the administrator; it must succeed. Returns what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let output = kubectl(&self.kubeconfig, &self.dir, args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// `kubectl apply` of one object.
+    pub fn apply(&self, object: &Value) {
+        let file = self.dir.join("object.json");
+        std::fs::write(&file, object.to_string()).unwrap();
+        self.kubectl(&["apply", "-f", file.to_str().unwrap()]);
     }
 
     pub fn wait(&self) {
