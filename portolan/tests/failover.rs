@@ -31,7 +31,9 @@ impl Cluster {
     /// Two Pods on two nodes.
     fn pods(&self, app: &str, command: &[&str]) {
         for (pod, node) in [("one", "node-1"), ("two", "node-2")] {
-            let mut container = json!({"name": "echo", "ports": [{"containerPort": 8080}]});
+            // A process that does not listen yet refuses connections, and is no endpoint.
+            let probe = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
+            let mut container = json!({"name": "echo", "ports": [{"containerPort": 8080}], "readinessProbe": probe});
             if !command.is_empty() {
                 container["command"] = json!(command);
             }
