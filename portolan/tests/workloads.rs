@@ -355,7 +355,8 @@ fn the_units_are_understood() {
         names.push(name.replace("@.", "@web."));
     }
     names.sort_unstable();
-    assert_eq!(names, ["portolan-agent.service", "portolan-register@web.service", "portolan-server.service"]);
+    let expected = ["portolan-agent.service", "portolan-edge.service", "portolan-register@web.service"];
+    assert_eq!(names, [&expected[..], &["portolan-server.service"]].concat());
     std::fs::write(dir.path().join("web.service"), "[Service]\nExecStart=/bin/true\n").unwrap();
     let verify = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--generators=no"])
