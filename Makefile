@@ -1,15 +1,16 @@
 # The two commands of the README are `make lab` and `make test`.
 
-.PHONY: lab test soak schemathesis coredns fuzz bench fmt clippy clean
+.PHONY: lab test soak schemathesis coredns fuzz bench bench-full fmt clippy clean
 
 lab: ## three nodes in network namespaces, examples/hello.yaml, requests through each Service
 	@scripts/install-deps lab
 	cargo build --locked --release -p portolan
 	@scripts/lab-demo target/release/portolan
 
-test: ## installs what the tests need, runs every test
+test: ## installs what the tests need, runs every test, and every benchmark at toy size
 	@scripts/install-deps test
 	cargo test --locked --workspace
+	cargo test --locked --workspace --bench suite
 	@scripts/schemathesis target/debug/portolan 60 1
 	@scripts/fuzz 30 1
 	@PORTOLAN_LAB_DIR=target/demo-lab PORTOLAN_LAB_LISTEN=127.0.0.1:16443 scripts/lab-demo target/debug/portolan --down
@@ -34,13 +35,15 @@ fuzz: ## ten minutes of messages to the DNS server, led by coverage
 	@scripts/install-deps test
 	@scripts/fuzz 600
 
-bench: ## measures and prints ratios; see README
+bench: ## measures Portolan beside its peers and writes target/bench/report.md; see docs/performance.md
 	@scripts/install-deps bench
-	cargo bench --locked -p portolan --bench first_light --bench api_load --bench agent_scale --bench dns_change --bench greedy
-	cargo bench --locked -p dataplane --bench programming
-	cargo bench --locked -p dns --bench serve
-	cargo bench --locked -p proxy-agent --bench probes
-	cargo bench --locked -p edge --bench l4 --bench l7
+	cargo build --locked --release -p portolan
+	cargo bench --locked -p bench --bench suite
+
+bench-full: ## the same with the long cases and the big sizes
+	@scripts/install-deps bench
+	cargo build --locked --release -p portolan
+	cargo bench --locked -p bench --bench suite -- --full
 
 fmt:
 	cargo fmt --all --check

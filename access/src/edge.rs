@@ -4,15 +4,12 @@
 //! that of all Secrets those of type kubernetes.io/tls alone are for it to see. A role can grant Secrets only whole, and an edge
 //! node stands outside: whoever takes one over is to find the keys of the listeners there, and no password.
 
+use model::balancing::lease::{NAMESPACE, edge_of, name_of};
 use model::{Object, Resource};
 
 use crate::attributes::{Attributes, What};
 use crate::node::OWN_GROUP;
 
-/// The namespace of the edge nodes' Leases.
-pub const LEASES: &str = "kube-system";
-/// Before an edge node's name in the name of its Lease.
-pub const LEASE_PREFIX: &str = "portolan-edge-";
 /// The type of the Secrets that it sees.
 pub const TLS: &str = "kubernetes.io/tls";
 
@@ -24,8 +21,8 @@ pub fn allows(edge: &str, attributes: &Attributes<'_>, selected: Option<&str>) -
         ("", "secrets", "") => matches!(verb, "list" | "watch") && selected == Some(TLS),
         ("coordination.k8s.io", "leases", "") => {
             // A create names the object in its body: the restriction looks there.
-            let own = item.name.strip_prefix(LEASE_PREFIX) == Some(edge);
-            item.namespace == LEASES
+            let own = edge_of(item.name) == Some(edge);
+            item.namespace == NAMESPACE
                 && (verb == "create" || matches!(verb, "get" | "update" | "patch" | "delete") && own)
         }
         // Of which instance is asked where the write is decided.
@@ -72,10 +69,9 @@ pub fn after(edge: &str, resource: Resource, old: Option<&Object>, new: &Object)
 }
 
 fn own_lease(edge: &str, object: Option<&Object>) -> Result<(), String> {
-    let own =
-        |object: &Object| &*object.key.namespace == LEASES && object.key.name.strip_prefix(LEASE_PREFIX) == Some(edge);
+    let own = |object: &Object| &*object.key.namespace == NAMESPACE && edge_of(&object.key.name) == Some(edge);
     if object.is_none_or(own) {
         return Ok(());
     }
-    Err(format!("edge node {edge:?} may only write the Lease {LEASES}/{LEASE_PREFIX}{edge}"))
+    Err(format!("edge node {edge:?} may only write the Lease {NAMESPACE}/{}", name_of(edge)))
 }

@@ -28,6 +28,7 @@ pub use acknowledged::{Acknowledgement, FOLLOWED, Moment, Standing, Target, Unfi
 pub use condition::Verdict;
 use condition::{Condition, Transitions};
 use leases::Leases;
+use model::balancing::lease;
 
 use crate::serve::Draining;
 
@@ -164,8 +165,7 @@ impl Programming {
 
     /// Until when an edge node's Lease holds, if it does: whether it is alive.
     pub fn edge_alive(&self, edge: &str) -> Option<Timestamp> {
-        let name = format!("{}{edge}", access::edge::LEASE_PREFIX);
-        let lease = self.store.get(Resource::Leases, access::edge::LEASES, &name)?;
+        let lease = self.store.get(Resource::Leases, lease::NAMESPACE, &lease::name_of(edge))?;
         leases::end(&lease.bytes).filter(|end| (self.clock)() < *end)
     }
 

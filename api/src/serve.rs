@@ -2,11 +2,12 @@
 //!
 //! Our own loop instead of `axum::serve`, for what that does not bound: connections (a fixed number of permits, taken
 //! before accepting, so that a flood waits in the kernel's queue), whose they are ([`standing`]), the time of a handshake,
-//! of a request's head and of silence ([`course`]), a client that stops reading ([`stall`]), and the buffers of a
-//! connection that only waits, of which there are thousands.
+//! of a request's head and of silence ([`course`]), a client that stops reading ([`stall`]) or does so on one stream of
+//! HTTP/2 ([`patience`]), and the buffers of a connection that only waits, of which there are thousands.
 
 mod connection;
 mod course;
+mod patience;
 mod stall;
 mod standing;
 mod strangers;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+pub(crate) use patience::Pulse;
 pub(crate) use standing::{Connections, Standing};
 
 use crate::limits::Limits;

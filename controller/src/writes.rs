@@ -31,12 +31,22 @@ pub(crate) fn create(resource: Resource, namespace: &str, name: &str, object: Va
 
 /// Deletes this very object, and none of its name that has come since.
 pub(crate) fn delete(resource: Resource, name: &str, uid: &str) -> Write {
+    write(resource, "", name, only(uid))
+}
+
+/// The deletion of the object with this UID.
+pub(crate) fn only(uid: &str) -> Verb {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-    write(resource, "", name, Verb::Delete { options: DeleteOptions { preconditions, ..DeleteOptions::default() } })
+    Verb::Delete { options: DeleteOptions { preconditions, ..DeleteOptions::default() } }
 }
 
 fn write(resource: Resource, namespace: &str, name: &str, verb: Verb) -> Write {
-    let (namespace, name, manager) = (namespace.to_owned(), name.to_owned(), COMPONENT.to_owned());
+    write_as(COMPONENT, resource, namespace, name, verb)
+}
+
+/// What one of the controllers asks, by its name.
+pub(crate) fn write_as(component: &str, resource: Resource, namespace: &str, name: &str, verb: Verb) -> Write {
+    let (namespace, name, manager) = (namespace.to_owned(), name.to_owned(), component.to_owned());
     Write { resource, namespace, name, verb, manager, dry_run: false }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::Key;
+use model::service::scheduler::Scheduler;
 use model::snapshot::Snapshot;
 use model::types::{Protocol, Service, ServicePort};
 
@@ -105,6 +106,7 @@ pub fn compile_service(snapshot: &Snapshot, local: &Local, key: &Key) -> Option<
         plan.foreign = true;
         return Some(plan);
     }
+    plan.scheduler = Scheduler::of(service);
     let mut here = BTreeSet::new();
     for family in Family::ALL {
         if plan.addresses.iter().any(|a| Family::of(*a) == family) {

@@ -16,8 +16,8 @@ use nix::libc;
 
 use crate::local::PROTOCOL;
 use crate::nftables::expr::family_number;
-use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
-use crate::nftables::netlink::routes::{REST, RTM_GETROUTE};
+use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use crate::nftables::netlink::routes::{REST, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use crate::nftables::netlink::socket::{Request, Socket};
 use crate::nftables::netlink::{NetlinkError, Writer, attribute};
 use crate::plan::{EDGE_MARK_MASK, Family, MAX_EDGES, edge_mark};
@@ -25,13 +25,9 @@ use crate::plan::{EDGE_MARK_MASK, Family, MAX_EDGES, edge_mark};
 /// The number of a routing table, and the priority of its rule, are this and the number of the edge node.
 pub const FIRST_TABLE: u32 = 20_300;
 
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
 const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 /// `RT_SCOPE_UNIVERSE`, `RTN_UNICAST`.
 const SCOPE: u8 = 0;
 const UNICAST: u8 = 1;

@@ -14,8 +14,8 @@ use nix::libc;
 
 use crate::nftables::expr::{LOOPBACK_INDEX, family_number};
 use crate::nftables::netlink::NetlinkError;
-use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
-use crate::nftables::netlink::routes::{LOCAL, REST, RTA_DST, RTM_GETROUTE, destination};
+use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use crate::nftables::netlink::routes::{LOCAL, REST, RTA_DST, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, destination};
 use crate::nftables::netlink::socket::{Request, Socket};
 use crate::nftables::netlink::{Writer, attribute};
 use crate::plan::Family;
@@ -23,10 +23,6 @@ use crate::plan::Family;
 /// The protocol of our routes, as `ip route` shows it (`proto 80`): in the range that iproute2 leaves to users.
 pub const PROTOCOL: u8 = 80;
 
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 const RTA_OIF: u16 = 4;
 /// `RT_TABLE_LOCAL`, `RT_SCOPE_HOST`.
 const TABLE: u8 = 255;

@@ -13,13 +13,11 @@
 //! per Service (quadratic in the kernel), reading back (quadratic too), verdict maps with an element per Service
 //! (every change makes the kernel check the whole table).
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use model::Key;
-
 use crate::plan::Plan;
+use crate::program::{Dirty, Refused, Repairs, Report};
 use programmer::Programmer;
 
 pub mod balancer;
@@ -41,9 +39,10 @@ pub mod walk;
 pub mod word;
 
 mod apply;
+mod emptied;
 mod guard;
 mod programmer;
-mod split;
+pub(crate) mod split;
 #[cfg(test)]
 mod tests;
 mod timeout;
@@ -51,55 +50,14 @@ mod timeout;
 mod trace;
 mod watch;
 
-pub use apply::{ProgramError, cleanup, cleanup_of};
+pub use apply::{ProgramError, cleanup, cleanup_of, localnet_was_off, remove_tables, usable};
+pub use emptied::remove_emptied;
 pub use layout::Owner;
 pub use message::Ownership;
 
 /// The node's tables, and the socket that owns them.
 pub struct Table {
     programmer: Programmer<apply::Kernel>,
-}
-
-/// Which Services may differ from what was programmed last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dirty {
-    /// Any of them.
-    All,
-    /// Only these. The node's own part is always looked at.
-    Services(BTreeSet<Key>),
-}
-
-/// How often the tables were put back into the state that somebody else took them out of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Repairs {
-    /// Element by element.
-    pub elements: u64,
-    /// By writing both tables anew.
-    pub tables: u64,
-}
-
-/// A Service that the kernel does not take, and why in its own words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    pub service: Key,
-    pub error: String,
-}
-
-/// What one call of [`Table::program`] did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub elements_added: usize,
-    pub elements_removed: usize,
-    /// Sent to the kernel; 0 when there was nothing to change.
-    pub bytes: usize,
-    /// All elements were written, in place of whatever there was.
-    pub full: bool,
-    /// Those were tables that were found and kept.
-    pub adopted: bool,
-    /// What others had done and was undone, on the way or before.
-    pub repairs: Repairs,
-    /// Every Service that is not programmed as it should be because the kernel refused it, now or earlier. Sorted.
-    pub refused: Vec<Refused>,
 }
 
 /// The kernel cannot be reached. Nothing was changed.
@@ -158,6 +116,15 @@ impl Table {
             return self.program(plan, &Dirty::All);
         }
         Ok(self.programmer.report(Report::default()))
+    }
+
+    /// Notes in the tables that `route_localnet` was off before another dataplane set it, which goes and leaves it as it is: whoever
+    /// takes the tables away puts it back. To be called after a plan was programmed.
+    ///
+    /// # Errors
+    /// As [`Table::program`].
+    pub fn take_over_localnet(&mut self) -> Result<(), ProgramError> {
+        self.programmer.target.take_over_localnet()
     }
 
     /// Forgets what was written, so that the next plan replaces both tables.

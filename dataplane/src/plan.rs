@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use model::service::scheduler::Scheduler;
 use model::types::Protocol;
 use model::{Key, Revision};
 
@@ -122,6 +123,8 @@ pub struct ServicePlan {
     pub foreign: bool,
     /// Whether this node answers to pings of the addresses.
     pub echo: bool,
+    /// How IPVS chooses an endpoint; `None`: as the node does by default. Other dataplanes choose as [`Pool::method`] says.
+    pub scheduler: Option<Scheduler>,
     pub frontends: Vec<Frontend>,
     /// What the frontends lead to. Never empty pools; sorted by key, which is unique.
     pub pools: Vec<Pool>,

@@ -22,8 +22,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::info;
 
-use crate::chain;
 use machine::{Machine, Verdict};
+use proxy_agent::chain;
 use spec::{Target, targets};
 
 /// Questions at a time, of all targets together and of one.

@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use dataplane::nftables::{self, Dirty, Owner, Ownership, ProgramError, Report, Table};
+use dataplane::nftables::{self, Owner, Ownership, ProgramError, Table};
+use dataplane::{Dirty, Report};
 use dataplane::{Plan, ServicePlan};
 use model::Key;
 

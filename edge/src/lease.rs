@@ -24,9 +24,9 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::announce::Known;
-use crate::chain;
 use crate::watch::collection;
 use fence::{Boot, Fence, Standing};
+use proxy_agent::chain;
 
 /// How long an attempt may take.
 const LIMIT: Duration = Duration::from_millis(800);

@@ -41,15 +41,3 @@ pub struct Active {
     /// Those that pass their health check, or all where none does; sorted, none twice. Empty: nobody serves it.
     pub backends: Arc<[Backend]>,
 }
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

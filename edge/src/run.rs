@@ -16,7 +16,6 @@
 //! anew: the server may have been given another database.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,7 +42,6 @@ use tracing::{debug, error, info, warn};
 use crate::Active;
 use crate::active::{Counted, Task, task};
 use crate::announce::Held;
-use crate::chain;
 use crate::config::{Config, EdgeError};
 use crate::health::Checker;
 use crate::holder::Holder;
@@ -55,6 +53,7 @@ use crate::secret::Secret;
 use crate::status::{self, AllWanted};
 use crate::watch::{Watches, all};
 use crate::world::World;
+use proxy_agent::chain;
 
 /// News that is applied before anything is done about it, if so much is queued.
 const BATCH: usize = 1024;
@@ -78,18 +77,9 @@ const DOORS: usize = 16;
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), EdgeError> {
     // First of all, whether there is any use in it.
     let kernel = L4::open()?;
-    let Some(options) = config.join.clone() else {
-        let client = Client::from_kubeconfig(&config.kubeconfig)?;
-        return run_with(config, client, kernel, shutdown).await;
-    };
     tokio::pin!(shutdown);
-    let mut chance = chance();
-    let credentials = tokio::select! {
-        entered = join::enter(&options, &mut chance) => entered?,
-        () = &mut shutdown => return Ok(()),
-    };
-    let client = Client::from_kubeconfig(&config.kubeconfig)?;
-    let renewal = join::renew::keep(client.clone(), options.directory, credentials, chance);
+    let begun = join::begin::<EdgeError>(config.join.clone(), &config.kubeconfig, shutdown.as_mut()).await?;
+    let Some((client, renewal)) = begun else { return Ok(()) };
     tokio::select! {
         ended = run_with(config, client, kernel, shutdown) => ended,
         () = renewal => Err(EdgeError::Ended),
@@ -462,15 +452,5 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A stream of numbers that differ from edge to edge. Nothing secret follows from them.
-fn chance() -> impl FnMut() -> u64 {
-    let random = RandomState::new();
-    let mut count = 0_u64;
-    move || {
-        count = count.wrapping_add(1);
-        random.hash_one(count)
     }
 }

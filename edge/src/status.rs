@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::active::{Counted, Instance};
-use crate::chain;
 use crate::watch::collection;
+use proxy_agent::chain;
 
 /// Between two writes to one instance that say the same generation.
 const REST: Duration = Duration::from_millis(500);

@@ -9,6 +9,7 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
+use proxy_agent::Dataplane;
 use serde::{Deserialize, Serialize};
 
 use crate::Status;
@@ -35,9 +36,10 @@ pub enum Request {
     Stop {
         name: String,
     },
-    /// Lets it run again.
+    /// Lets it run again, the agent of a node perhaps with another dataplane.
     Start {
         name: String,
+        dataplane: Option<Dataplane>,
     },
     /// Pulls the cable of a node or edge node.
     Cut {

@@ -86,15 +86,3 @@ impl LabError {
         move |source| Self::File { path, source }
     }
 }
-
-/// An error and all its sources, as one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}

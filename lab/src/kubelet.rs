@@ -34,10 +34,10 @@ use tokio::task::JoinSet;
 
 use crate::addresses::MAX_PODS_PER_NODE;
 use crate::children::Children;
-use crate::error::chain;
 use crate::mounts::{Mounts, Overlay};
 use container::Launcher;
 use manifest::Manifest;
+use proxy_agent::chain;
 use schedule::Candidate;
 use worker::{Order, Worker, finish_deletion, is_final};
 

@@ -27,7 +27,9 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataplane, LabError, MAX_EDGES, MAX_NODES, Ready, UpOptions};
+use proxy_agent::Dataplane;
+
+use crate::{LabError, MAX_EDGES, MAX_NODES, Ready, UpOptions};
 
 #[cfg(test)]
 pub(crate) use namespaces::enter_test_namespaces;

@@ -32,12 +32,11 @@ mod table;
 mod unit;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
+use proxy_agent::Dataplane;
 use serde::{Deserialize, Serialize};
 
 pub use error::LabError;
@@ -46,37 +45,6 @@ pub use error::LabError;
 pub const MAX_NODES: usize = 64;
 /// The most edge nodes of a lab.
 pub const MAX_EDGES: usize = 8;
-
-/// What forwards the packets on the lab's nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dataplane {
-    Nftables,
-}
-
-/// The name is not that of a dataplane.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no dataplane {0:?}; choose nftables")]
-pub struct UnknownDataplane(String);
-
-impl FromStr for Dataplane {
-    type Err = UnknownDataplane;
-
-    fn from_str(name: &str) -> Result<Self, UnknownDataplane> {
-        match name {
-            "nftables" => Ok(Self::Nftables),
-            other => Err(UnknownDataplane(other.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Dataplane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nftables => "nftables",
-        })
-    }
-}
 
 /// What `lab up` was asked for.
 #[derive(Clone, Debug)]
@@ -87,6 +55,7 @@ pub struct UpOptions {
     pub nodes: usize,
     /// 0 to [`MAX_EDGES`].
     pub edges: usize,
+    /// What is to carry the Services of its nodes.
     pub dataplane: Dataplane,
     /// Further arguments of every node's agent.
     pub agent_args: Vec<String>,
@@ -141,7 +110,8 @@ pub struct ServerStatus {
 pub struct NodeStatus {
     pub name: String,
     pub addresses: Vec<IpAddr>,
-    pub dataplane: Dataplane,
+    /// What carries the Services, as the agent says; absent when it does not answer.
+    pub dataplane: Option<String>,
     /// The agent's process, as the host counts them; absent while it is being restarted.
     pub agent_pid: Option<i32>,
     pub restarts: u32,
@@ -229,12 +199,13 @@ pub fn stop(dir: &Path, name: &str) -> Result<(), LabError> {
     remote::stop(dir, name)
 }
 
-/// Starts what [`stop`] has stopped; changes nothing if it runs.
+/// Starts what [`stop`] has stopped; changes nothing if it runs. The agent of a node gets `dataplane` from now on, if there is any
+/// given.
 ///
 /// # Errors
-/// When no lab runs there, or it has no such program.
-pub fn start(dir: &Path, name: &str) -> Result<(), LabError> {
-    remote::start(dir, name)
+/// When no lab runs there, it has no such program, or this runs and is to have another dataplane.
+pub fn start(dir: &Path, name: &str, dataplane: Option<Dataplane>) -> Result<(), LabError> {
+    remote::start(dir, name, dataplane)
 }
 
 /// Pulls the cable of a node or edge node: nothing that it sends arrives anywhere, nothing arrives there, and nobody is told. It stays so

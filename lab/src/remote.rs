@@ -17,6 +17,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
+use proxy_agent::Dataplane;
 
 use crate::control::{Answer, Answered, Namespace, Request, ask};
 use crate::{LabError, Status};
@@ -64,8 +65,8 @@ pub(crate) fn stop(dir: &Path, name: &str) -> Result<(), LabError> {
     }
 }
 
-pub(crate) fn start(dir: &Path, name: &str) -> Result<(), LabError> {
-    match ask(dir, &Request::Start { name: name.to_owned() }, PROMPT)?.answer {
+pub(crate) fn start(dir: &Path, name: &str, dataplane: Option<Dataplane>) -> Result<(), LabError> {
+    match ask(dir, &Request::Start { name: name.to_owned(), dataplane }, PROMPT)?.answer {
         Answer::Done => Ok(()),
         _ => Err(unexpected()),
     }

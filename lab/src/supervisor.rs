@@ -30,13 +30,13 @@ use crate::addresses::{self, API_PORT};
 use crate::children::Children;
 use crate::control::{self, Cluster, Namespace};
 use crate::edges::{self, EdgeNode};
-use crate::error::chain;
 use crate::joining::{self, Invitation};
 use crate::kubelet::{self, HomeNode, NameService, Shared};
 use crate::launch::{Report, SELF, Spec};
 use crate::network::{Network, NetworkError};
 use crate::unit::Unit;
 use crate::{Ready, kubeconfig, remote};
+use proxy_agent::chain;
 
 /// Where systemd's protocol, and so `portolan server`, expects the first inherited socket.
 const LISTEN_FD: RawFd = 3;
@@ -257,7 +257,8 @@ async fn bring_up(
     let (admin, inside) = (data.join("admin.kubeconfig"), spec.dir.join("inside.kubeconfig"));
     let client = await_server(&server, &admin, &inside).await?;
 
-    let nodes: Vec<Arc<HomeNode>> = network.nodes.into_iter().map(|n| Arc::new(HomeNode::new(n))).collect();
+    let nodes: Vec<Arc<HomeNode>> =
+        network.nodes.into_iter().map(|n| Arc::new(HomeNode::new(n, spec.dataplane))).collect();
     kubelet::register(&client, &nodes).await.map_err(Failure::Nodes)?;
     let invitation = joining::invite(&client, &spec.dir, Role::Node).await.map_err(Failure::Token)?;
     tracing::info!("the server answers; starting {} agents", nodes.len());
@@ -284,7 +285,6 @@ async fn bring_up(
         dir: spec.dir.clone(),
         kubeconfig: admin,
         url: format!("https://{}", spec.listen),
-        dataplane: spec.dataplane,
         client: network.client,
         server,
         nodes: agents,
@@ -338,18 +338,21 @@ fn keep_agent(
 ) -> Unit {
     let name = format!("the agent of {}", node.name);
     let log = logs.join(format!("agent-{}.log", node.name));
-    let (node, invitation, dataplane) = (Arc::clone(node), invitation.clone(), spec.dataplane);
+    let (node, invitation) = (Arc::clone(node), invitation.clone());
     let more = spec.agent_args.clone();
     let socket = remote::agent_socket(&spec.dir, &node.name);
+    let lock = logs.join(format!("{}.xtables.lock", node.name));
     Unit::keep(&name, tasks, children, log, move || {
         let mut command = Command::new(SELF);
         command.arg0("portolan").arg("agent");
         invitation.tell(&mut command, &node.name);
-        command.args(["--node-name", &node.name, "--dataplane", &dataplane.to_string()]);
+        command.args(["--node-name", &node.name, "--dataplane", &node.dataplane().to_string()]);
         for address in node.addresses.list() {
             command.arg("--node-ip").arg(address.to_string());
         }
         command.arg("--socket").arg(&socket);
+        // The machine's own, which legacy iptables takes otherwise, is root's, and nothing that the lab's nodes wait for.
+        command.env("XTABLES_LOCKFILE", &lock);
         command.args(&more);
         let netns = Arc::clone(&node.net.netns);
         // SAFETY: setns is a bare system call on a descriptor that the closure keeps open.

@@ -15,7 +15,7 @@ impl fmt::Display for Status {
             [
                 n.name.clone(),
                 joined(&n.addresses),
-                n.dataplane.to_string(),
+                n.dataplane.clone().unwrap_or_else(|| "-".to_owned()),
                 number(n.agent_pid),
                 n.restarts.to_string(),
                 number(n.programmed_revision),
@@ -78,7 +78,7 @@ fn table<const N: usize>(f: &mut fmt::Formatter<'_>, head: [&str; N], rows: Vec<
 
 #[cfg(test)]
 mod tests {
-    use crate::{Dataplane, EdgeStatus, NodeStatus, PodStatus, ServerStatus, Status};
+    use crate::{EdgeStatus, NodeStatus, PodStatus, ServerStatus, Status};
 
     #[test]
     fn a_status_reads_as_tables() {
@@ -89,7 +89,7 @@ mod tests {
             nodes: vec![NodeStatus {
                 name: "node-1".into(),
                 addresses: vec!["172.31.255.11".parse().unwrap()],
-                dataplane: Dataplane::Nftables,
+                dataplane: Some("nftables".into()),
                 agent_pid: None,
                 restarts: 2,
                 programmed_revision: Some(17),

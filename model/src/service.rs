@@ -15,6 +15,7 @@ mod address;
 mod defaults;
 mod families;
 mod needs;
+pub mod scheduler;
 mod update;
 mod validate;
 mod warnings;
@@ -88,6 +89,7 @@ pub fn prepare_create(service: &mut Service, cluster: &Cluster) -> Result<Vec<St
     defaults::share_node_ports(service);
     families::settle(service, None, cluster, &mut errors);
     validate::service(service, &mut errors);
+    scheduler::validate(None, service, &mut errors);
     if errors.is_empty() { Ok(warnings) } else { Err(errors) }
 }
 
@@ -108,6 +110,7 @@ pub fn prepare_update(old: &Service, new: &mut Service, cluster: &Cluster) -> Re
     let settled = families::settle(new, Some(old), cluster, &mut errors);
     validate::change(old, new, settled, &mut errors);
     validate::service(new, &mut errors);
+    scheduler::validate(Some(old), new, &mut errors);
     if errors.is_empty() { Ok(warnings) } else { Err(errors) }
 }
 

@@ -19,11 +19,9 @@ use crate::identity::{self, Told};
 /// Runs the agent until SIGTERM or SIGINT; the kernel keeps what was programmed.
 pub fn run(args: AgentArgs) -> Result<(), Failure> {
     if args.cleanup {
-        let found = proxy_agent::cleanup().map_err(|e| Failure::new("removing Portolan's nftables tables", &e))?;
-        println!("{}", if found { "removed Portolan's nftables tables" } else { "nothing of Portolan's was there" });
-        restore_resolver()?;
-        return Ok(());
+        return cleanup();
     }
+    small_pages();
     one_per_family(&args.node_ip)?;
     let told = Told {
         role: Role::Node,
@@ -46,6 +44,8 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         },
         node_ips: args.node_ip,
         node_labels: labels(args.zone, args.region, args.node_labels),
+        dataplane: args.dataplane,
+        ipvs_scheduler: args.ipvs_scheduler,
         metrics_addr: args.metrics_listen,
         health_addr: args.health_listen,
         ownership: if args.no_table_ownership { Ownership::Open } else { Ownership::Owned },
@@ -55,6 +55,25 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     until_stopped("running the agent", |stop| proxy_agent::run(config, stop))
+}
+
+/// Keeps the kernel from giving this process two megabytes where it asks for a page: each thread's heap would have some, and an
+/// agent with a hundred Services needs less than that for all of them.
+pub fn small_pages() {
+    // A kernel that does not know it has no such pages either.
+    let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
+/// Removes what an agent left, and says what that was.
+fn cleanup() -> Result<(), Failure> {
+    let removed = proxy_agent::cleanup().map_err(|e| Failure::new("cleaning up", &e))?;
+    if removed.is_empty() {
+        println!("nothing of Portolan's was there");
+    }
+    for mode in removed {
+        println!("removed what Portolan had in {mode}");
+    }
+    restore_resolver()
 }
 
 /// What the Node's labels are to say beside what every node's say.

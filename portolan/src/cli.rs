@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use proxy_agent::NodePortAddresses;
+use model::service::scheduler::Scheduler;
+use proxy_agent::{Dataplane, NodePortAddresses};
 
 mod balancers;
+mod bench;
 mod controllers;
 mod dns;
 mod edge;
@@ -19,6 +22,7 @@ mod token;
 mod workloads;
 
 pub use self::balancers::BalancerArgs;
+pub use self::bench::{BenchArgs, BenchCommand, HollowArgs, LoadArgs, TargetArgs};
 pub use self::controllers::{Controller, ControllerArgs};
 pub use self::dns::{DnsArgs, ResolverArgs, ServeDnsArgs};
 pub use self::edge::EdgeArgs;
@@ -71,6 +75,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Compare what the nodes' kernels have with what they should have, for every Service. Sends nothing.
     Check(CheckArgs),
+    /// Put load on a server, or hollow nodes, and measure what that takes.
+    Bench(Box<BenchArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -155,9 +161,14 @@ pub struct AgentArgs {
     /// An address of this node, at most one per family; default: the Node object's InternalIPs.
     #[arg(long, value_name = "IP")]
     pub node_ip: Vec<IpAddr>,
-    /// Which kernel facility carries the Services.
-    #[arg(long, value_enum, default_value = "nftables")]
+    /// What of the kernel carries the Services. "auto": nftables where it can be used, else ipvs, else iptables; the log says
+    /// which and why. What an agent with another one left is removed once this one is programmed.
+    #[arg(long, value_name = "auto|nftables|ipvs|iptables", value_parser = dataplane(), default_value = "auto")]
     pub dataplane: Dataplane,
+    /// How IPVS chooses an endpoint for the Services that do not say it themselves (portolan.dev/scheduler); default: in turn
+    /// (rr, and wrr for endpoints of different weights). Nothing with another dataplane.
+    #[arg(long, value_name = "rr|wrr|lc|wlc|sh|mh", value_parser = scheduler())]
+    pub ipvs_scheduler: Option<Scheduler>,
     /// Where metrics are served.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10249")]
     pub metrics_listen: SocketAddr,
@@ -192,14 +203,9 @@ pub struct AgentArgs {
     pub resolver: ResolverArgs,
     #[command(flatten)]
     pub workloads: WorkloadArgs,
-    /// Remove everything that an agent left in this machine's kernel, take back what --configure-resolver did, and exit.
+    /// Remove everything that an agent left in this machine's kernel, whatever its dataplane, take back what --configure-resolver did, and exit.
     #[arg(long, conflicts_with_all = ["kubeconfig", "node_name"])]
     pub cleanup: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Dataplane {
-    Nftables,
 }
 
 #[derive(Debug, Args)]
@@ -236,7 +242,7 @@ pub enum LabCommand {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=8))]
         edges: u16,
         /// The dataplane of the nodes' agents.
-        #[arg(long, value_enum, default_value = "nftables")]
+        #[arg(long, value_name = "auto|nftables|ipvs|iptables", value_parser = dataplane(), default_value = "auto")]
         dataplane: Dataplane,
         /// A further argument for every node's agent, such as --agent-arg=--cluster-cidr=10.244.0.0/16; may be given more
         /// than once. What there is, `portolan agent --help` tells.
@@ -291,6 +297,9 @@ pub enum LabCommand {
         dir: LabDir,
         /// server, node-1 for its agent, or edge-1.
         name: String,
+        /// The dataplane that the agent of a node has from now on.
+        #[arg(long, value_name = "auto|nftables|ipvs|iptables", value_parser = dataplane())]
+        dataplane: Option<Dataplane>,
     },
     /// Pull the network cable of a node or edge node, as if it had lost its power: to see that nobody sends to it any more.
     Cut {
@@ -442,6 +451,17 @@ pub struct CheckArgs {
     pub output: Output,
 }
 
+/// Reads the name of a dataplane.
+fn dataplane() -> impl TypedValueParser<Value = Dataplane> {
+    PossibleValuesParser::new(Dataplane::NAMES).try_map(|name| name.parse::<Dataplane>())
+}
+
+/// Reads the name of a scheduler of IPVS.
+fn scheduler() -> impl TypedValueParser<Value = Scheduler> {
+    let unknown = |name: String| Scheduler::parse(&name).ok_or("it is none of IPVS's schedulers");
+    PossibleValuesParser::new(Scheduler::ALL.map(Scheduler::name)).try_map(unknown)
+}
+
 /// A label that a node may give itself: what is under kubernetes.io says what others rely on, and what is under
 /// node-restriction.kubernetes.io is for admins alone (Kubernetes' NodeRestriction).
 fn label(text: &str) -> Result<(String, String), String> {
@@ -527,6 +547,7 @@ fn node_port_addresses(text: &str) -> Result<NodePortAddresses, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use proxy_agent::Mode;
 
     use super::*;
 
@@ -557,6 +578,7 @@ mod tests {
         assert_eq!(args.nodeport_addresses, NodePortAddresses::Primary);
         assert!(args.localhost_nodeports && args.cluster_cidr.is_empty() && !args.no_table_ownership);
         assert!(args.dns && args.dns_port == 10053);
+        assert_eq!(args.dataplane, Dataplane::Auto);
         assert_eq!(args.names.config(0).zone.domain.to_string(), "cluster.local.");
     }
 
@@ -567,12 +589,16 @@ mod tests {
             "--localhost-nodeports=false",
             "--cluster-cidr=10.244.0.0/16,fd00:244::/48",
             "--no-table-ownership",
+            "--dataplane=iptables",
+            "--ipvs-scheduler=mh",
         ])
         .unwrap();
         let nets = |text: &[&str]| text.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
         assert_eq!(args.nodeport_addresses, NodePortAddresses::Ranges(nets(&["192.0.2.0/24", "2001:db8::/64"])));
         assert_eq!(args.cluster_cidr, nets(&["10.244.0.0/16", "fd00:244::/48"]));
         assert!(!args.localhost_nodeports && args.no_table_ownership);
+        assert_eq!(args.dataplane, Dataplane::Just(Mode::Iptables));
+        assert_eq!(args.ipvs_scheduler, Some(Scheduler::MaglevHashing));
     }
 
     #[test]
@@ -610,6 +636,8 @@ mod tests {
             ("--cluster-cidr=10.244.0.0/33", "10.0.0.0/8"),
             ("--cluster-cidr=fd00::1", "write fd00::1/128"),
             ("--localhost-nodeports=maybe", "true, false"),
+            ("--dataplane=ebpf", "auto, nftables, ipvs, iptables"),
+            ("--ipvs-scheduler=sed", "rr, wrr, lc, wlc, sh, mh"),
         ] {
             let error = agent(&[argument]).unwrap_err();
             assert!(error.contains(hint), "{argument}: {error}");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::Failure;
-use crate::cli::{Dataplane, EchoArgs, LabArgs, LabCommand, ProbeArgs, ProbeProtocol};
+use crate::cli::{EchoArgs, LabArgs, LabCommand, ProbeArgs, ProbeProtocol};
 use crate::output::print;
 
 /// Runs a lab command. `exec` passes the exit code of its command on.
@@ -16,9 +16,7 @@ pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
                 dir: dir.dir,
                 nodes: nodes.into(),
                 edges: edges.into(),
-                dataplane: match dataplane {
-                    Dataplane::Nftables => lab::Dataplane::Nftables,
-                },
+                dataplane,
                 agent_args: agent_arg,
                 server_args: server_arg,
                 detach,
@@ -52,8 +50,8 @@ pub fn run(args: LabArgs) -> Result<ExitCode, Failure> {
         LabCommand::Stop { dir, name } => {
             lab::stop(&dir.dir, &name).map_err(|e| Failure::new("lab stop", &e))?;
         }
-        LabCommand::Start { dir, name } => {
-            lab::start(&dir.dir, &name).map_err(|e| Failure::new("lab start", &e))?;
+        LabCommand::Start { dir, name, dataplane } => {
+            lab::start(&dir.dir, &name, dataplane).map_err(|e| Failure::new("lab start", &e))?;
         }
         LabCommand::Cut { dir, node } => {
             lab::cut(&dir.dir, &node).map_err(|e| Failure::new("lab cut", &e))?;

@@ -4,10 +4,12 @@
 //! starts the runtime that it needs, and none is started before the command is known.
 
 mod agent;
+mod bench;
 mod check;
 mod cli;
 mod dns;
 mod edge;
+mod files;
 mod identity;
 mod lab;
 mod logging;
@@ -36,7 +38,9 @@ fn main() -> ExitCode {
     // Only a name in listings; nothing depends on it.
     let _ = nix::sys::prctl::set_name(c"portolan");
     let cli = Cli::parse();
-    logging::start(cli.log_format);
+    // What happens to a thousand nodes is a number in a report, and no thousand lines.
+    let level = if matches!(cli.command, Command::Bench(_)) { "error" } else { "info" };
+    logging::start(cli.log_format, level);
     let result = match cli.command {
         Command::Server(args) => server::run(args).map(|()| ExitCode::SUCCESS),
         Command::Agent(args) => agent::run(*args).map(|()| ExitCode::SUCCESS),
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Token(args) => token::run(args).map(|()| ExitCode::SUCCESS),
         Command::Wait(args) => wait::run(args),
+        Command::Bench(args) => bench::run(*args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("portolan: {failure}");

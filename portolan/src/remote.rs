@@ -20,12 +20,15 @@ use crate::Failure;
 /// Names the Service of a slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// A client of the server that the kubeconfig names: the flag's or `$KUBECONFIG`'s (clap reads both), else kubectl's.
-pub fn client(kubeconfig: Option<PathBuf>) -> Result<Client, Failure> {
+/// A client of the server that the kubeconfig names.
+pub fn client(path: Option<PathBuf>) -> Result<Client, Failure> {
+    Client::from_kubeconfig(&kubeconfig(path)?).map_err(|e| Failure::new("reaching the server", &e))
+}
+
+/// Which kubeconfig: the flag's or `$KUBECONFIG`'s (clap reads both), else kubectl's.
+pub fn kubeconfig(path: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".kube/config"));
-    let path =
-        kubeconfig.or_else(home).ok_or_else(|| Failure::text("say with --kubeconfig how to reach the server"))?;
-    Client::from_kubeconfig(&path).map_err(|e| Failure::new("reaching the server", &e))
+    path.or_else(home).ok_or_else(|| Failure::text("say with --kubeconfig how to reach the server"))
 }
 
 /// Runs a command that talks to the server.

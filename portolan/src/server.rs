@@ -18,11 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::info;
 
-use crate::Failure;
 use crate::cli::ServerArgs;
+use crate::{Failure, files};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
 
@@ -30,7 +29,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 pub fn run(args: ServerArgs) -> Result<(), Failure> {
     check_ranges(&args.service_cidr)?;
     let pod_ranges = pod_ranges(&args)?;
-    let limits = args.limits.limits(allow_many_files(args.limits.max_connections));
+    let limits = args.limits.limits(files::allow(args.limits.max_connections));
     let listeners = listen::open(&args)?;
     DirBuilder::new()
         .recursive(true)
@@ -133,18 +132,6 @@ async fn serve(
     // Moves the write-ahead log into the database; what was acknowledged is durable without it.
     handle.close().await;
     served.map_err(|e| Failure::new("serving", &e))
-}
-
-/// A connection is a descriptor, and the usual soft limit of 1,024 is a hundred agents. Returns how many files may be open:
-/// what cannot be had is done without.
-fn allow_many_files(connections: u32) -> u64 {
-    const WANTED: u64 = 65_536;
-    let wanted = WANTED.max(u64::from(connections) + 1_024);
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
-    if soft < hard.min(wanted) && setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard).is_ok() {
-        return hard.min(wanted);
-    }
-    soft
 }
 
 /// Where a client on this machine reaches a listener: the unspecified address stands for loopback.

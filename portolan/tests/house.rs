@@ -23,10 +23,23 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("proxy-agent", &["model", "dataplane", "dns"]),
         ("edge", &["model", "dataplane", "proxy-agent"]),
         ("lab", &["model", "proxy-agent"]),
+        ("bench", &["model", "proxy-agent"]),
         ("conformance", &[]),
         (
             "portolan",
-            &["access", "api", "controller", "dataplane", "dns", "edge", "lab", "model", "proxy-agent", "store"],
+            &[
+                "access",
+                "api",
+                "bench",
+                "controller",
+                "dataplane",
+                "dns",
+                "edge",
+                "lab",
+                "model",
+                "proxy-agent",
+                "store",
+            ],
         ),
     ])
 }

@@ -14,7 +14,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::nftables::Refused;
+use dataplane::Refused;
 use model::Resource;
 use serde::Deserialize;
 use serde_json::{Value, json};

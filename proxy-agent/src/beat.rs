@@ -80,7 +80,8 @@ impl Drop for Beat {
     }
 }
 
-async fn beat(client: Client, node: &str, cuts: &watch::Sender<u64>) {
+/// Beats for ever; `cuts` counts how often the server was away for long and is heard again.
+pub async fn beat(client: Client, node: &str, cuts: &watch::Sender<u64>) {
     let path = format!("/apis/portolan.dev/v1alpha1/nodes/{node}/heartbeat");
     let mut interval = INTERVAL;
     let mut answered = Instant::now();

@@ -1,12 +1,14 @@
 //! A thin client of the Kubernetes API: the agent, the lab and the command line speak to the server through it.
 //!
-//! HTTP/1.1 over TLS or, for loopback development servers, in clear text. One request uses one connection at a
-//! time; connections that are done go back to a small pool of idle ones, and a semaphore bounds how many are
-//! open at once. Long answers do not pass through memory whole: a list is handed out object by object
-//! ([`ListStream`]) and a watch event by event ([`WatchStream`]), each bounded in size.
+//! HTTP/2 over TLS where the server offers it, else HTTP/1.1; in clear text, for loopback development servers, HTTP/1.1.
+//! Over HTTP/2 all requests, lists and watches share one connection ([`connection`]). Over HTTP/1.1 one request uses one at
+//! a time; connections that are done go back to a small pool of idle ones, and lists and watches have connections of their
+//! own. A semaphore bounds how many requests are under way. Long answers do not pass through memory whole: a list is handed
+//! out object by object ([`ListStream`]) and a watch event by event ([`WatchStream`]), each bounded in size.
 //!
-//! Not used: HTTP/2. A watch wants a connection of its own anyway (a stalled stream must not stall others), and
-//! the requests beside it are few.
+//! A request that is given up leaves a doubt whether the connection that it shared is still alive: the next goes by a new
+//! one, and what is on its way on the old one goes on ([`pool`]). Where even that is too much to depend on, [`Client::apart`]
+//! gives a client of its own, which speaks HTTP/1.1: whatever is given up there is closed.
 //!
 //! Every future here needs a Tokio runtime with I/O and time enabled; none needs more than one thread.
 
@@ -15,6 +17,7 @@ mod connection;
 mod error;
 pub(crate) mod kubeconfig;
 mod list;
+mod pool;
 pub(crate) mod server;
 mod split;
 #[cfg(test)]
@@ -27,13 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
+use tokio::sync::{Mutex, Semaphore, watch as channel};
 
-use connection::{Connection, MAX_CONNECTIONS, Pool};
+use connection::{Connection, Unanswered};
+use pool::{MAX_CONNECTIONS, Pool};
 use server::{Identity, Server};
 
 pub use error::{ClientError, KubeconfigError, StatusError};
@@ -69,7 +73,11 @@ pub struct Client {
 struct Inner {
     server: Arc<Server>,
     pool: Pool,
-    slots: Arc<Semaphore>,
+    /// Whether it may share connections.
+    sharing: bool,
+    /// Held while a connection is opened that others may share.
+    opening: Mutex<()>,
+    slots: Semaphore,
     /// Ends every connection that is open when it says something.
     cut: channel::Sender<()>,
     authorization: Option<HeaderValue>,
@@ -82,9 +90,22 @@ impl Client {
     /// When the file cannot be read, names what it does not hold, or asks for something that this client does not
     /// do (`exec` plugins, passwords, `insecure-skip-tls-verify`).
     pub fn from_kubeconfig(path: &Path) -> Result<Self, ClientError> {
+        Self::read(path, None)
+    }
+
+    /// The same, with what the kubeconfig shows and believes, for a server that the caller names instead.
+    ///
+    /// # Errors
+    /// As [`Client::from_kubeconfig`], and when the URL cannot be used.
+    pub fn of_server(server_url: &str, path: &Path) -> Result<Self, ClientError> {
+        Self::read(path, Some(server_url))
+    }
+
+    fn read(path: &Path, server_url: Option<&str>) -> Result<Self, ClientError> {
         let config = kubeconfig::load(path)
             .map_err(|source| ClientError::Kubeconfig { path: path.to_owned(), source: Box::new(source) })?;
-        let server = Server::new(&config.server, config.tls_server_name.as_deref(), &config.trust)?;
+        let url = server_url.unwrap_or(&config.server);
+        let server = Server::new(url, config.tls_server_name.as_deref(), &config.trust)?;
         Self::with(server, config.token.as_deref())
     }
 
@@ -111,24 +132,34 @@ impl Client {
                 Some(value)
             }
         };
-        Ok(Self::over(Arc::new(server), authorization))
+        Ok(Self::over(Arc::new(server), true, authorization))
     }
 
-    fn over(server: Arc<Server>, authorization: Option<HeaderValue>) -> Self {
-        let (pool, slots) = (Pool::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        Self { inner: Arc::new(Inner { server, pool, slots, cut: channel::Sender::new(()), authorization }) }
+    fn over(server: Arc<Server>, sharing: bool, authorization: Option<HeaderValue>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                server,
+                pool: Pool::default(),
+                sharing,
+                opening: Mutex::new(()),
+                slots: Semaphore::new(MAX_CONNECTIONS),
+                cut: channel::Sender::new(()),
+                authorization,
+            }),
+        }
     }
 
     /// Gives up every connection that is open or being opened, and what is asked on them: after the server could not be
     /// reached they may be dead without knowing it, and what they wait for would come late or never.
     pub fn cut(&self) {
+        self.inner.pool.clear();
         self.inner.cut.send_replace(());
     }
 
-    /// A client of the same server that shares no connection with this one: for another thread's runtime, and for what
-    /// must not wait behind anything.
+    /// A client of the same server that shares no connection with this one, and each of whose requests has one for itself:
+    /// for another thread's runtime, and for what must not wait behind anything.
     pub fn apart(&self) -> Self {
-        Self::over(Arc::clone(&self.inner.server), self.inner.authorization.clone())
+        Self::over(Arc::clone(&self.inner.server), false, self.inner.authorization.clone())
     }
 
     /// Shows another certificate (PEM, with its key) on every connection that is opened from now on, and opens none of the
@@ -219,22 +250,21 @@ impl Client {
         self.json(Method::DELETE, path, options.map(|o| (JSON, o))).await
     }
 
-    /// Lists the collection `path`, object by object, on a connection of its own.
+    /// Lists the collection `path`, object by object.
     ///
     /// # Errors
     /// As [`Client::get`]; the stream itself gives the errors that come later.
     pub async fn list(&self, path: &str) -> Result<ListStream, ClientError> {
-        let (response, connection) = within("opening a list", REQUEST_TIMEOUT, self.dedicated(path)).await?;
+        let (response, connection) = within("opening a list", REQUEST_TIMEOUT, self.long(path)).await?;
         Ok(ListStream::new(response.into_body(), connection))
     }
 
-    /// Opens the watch `path_and_query` (which must hold `watch=true`) on a connection of its own. The answer's
-    /// head is awaited; the events are not.
+    /// Opens the watch `path_and_query` (which must hold `watch=true`). The answer's head is awaited; the events are not.
     ///
     /// # Errors
     /// As [`Client::get`].
     pub async fn watch(&self, path_and_query: &str) -> Result<WatchStream, ClientError> {
-        let (response, connection) = within("opening a watch", REQUEST_TIMEOUT, self.dedicated(path_and_query)).await?;
+        let (response, connection) = within("opening a watch", REQUEST_TIMEOUT, self.long(path_and_query)).await?;
         Ok(WatchStream::new(response.into_body(), connection))
     }
 
@@ -259,20 +289,24 @@ impl Client {
             None => (None, Bytes::new()),
             Some((content_type, value)) => (Some(content_type), Bytes::from(value.to_string())),
         };
+        let ask = Ask { method: &method, path, content_type: content_type.as_ref(), body };
         let attempts = async {
             let mut retries = 0;
             loop {
-                let request = self.request(&method, path, content_type.as_ref(), body.clone())?;
-                let (slot, response, connection) = self.pooled(request).await?;
+                let closed = |_| ClientError::Setup { what: "the connection pool", reason: "it is closed".into() };
+                let slot = self.inner.slots.acquire().await.map_err(closed)?;
+                let (response, connection) = self.send(&ask, false).await?;
+                let doubt = self.inner.pool.doubt(&connection);
                 let status = response.status();
                 if status.is_success() {
                     let bytes = collect(response.into_body(), MAX_BODY_BYTES).await?;
+                    doubt.over();
                     self.inner.pool.put(connection);
-                    drop(slot);
                     return Ok(bytes);
                 }
                 let wait = retry_after(&response);
                 let error = refusal(response).await;
+                doubt.over();
                 self.inner.pool.put(connection);
                 drop(slot);
                 match wait {
@@ -287,41 +321,12 @@ impl Client {
         within("a request", limit, attempts).await
     }
 
-    /// Sends on an idle connection, or a new one.
-    ///
-    /// An idle connection that the server closed meanwhile is not an error of the request: hyper hands back a
-    /// request of which nothing was written, and a GET may be sent twice in any case.
-    async fn pooled(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(OwnedSemaphorePermit, Response<Incoming>, Connection), ClientError> {
-        let slot = Arc::clone(&self.inner.slots)
-            .acquire_owned()
-            .await
-            .map_err(|_| ClientError::Setup { what: "the connection pool", reason: "it is closed".into() })?;
-        let mut request = request;
-        while let Some(mut connection) = self.inner.pool.take() {
-            let copy = (request.method() == Method::GET).then(|| request.clone());
-            match connection.send(request).await {
-                Ok(response) => return Ok((slot, response, connection)),
-                Err((error, unsent)) => match unsent.or(copy) {
-                    Some(again) => request = again,
-                    None => return Err(error),
-                },
-            }
-        }
-        let mut connection = self.inner.server.connect(&self.inner.cut).await?;
-        let response = connection.send(request).await.map_err(|(error, _)| error)?;
-        Ok((slot, response, connection))
-    }
-
-    /// Sends a GET on a connection that nobody else will use.
-    async fn dedicated(&self, path: &str) -> Result<(Response<Incoming>, Connection), ClientError> {
-        let mut connection = self.inner.server.connect(&self.inner.cut).await?;
+    /// Sends a GET whose answer may take for ever, and awaits the answer's head.
+    async fn long(&self, path: &str) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let ask = Ask { method: &Method::GET, path, content_type: None, body: Bytes::new() };
         let mut retries = 0;
         loop {
-            let request = self.request(&Method::GET, path, None, Bytes::new())?;
-            let response = connection.send(request).await.map_err(|(error, _)| error)?;
+            let (response, connection) = self.send(&ask, true).await?;
             if response.status().is_success() {
                 return Ok((response, connection));
             }
@@ -334,30 +339,78 @@ impl Client {
         }
     }
 
-    fn request(
-        &self,
-        method: &Method,
-        path: &str,
-        content_type: Option<&HeaderValue>,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let target = format!("{}{path}", self.inner.server.prefix());
+    /// Sends over a connection that is open, or a new one.
+    ///
+    /// An idle connection that the server closed meanwhile is not an error of the request: hyper says of which request
+    /// nothing was written, and a GET may be sent twice in any case.
+    async fn send(&self, ask: &Ask<'_>, alone: bool) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let pool = &self.inner.pool;
+        loop {
+            let (mut connection, used) = match pool.take(alone) {
+                Some(connection) => (connection, true),
+                None => self.connect(alone).await?,
+            };
+            let doubt = pool.doubt(&connection);
+            let Unanswered { error, unsent } = match connection.send(self.request(&connection, ask)?).await {
+                Ok(response) => {
+                    doubt.over();
+                    return Ok((response, connection));
+                }
+                Err(unanswered) => unanswered,
+            };
+            pool.retire(&connection);
+            if !used || !(unsent || ask.method == Method::GET) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Opens a connection, unless one that can be shared was opened while this waited; says whether it was.
+    async fn connect(&self, alone: bool) -> Result<(Connection, bool), ClientError> {
+        let Inner { server, pool, opening, cut, sharing, .. } = &*self.inner;
+        let offered = if *sharing && server.may_share() { Version::HTTP_2 } else { Version::HTTP_11 };
+        let turn = if offered == Version::HTTP_2 { Some(opening.lock().await) } else { None };
+        if turn.is_some()
+            && let Some(connection) = pool.take(alone)
+        {
+            return Ok((connection, true));
+        }
+        let connection = server.connect(offered, cut).await?;
+        pool.opened(&connection);
+        Ok((connection, false))
+    }
+
+    fn request(&self, connection: &Connection, ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
+        let Ask { method, path, content_type, body } = ask;
+        let server = &self.inner.server;
+        let bad = |e: http::Error| ClientError::Setup { what: "a request", reason: format!("{path:?}: {e}") };
+        let target = format!("{}{path}", server.prefix());
         let mut request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(header::HOST, self.inner.server.authority())
+            .method(*method)
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, if path.starts_with("/metrics") { HeaderValue::from_static("*/*") } else { JSON });
+        request = if connection.version() == Version::HTTP_2 {
+            let uri = Uri::builder().scheme("https").authority(server.authority().as_bytes()).path_and_query(target);
+            request.version(Version::HTTP_2).uri(uri.build().map_err(bad)?)
+        } else {
+            request.uri(target).header(header::HOST, server.authority())
+        };
         if let Some(content_type) = content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
+            request = request.header(header::CONTENT_TYPE, *content_type);
         }
         if let Some(authorization) = &self.inner.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        request
-            .body(Full::new(body))
-            .map_err(|e| ClientError::Setup { what: "a request", reason: format!("{path:?}: {e}") })
+        request.body(Full::new(body.clone())).map_err(bad)
     }
+}
+
+/// What a request says, over whichever connection.
+struct Ask<'a> {
+    method: &'a Method,
+    path: &'a str,
+    content_type: Option<&'a HeaderValue>,
+    body: Bytes,
 }
 
 impl std::fmt::Debug for Client {

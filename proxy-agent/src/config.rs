@@ -8,9 +8,11 @@ use dataplane::nftables::Ownership;
 use dataplane::{Local, NodePortAddresses};
 use dns::{PodRecords, Zone};
 use ipnet::IpNet;
+use model::service::scheduler::Scheduler;
 use serde_json::{Value, json};
 
 use crate::join;
+use crate::mode::{Dataplane, Mode};
 use crate::workloads::WorkloadsConfig;
 
 /// Where kube-proxy serves its metrics; scrape configurations know the port.
@@ -32,6 +34,10 @@ pub struct Config {
     pub kubeconfig: PathBuf,
     /// How this machine becomes a node and keeps its certificate; `None`: the kubeconfig is somebody else's business.
     pub join: Option<join::Options>,
+    /// What is to carry the Services.
+    pub dataplane: Dataplane,
+    /// How IPVS chooses an endpoint where a Service does not say it; `None`: in turn.
+    pub ipvs_scheduler: Option<Scheduler>,
     /// Serves `/metrics`, `/healthz`, `/proxyMode` and `/configz`.
     pub metrics_addr: SocketAddr,
     /// Serves `/healthz` and `/livez`.
@@ -79,6 +85,8 @@ impl Config {
             node_labels: BTreeMap::new(),
             kubeconfig: kubeconfig.into(),
             join: None,
+            dataplane: Dataplane::Auto,
+            ipvs_scheduler: None,
             metrics_addr: DEFAULT_METRICS_ADDRESS,
             health_addr: DEFAULT_HEALTH_ADDRESS,
             ownership: Ownership::Owned,
@@ -90,8 +98,9 @@ impl Config {
 }
 
 impl Config {
-    /// What `/configz` shows: the part of a `KubeProxyConfiguration` that has a meaning here, in its words.
-    pub fn shown(&self) -> Value {
+    /// What `/configz` shows of an agent whose dataplane is `mode`: the part of a `KubeProxyConfiguration` that has a meaning here,
+    /// in its words.
+    pub fn shown(&self, mode: Mode) -> Value {
         let join = |ranges: &[IpNet]| ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
         let node_ports = match &self.local.node_ports {
             NodePortAddresses::Primary => vec!["primary".to_owned()],
@@ -114,16 +123,18 @@ impl Config {
         });
         json!({
             "kubeproxy.config.k8s.io": {
-                "mode": "nftables",
+                "mode": mode.name(),
                 "hostnameOverride": &*self.local.name,
                 "clientConnection": {"kubeconfig": self.kubeconfig.display().to_string()},
                 "clusterCIDR": join(&self.local.cluster_cidrs).join(","),
                 "nodePortAddresses": node_ports,
                 "healthzBindAddress": self.health_addr.to_string(),
                 "metricsBindAddress": self.metrics_addr.to_string(),
+                "ipvs": {"scheduler": self.ipvs_scheduler.map_or("", Scheduler::name)},
             },
             "portolan.dev": {
                 "nodeIPs": self.node_ips,
+                "dataplane": self.dataplane.to_string(),
                 "localhostNodePorts": self.local.localhost_node_ports,
                 "tableOwnership": self.ownership == Ownership::Owned,
                 "dns": dns,
@@ -155,12 +166,13 @@ mod tests {
             rate_limit: 0,
             allow: Vec::new(),
         });
-        let shown = config.shown();
+        let shown = config.shown(Mode::Nftables);
         let kube_proxy = &shown["kubeproxy.config.k8s.io"];
         assert_eq!(kube_proxy["mode"], "nftables");
         assert_eq!(kube_proxy["clusterCIDR"], "10.244.0.0/16,fd00:244::/48");
         assert_eq!(kube_proxy["nodePortAddresses"], json!(["192.0.2.0/24"]));
         assert_eq!(shown["portolan.dev"]["tableOwnership"], true);
+        assert_eq!(shown["portolan.dev"]["dataplane"], "auto");
         let dns = &shown["portolan.dev"]["dns"];
         assert_eq!((&dns["clusterDomain"], &dns["upstream"][0]), (&json!("cluster.local."), &json!("192.0.2.53:53")));
     }

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dataplane::Dirty;
 use dataplane::conntrack::{Index, Report, due};
-use dataplane::nftables::Dirty;
 use dataplane::nftables::netlink::NetlinkError;
 use dataplane::{NodePlan, Plan, ServicePlan};
 use model::Key;

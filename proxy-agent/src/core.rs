@@ -22,7 +22,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::nftables::{Dirty, Refused, Repairs};
+use dataplane::{Dirty, Refused, Repairs};
 use dataplane::{Local, Plan, compile, compile_service};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -260,6 +260,7 @@ impl<P: Program> Core<P> {
                 let wall = Timestamp::now();
                 self.metrics.took(&work, full, self.plan.services.len(), begin.elapsed(), wall);
                 self.count(dirty);
+                self.metrics.rules(&self.kernel.count_rules());
                 self.links.flows.programmed(&self.plan, dirty);
                 if report.repairs != Repairs::default() {
                     self.links.flows.repaired(&self.plan);
@@ -283,7 +284,7 @@ impl<P: Program> Core<P> {
             Err(cause) if P::hopeless(&cause) && self.health.facts().updated.is_none() => return Err(cause),
             Err(cause) => {
                 self.state.postpone(work.triggers);
-                self.refuse(chain(&cause), now);
+                self.refuse(chain(&cause), matches!(dirty, Dirty::All), now);
             }
         }
         Ok(())
@@ -338,7 +339,7 @@ impl<P: Program> Core<P> {
                 }
                 self.leave_out(report.refused, now);
             }
-            Err(cause) => self.refuse(chain(&cause), now),
+            Err(cause) => self.refuse(chain(&cause), true, now),
         }
     }
 
@@ -360,7 +361,7 @@ impl<P: Program> Core<P> {
                 reason: Reason::FailedToProgram,
                 message,
             });
-            self.metrics.refused();
+            self.metrics.refused(false);
         }
         self.metrics.refused_services(refused.len());
         self.refused = refused.into();
@@ -411,8 +412,8 @@ impl<P: Program> Core<P> {
     }
 
     /// Remembers that the kernel refused, and when it is asked again.
-    fn refuse(&mut self, cause: String, now: Instant) {
-        self.metrics.refused();
+    fn refuse(&mut self, cause: String, full: bool, now: Instant) {
+        self.metrics.refused(full);
         self.health.update(|facts| facts.pending = facts.pending.or(Some(now)));
         let attempts = self.refusal.as_ref().map_or(1, |refusal| refusal.attempts.saturating_add(1));
         if self.refusal.as_ref().is_none_or(|refusal| refusal.cause != cause) {

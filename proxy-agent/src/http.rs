@@ -24,6 +24,7 @@ use tracing::debug;
 
 use crate::health::Health;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::mode::Mode;
 
 /// Connections at a time; more wait in the kernel's queue.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -39,6 +40,8 @@ pub struct Site {
     pub health: Arc<Health>,
     /// What the agent was told, as `/configz` shows it.
     pub config: Arc<Value>,
+    /// Which dataplane carries the Services.
+    pub mode: Mode,
 }
 
 /// Which of the two servers a listener is.
@@ -107,7 +110,7 @@ fn answer(
     match (door, path) {
         (Door::Metrics, "/metrics") => text(StatusCode::OK, CONTENT_TYPE, site.metrics.text()),
         (Door::Metrics, "/configz") => text(StatusCode::OK, "application/json", site.config.to_string()),
-        (Door::Metrics, "/proxyMode") => text(StatusCode::OK, "text/plain", "nftables".into()),
+        (Door::Metrics, "/proxyMode") => text(StatusCode::OK, "text/plain", site.mode.name().into()),
         // The process is up; whether its node is, is the other door's matter.
         (Door::Metrics, "/healthz") => text(StatusCode::OK, "text/plain", "ok".into()),
         (Door::Health, "/healthz" | "/livez") => {

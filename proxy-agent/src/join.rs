@@ -22,11 +22,14 @@ mod role;
 mod secret;
 mod settle;
 
+use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+pub use attempt::IssueError;
 use attempt::{Applicant, Verdict};
 pub use error::JoinError;
 pub use role::Role;
@@ -34,11 +37,49 @@ pub use secret::Secret;
 pub use settle::{Invitation, Options};
 use settle::{Step, settle};
 
+use crate::client::{Client, ClientError};
 use credentials::Credentials;
 
 /// How long to wait after the first attempt that failed, and at most; each wait is twice the one before.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 const WAIT_LONGEST: Duration = Duration::from_secs(30);
+
+/// Keeps the machine's certificate from ending for as long as it is polled. It ends only when it cannot go on.
+pub type Renewal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A client that is the node `node`, by the word of `by`: with a certificate of its own, which nobody stores or renews.
+///
+/// # Errors
+/// When the server gives none, as for the name of a node that is alive.
+pub async fn introduce(by: &Client, node: &str) -> Result<Client, IssueError> {
+    let credentials = Applicant::new(Role::Node, node)?.introduced(by).await?;
+    let client = Client::new(&credentials.server, Some(&credentials.ca_pem), None)?;
+    client.identify(&credentials.certificate_pem, &credentials.key_pem)?;
+    Ok(client)
+}
+
+/// A client of the server, and what keeps its credentials: the machine joins first, where `options` say how, and else the
+/// kubeconfig is somebody else's to see to. None: `shutdown` was done before.
+///
+/// # Errors
+/// When the machine cannot join, or the kubeconfig cannot be used.
+pub async fn begin<E: From<JoinError> + From<ClientError>>(
+    options: Option<Options>,
+    kubeconfig: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Option<(Client, Renewal)>, E> {
+    let Some(options) = options else {
+        return Ok(Some((Client::from_kubeconfig(kubeconfig)?, Box::pin(std::future::pending()))));
+    };
+    let mut chance = crate::chance();
+    let credentials = tokio::select! {
+        entered = enter(&options, &mut chance) => entered?,
+        () = shutdown => return Ok(None),
+    };
+    let client = Client::from_kubeconfig(kubeconfig)?;
+    let renewal = renew::keep(client.clone(), options.directory, credentials, chance);
+    Ok(Some((client, Box::pin(renewal))))
+}
 
 /// The machine's credentials: those that are stored, or new ones, for which a server that is away is waited for. They stand
 /// at [`credentials::path`] then.

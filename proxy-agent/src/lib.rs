@@ -39,11 +39,16 @@ mod detours;
 pub mod events;
 pub mod follow;
 mod health;
+pub mod hollow;
 pub mod http;
 pub mod join;
+mod kernel;
 pub mod leaving;
+mod leftovers;
 mod lineage;
+mod looked;
 mod metrics;
+mod mode;
 pub mod names;
 pub mod nameserver;
 mod node;
@@ -70,7 +75,6 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use dataplane::local::LocalRoutes;
-use dataplane::nftables::{OpenError, Owner, ProgramError, Table};
 use dns::{Names, Server};
 use model::Key;
 use tokio::net::TcpListener;
@@ -78,10 +82,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-pub use dataplane::nftables::{Ownership, Refused};
+pub use dataplane::Refused;
+pub use dataplane::nftables::Ownership;
 pub use dataplane::plan::{Local, NodePortAddresses};
 
 pub use config::{Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_METRICS_ADDRESS, DnsConfig, ResolverConfig};
+pub use kernel::{CleanupError, OpenError, cleanup};
+pub use mode::{Dataplane, Mode, UnknownDataplane};
 pub use node::resources;
 pub use program::Program;
 
@@ -93,13 +100,13 @@ use crate::core::{Core, Ending, Links};
 use crate::events::Recorder;
 use crate::health::Health;
 use crate::http::{Door, Site};
+use crate::kernel::{Kernel, Options};
 use crate::lineage::Lineage;
 use crate::metrics::Metrics;
 use crate::names::Keeper;
 use crate::node::DnsPort;
 use crate::node::shape::Shape;
 use crate::objects::WATCHED;
-use crate::program::Nftables;
 use crate::reflector::News;
 use crate::state::{OwnNode, State};
 use crate::workloads::{Workloads, WorkloadsError};
@@ -129,8 +136,10 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
-    #[error("the kernel's nftables cannot be used")]
+    #[error("this machine's kernel cannot carry Services")]
     Open(#[from] OpenError),
+    #[error("the kernel's routes cannot be used")]
+    Routes(#[source] io::Error),
     /// The process lacks a right, or the kernel a part.
     #[error("programming the kernel")]
     Program(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -138,8 +147,6 @@ pub enum AgentError {
     Dns(#[from] dns::StartError),
     #[error("standing for this machine's workloads")]
     Workloads(#[from] WorkloadsError),
-    #[error("removing the tables")]
-    Cleanup(#[source] ProgramError),
     /// A part of the agent panicked. It must be started anew; the kernel keeps forwarding meanwhile.
     #[error("a part of the agent ended unexpectedly")]
     Ended(#[source] Option<tokio::task::JoinError>),
@@ -148,27 +155,21 @@ pub enum AgentError {
 /// Runs the agent until `shutdown` is done. The kernel keeps its tables afterwards: traffic goes on while an agent
 /// is being replaced.
 ///
-/// The netlink socket is opened in the network namespace of the calling thread.
+/// The dataplane is that of the network namespace of the calling thread.
 ///
 /// # Errors
-/// When the agent cannot begin: the kubeconfig cannot be used or the cluster not be joined, an address is taken, the kernel has no nftables or
-/// the process no right to it.
+/// When the agent cannot begin: the kubeconfig cannot be used or the cluster not be joined, an address is taken, the kernel has no dataplane
+/// that is wanted or the process no right to it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     // First of all, whether there is any use in it.
-    let table = Table::open_with(Owner::Agent, config.ownership)?;
-    let kernel = Nftables::new(table).map_err(|source| AgentError::Open(OpenError(source)))?;
-    let Some(options) = config.join.clone() else {
-        let client = Client::from_kubeconfig(&config.kubeconfig)?;
-        return run_with(config, client, kernel, shutdown).await;
-    };
+    let kernel = Kernel::open(Options {
+        dataplane: config.dataplane,
+        scheduler: config.ipvs_scheduler,
+        ownership: config.ownership,
+    })?;
     tokio::pin!(shutdown);
-    let mut chance = chance();
-    let credentials = tokio::select! {
-        entered = join::enter(&options, &mut chance) => entered?,
-        () = &mut shutdown => return Ok(()),
-    };
-    let client = Client::from_kubeconfig(&config.kubeconfig)?;
-    let renewal = join::renew::keep(client.clone(), options.directory, credentials, chance);
+    let begun = join::begin::<AgentError>(config.join.clone(), &config.kubeconfig, shutdown.as_mut()).await?;
+    let Some((client, renewal)) = begun else { return Ok(()) };
     tokio::select! {
         ended = run_with(config, client, kernel, shutdown) => ended,
         () = renewal => Err(AgentError::Ended(None)),
@@ -188,9 +189,10 @@ pub async fn run_with<P: Program>(
     let metrics_listener = listen(config.metrics_addr).await?;
     let health_listener = listen(config.health_addr).await?;
     let site = Site {
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(Metrics::new(kernel.mode())),
         health: Arc::new(Health::default()),
-        config: Arc::new(config.shown()),
+        config: Arc::new(config.shown(kernel.mode())),
+        mode: kernel.mode(),
     };
     let node_name = config.local.name.to_string();
     let state = State::new(&node_name, config.node_ips.clone());
@@ -212,7 +214,7 @@ pub async fn run_with<P: Program>(
         // Whoever is of the cluster may ask for any name, wherever its ranges are.
         options.allow.add(config.local.cluster_cidrs.iter().copied());
         let server = Server::start(options, names, site.metrics.dns())?;
-        let routes = LocalRoutes::open().map_err(|source| AgentError::Open(OpenError(source)))?;
+        let routes = LocalRoutes::open().map_err(AgentError::Routes)?;
         let (service, events) = (dns.zone.service.clone(), events.clone());
         let (sockets, routes) = (Box::new(server), Box::new(routes));
         answering = Some(Answering::new(service, &node_name, dns.port, sockets, routes, dns_port_is, events));
@@ -333,14 +335,6 @@ async fn leave<T>(end: &watch::Sender<Ending>, mut known: watch::Receiver<Option
     .await;
 }
 
-/// Removes from the kernel what an agent left there. `false`: there was nothing.
-///
-/// # Errors
-/// When the kernel refuses, e.g. for lack of privileges or because an agent is running.
-pub fn cleanup() -> Result<bool, AgentError> {
-    dataplane::nftables::cleanup().map_err(AgentError::Cleanup)
-}
-
 /// Follows every watched resource; the updates of all come through one queue.
 fn watch_all(tasks: &mut JoinSet<()>, client: &Client, lineage: &Lineage) -> mpsc::Receiver<News> {
     let (sender, updates) = mpsc::channel(QUEUE);
@@ -354,12 +348,12 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
     TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })
 }
 
-/// A stream of numbers that differ from agent to agent. Nothing secret follows from them.
+/// A stream of numbers that differ from process to process. Nothing secret follows from them.
 fn chance() -> impl FnMut() -> u64 {
     let random = RandomState::new();
     let mut count = 0_u64;
     move || {
-        count += 1;
+        count = count.wrapping_add(1);
         random.hash_one(count)
     }
 }
@@ -376,7 +370,7 @@ fn path(key: &Key) -> String {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,12 +1,14 @@
 //! What the agent counts, in Prometheus' words.
 //!
 //! The names that begin with `kubeproxy_` are kube-proxy's (research F.3), so that dashboards and alerts made for it
-//! show this agent too; only those are here whose meaning is the same.
+//! show this agent too; only those are here whose meaning is the same, and of those about one dataplane only its own.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use dataplane::nftables::Repairs;
+use dataplane::Repairs;
+use dataplane::iptables::RuleCount;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::mode::Mode;
 use crate::objects::WATCHED;
 use crate::state::{Revisions, Work};
 
@@ -38,8 +41,10 @@ pub struct Metrics {
     last_success: Gauge<f64, AtomicU64>,
     last_queued: Gauge<f64, AtomicU64>,
     failures: Counter,
-    /// Stays 0: nothing is ever left over to be cleaned up, since tables are replaced as a whole.
-    cleanup_failures: Counter,
+    /// Of these, those where only what had changed was to be programmed.
+    partial_failures: Counter,
+    rules: Family<Label, Gauge<u64, AtomicU64>>,
+    last_rules: Family<Label, Gauge<u64, AtomicU64>>,
     service_changes: Counter,
     endpoint_changes: Counter,
     service_changes_pending: Gauge<u64, AtomicU64>,
@@ -50,11 +55,12 @@ pub struct Metrics {
     healthz: Family<CodeLabel, Counter>,
     livez: Family<CodeLabel, Counter>,
     resident_bytes: Gauge<u64, AtomicU64>,
+    dataplane: Family<Label, Gauge<u64, AtomicU64>>,
     dns: dns::Metrics,
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    pub fn new(mode: Mode) -> Self {
         // 20 µs to 10 s: one element by netlink takes 10 µs, a kernel under load anything.
         let program = || Histogram::new(exponential_buckets(0.000_02, 2.0, 20));
         let mut metrics = Self {
@@ -70,7 +76,9 @@ impl Metrics {
             last_success: Gauge::default(),
             last_queued: Gauge::default(),
             failures: Counter::default(),
-            cleanup_failures: Counter::default(),
+            partial_failures: Counter::default(),
+            rules: Family::default(),
+            last_rules: Family::default(),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
             service_changes_pending: Gauge::default(),
@@ -81,9 +89,12 @@ impl Metrics {
             healthz: Family::default(),
             livez: Family::default(),
             resident_bytes: Gauge::default(),
+            dataplane: Family::default(),
             dns: dns::Metrics::new(),
         };
         metrics.register();
+        metrics.register_failures(mode);
+        metrics.dataplane.get_or_create(&[("dataplane", mode.name())]).set(1);
         // Both are there from the beginning, so that a rate over them has a beginning.
         metrics.repaired(Repairs::default());
         metrics.without_local((0, 0));
@@ -96,6 +107,11 @@ impl Metrics {
             "portolan_agent_programmed_revision",
             "Newest revision of a resource that is in the kernel, and in the names",
             self.programmed_revision.clone(),
+        );
+        r.register(
+            "portolan_agent_dataplane",
+            "Which part of the kernel carries the Services: 1 for the one that does",
+            self.dataplane.clone(),
         );
         r.register("portolan_agent_services", "Services that are programmed", self.services.clone());
         r.register(
@@ -149,16 +165,6 @@ impl Metrics {
             self.last_queued.clone(),
         );
         sync.register(
-            "sync_proxy_rules_nftables_sync_failures",
-            "Times that the kernel refused",
-            self.failures.clone(),
-        );
-        sync.register(
-            "sync_proxy_rules_nftables_cleanup_failures",
-            "Times that what is left over could not be removed",
-            self.cleanup_failures.clone(),
-        );
-        sync.register(
             "sync_proxy_rules_service_changes_pending",
             "Changes of Services that the kernel does not have yet",
             self.service_changes_pending.clone(),
@@ -178,6 +184,37 @@ impl Metrics {
         sync.register("sync_proxy_rules_endpoint_changes", "Changes of EndpointSlices", self.endpoint_changes.clone());
         sync.register("proxy_healthz", "Answers of /healthz by code", self.healthz.clone());
         sync.register("proxy_livez", "Answers of /livez by code", self.livez.clone());
+    }
+
+    /// Where kube-proxy counts what the kernel refuses, by its modes; it does not for IPVS as such.
+    fn register_failures(&mut self, mode: Mode) {
+        let sync = self.registry.sub_registry_with_prefix("kubeproxy");
+        match mode {
+            Mode::Nftables => {
+                let what = "Times that the kernel refused";
+                sync.register("sync_proxy_rules_nftables_sync_failures", what, self.failures.clone());
+                // Stays 0: nothing is ever left over to be cleaned up, since tables are replaced as a whole.
+                let what = "Times that what is left over could not be removed";
+                sync.register("sync_proxy_rules_nftables_cleanup_failures", what, Counter::<u64>::default());
+            }
+            Mode::Iptables | Mode::Ipvs => {
+                let what = "Times that rules were refused";
+                sync.register("sync_proxy_rules_iptables_restore_failures", what, self.failures.clone());
+                let what = "Times that rules were refused of which only those that had changed were written";
+                sync.register(
+                    "sync_proxy_rules_iptables_partial_restore_failures",
+                    what,
+                    self.partial_failures.clone(),
+                );
+                // A gauge, whose name ends as a counter's does: it is kube-proxy's.
+                sync.register("sync_proxy_rules_iptables_total", "Rules that there are", self.rules.clone());
+                sync.register(
+                    "sync_proxy_rules_iptables_last",
+                    "Rules that were written last",
+                    self.last_rules.clone(),
+                );
+            }
+        }
     }
 
     /// Everything up to `revisions` is in the kernel.
@@ -207,6 +244,14 @@ impl Metrics {
         }
     }
 
+    /// What there is of rules.
+    pub fn rules(&self, counts: &BTreeMap<&'static str, RuleCount>) {
+        for (table, RuleCount { total, last }) in counts {
+            self.rules.get_or_create(&[("table", table)]).set(*total as u64);
+            self.last_rules.get_or_create(&[("table", table)]).set(*last as u64);
+        }
+    }
+
     /// So many Services are left out because the kernel refuses them.
     pub fn refused_services(&self, count: usize) {
         self.refused_services.set(count as u64);
@@ -219,9 +264,12 @@ impl Metrics {
         }
     }
 
-    /// The kernel refused a plan.
-    pub fn refused(&self) {
+    /// The kernel refused a plan, or what of it had changed.
+    pub fn refused(&self, full: bool) {
         self.failures.inc();
+        if !full {
+            self.partial_failures.inc();
+        }
     }
 
     /// Something to program was learnt.
@@ -306,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_names_are_those_that_others_scrape() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Mode::Nftables);
         metrics.programmed(&[Some(7), Some(9), None, Some(3), Some(4)]);
         let work = Work {
             dirty: None,
@@ -318,7 +366,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_millis(12);
         metrics.changed(&work);
         metrics.took(&work, true, 5, Duration::from_micros(30), now);
-        metrics.refused();
+        metrics.refused(true);
         metrics.queued(now);
         metrics.pending(4, 6);
         metrics.refused_services(3);
@@ -354,6 +402,7 @@ mod tests {
             "portolan_agent_dropped_events_total 1",
             "portolan_agent_conntrack_removed_total 4",
             "portolan_agent_refused_services 3",
+            r#"portolan_agent_dataplane{dataplane="nftables"} 1"#,
             r#"kubeproxy_network_programming_duration_seconds_bucket{le="0.25"} 1"#,
             r#"kubeproxy_network_programming_duration_seconds_bucket{le="59.0"} 1"#,
             r#"kubeproxy_network_programming_duration_seconds_bucket{le="115.0"} 1"#,
@@ -362,5 +411,26 @@ mod tests {
             assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains(r#"resource="nodes""#), "a resource that was never read has no revision");
+    }
+
+    #[test]
+    fn what_is_refused_is_counted_by_the_dataplanes_own_name() {
+        let lines = |mode| {
+            let metrics = Metrics::new(mode);
+            metrics.refused(true);
+            metrics.refused(false);
+            metrics.rules(&[("nat", RuleCount { total: 9, last: 2 })].into());
+            let text = metrics.text();
+            let counted = r#"kubeproxy_sync_proxy_rules_iptables_total{table="nat"} 9"#;
+            assert_eq!(text.contains(counted), mode != Mode::Nftables, "{text}");
+            let of = |line: &&str| line.contains("failures_total ");
+            text.lines().filter(of).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let nftables = ["nftables_sync_failures_total 2", "nftables_cleanup_failures_total 0"];
+        assert_eq!(lines(Mode::Nftables), nftables.map(|line| format!("kubeproxy_sync_proxy_rules_{line}")));
+        let iptables = ["iptables_restore_failures_total 2", "iptables_partial_restore_failures_total 1"];
+        for mode in [Mode::Iptables, Mode::Ipvs] {
+            assert_eq!(lines(mode), iptables.map(|line| format!("kubeproxy_sync_proxy_rules_{line}")));
+        }
     }
 }

@@ -1,18 +1,23 @@
 //! The kernel, as the core loop sees it.
+//!
+//! [`Program`] is what a dataplane does for the agent; which one it is decides [`crate::kernel`].
 
-use std::io;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dataplane::Plan;
 use dataplane::conntrack::Cleaner;
 use dataplane::detour::Detours;
+use dataplane::iptables::RuleCount;
 use dataplane::nftables::inspect::Inspector;
-use dataplane::nftables::{Dirty, ProgramError, Report, Table};
+use dataplane::nftables::{self, Owner, Ownership, ProgramError, Table};
+use dataplane::{Dirty, Report};
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
+use crate::mode::Mode;
 use crate::questions::Answer;
 use crate::routes::{Desk, ROUTE};
 
@@ -50,6 +55,11 @@ pub trait Program {
     /// Whether trying again is of no use: the process lacks a right, or the kernel a part.
     fn hopeless(error: &Self::Error) -> bool;
 
+    /// Which part of the kernel it is.
+    fn mode(&self) -> Mode {
+        Mode::Nftables
+    }
+
     /// Conntrack of the same network namespace, if that has one to be kept clean.
     fn conntrack(&self) -> Option<Cleaner> {
         None
@@ -58,6 +68,11 @@ pub trait Program {
     /// The routes by edge nodes of the same network namespace, if it has any.
     fn detours(&self) -> Option<Detours> {
         None
+    }
+
+    /// How many rules each table has, where the dataplane has rules that are counted (iptables).
+    fn count_rules(&self) -> BTreeMap<&'static str, RuleCount> {
+        BTreeMap::new()
     }
 
     /// Answers a question about what it has, `plan` being what it was told last; `None` when it does not know questions
@@ -80,12 +95,24 @@ impl Nftables {
     /// To be called inside of a Tokio runtime with I/O.
     ///
     /// # Errors
-    /// When the runtime cannot watch the table's socket, or there can be no other.
-    pub fn new(table: Table) -> io::Result<Self> {
+    /// When the kernel has not what the tables need, the process lacks the right, or the runtime cannot watch their socket.
+    pub fn open(ownership: Ownership) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        nftables::usable()?;
+        let table = Table::open_with(Owner::Agent, ownership)?;
         let socket = table.as_fd().try_clone_to_owned()?;
         // SAFETY: an `OwnedFd` is open, and the same, until it is dropped, and nothing here exchanges it.
         let changes = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
         Ok(Self { table, changes, routes: Desk::new(Inspector::open()?) })
+    }
+}
+
+impl Nftables {
+    /// See [`Table::take_over_localnet`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_over_localnet(&mut self) -> Result<(), ProgramError> {
+        self.table.take_over_localnet()
     }
 }
 
@@ -114,12 +141,11 @@ impl Program for Nftables {
     }
 
     fn conntrack(&self) -> Option<Cleaner> {
-        Cleaner::open().map_err(|error| warn!(%error, "stale UDP flows cannot be removed")).ok()
+        open_cleaner()
     }
 
     fn detours(&self) -> Option<Detours> {
-        let open = Detours::open();
-        open.map_err(|error| warn!(%error, "answers to clients of edge nodes do not go back through them")).ok()
+        open_detours()
     }
 
     fn answer(&mut self, plan: &Plan, kind: &str, question: &Value) -> Option<Answer> {
@@ -129,4 +155,15 @@ impl Program for Nftables {
     fn hopeless(error: &ProgramError) -> bool {
         matches!(error, ProgramError::NotPermitted(_) | ProgramError::Unsupported(_))
     }
+}
+
+/// What removes stale flows in this network namespace.
+pub fn open_cleaner() -> Option<Cleaner> {
+    Cleaner::open().map_err(|error| warn!(%error, "stale UDP flows cannot be removed")).ok()
+}
+
+/// The routes by edge nodes in this network namespace.
+pub fn open_detours() -> Option<Detours> {
+    let open = Detours::open();
+    open.map_err(|error| warn!(%error, "answers to clients of edge nodes do not go back through them")).ok()
 }

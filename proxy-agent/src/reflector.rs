@@ -34,7 +34,7 @@ use machine::{Action, End, Machine, Verdict};
 const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
 /// A watch that has not ended by then, and one whose server has gone silent, is given up. The server answers a
 /// bookmark a minute to those who ask, but that is a custom and no promise; the end of a watch is one.
-const GRACE: Duration = Duration::from_secs(30);
+pub const GRACE: Duration = Duration::from_secs(30);
 /// No piece of a list comes for this long: the server is gone.
 const LIST_SILENCE: Duration = Duration::from_secs(30);
 
@@ -168,11 +168,8 @@ impl Reflector {
         };
         // The list is behind this watch alone, even if it cannot be opened.
         self.newest.get_or_insert(Newest { revision: position, object: None });
-        let seconds = WATCH_SECONDS.start + chance % (WATCH_SECONDS.end - WATCH_SECONDS.start);
-        let path = format!(
-            "{}?watch=true&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={seconds}",
-            collection(self.resource)
-        );
+        let seconds = seconds(chance);
+        let path = watch_path(self.resource, from, seconds);
         let begin = Instant::now();
         let deadline = begin + Duration::from_secs(seconds) + GRACE;
         let mut stream = match self.client.watch(&path).await {
@@ -328,8 +325,19 @@ impl Reflector {
     }
 }
 
+/// After how many seconds a watch is to end, as chance has it.
+pub fn seconds(chance: u64) -> u64 {
+    WATCH_SECONDS.start + chance % (WATCH_SECONDS.end - WATCH_SECONDS.start)
+}
+
+/// Where a resource is watched for what happened after `from`, for so many seconds.
+pub fn watch_path(resource: Resource, from: Revision, seconds: u64) -> String {
+    let collection = collection(resource);
+    format!("{collection}?watch=true&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={seconds}")
+}
+
 /// The path of a resource's collection, across namespaces.
-fn collection(resource: Resource) -> String {
+pub fn collection(resource: Resource) -> String {
     let info = resource.info();
     let root = if info.group.is_empty() { "/api" } else { "/apis" };
     format!("{root}/{}/{}", info.api_version(), info.plural)

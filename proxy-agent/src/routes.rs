@@ -2,7 +2,7 @@
 //!
 //! `{"kind":"Route","packets":[{"client":"10.244.1.2","origin":"Pod","destination":"10.96.0.10","protocol":"UDP","port":53}]}`
 //! is answered by `{"kind":"Routes","revision":"12","node":{…},"verdicts":[…]}`. The verdicts are read from the kernel's
-//! own sets, element by element, on a thread of its own; the agent's memory of what it wrote has no part in them. Only
+//! own sets, element by element, or from its rules, on a thread of its own; the agent's memory of what it wrote has no part in them. Only
 //! what the agent was told on its command line comes from there (`node`), since nobody else knows that.
 //!
 //! An answer lists a bounded number of endpoints and is made in bounded time, so there may be fewer verdicts than packets:
@@ -16,7 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dataplane::nftables::inspect::{self, Inspector};
+use dataplane::nftables::inspect::Inspector;
+use dataplane::nftables::walk::Way;
 use dataplane::{Candidate, Local, NodePlan, Origin, Packet, Plan, Source, Verdict, compile};
 use ipnet::IpNet;
 use model::Key;
@@ -148,12 +149,32 @@ enum Transport {
     Sctp,
 }
 
+/// What can read out of the kernel where packets go.
+pub trait Inspect: Send {
+    /// What the kernel has that the agent did not write, or lacks of it, when it has programmed `plan`. `None`: nothing.
+    fn difference(&mut self, plan: &Plan) -> Option<String>;
+
+    /// Where each packet goes, looked up as it is asked for.
+    fn ways<'a>(&'a mut self, packets: &'a [Packet]) -> Box<dyn Iterator<Item = Routed> + 'a>;
+}
+
+impl Inspect for Inspector {
+    /// Of the constant part; elements are what [`Inspect::ways`] looks at.
+    fn difference(&mut self, _plan: &Plan) -> Option<String> {
+        Self::difference(self).unwrap_or_else(|error| Some(chain(&error)))
+    }
+
+    fn ways<'a>(&'a mut self, packets: &'a [Packet]) -> Box<dyn Iterator<Item = Routed> + 'a> {
+        Box::new(Self::ways(self, packets).map(Routed::from))
+    }
+}
+
 /// Which answers questions about routes; shared with the threads that do.
 #[derive(Clone)]
-pub struct Desk(Arc<Mutex<Inspector>>);
+pub struct Desk(Arc<Mutex<dyn Inspect>>);
 
 impl Desk {
-    pub fn new(inspector: Inspector) -> Self {
+    pub fn new(inspector: impl Inspect + 'static) -> Self {
         Self(Arc::new(Mutex::new(inspector)))
     }
 
@@ -163,13 +184,13 @@ impl Desk {
             Ok(packets) => packets,
             Err(problem) => return Answer::Now(refusal(problem)),
         };
-        let (revision, node, inspector) = (plan.revision.to_string(), Told::of(&plan.node), Arc::clone(&self.0));
+        let (plan, inspector) = (plan.clone(), Arc::clone(&self.0));
         Answer::Later(Box::new(move || {
-            let inspector = inspector.lock().unwrap_or_else(PoisonError::into_inner);
-            let tampered = inspector.difference().unwrap_or_else(|error| Some(chain(&error)));
+            let mut inspector = inspector.lock().unwrap_or_else(PoisonError::into_inner);
+            let (revision, node) = (plan.revision.to_string(), Told::of(&plan.node));
+            let tampered = inspector.difference(&plan);
             let begun = Instant::now();
-            let verdicts = inspector.ways(&packets).map(Routed::from);
-            let verdicts = up_to(verdicts, MAX_ENDPOINTS, || begun.elapsed() < MAX_TIME);
+            let verdicts = up_to(inspector.ways(&packets), MAX_ENDPOINTS, || begun.elapsed() < MAX_TIME);
             json!(Routes { kind: ROUTES.to_owned(), revision, node, tampered, verdicts })
         }))
     }
@@ -234,11 +255,11 @@ impl Told {
     }
 }
 
-impl From<inspect::Outcome> for Routed {
-    fn from(way: inspect::Outcome) -> Self {
+impl<E: std::error::Error> From<Result<Way, E>> for Routed {
+    fn from(way: Result<Way, E>) -> Self {
         let way = match way {
             Ok(way) => way,
-            Err(error) => return Self { error: Some(chain(&error)), ..Self::default() },
+            Err(error) => return Self::unknown(&chain(&error)),
         };
         let (verdict, candidates, affinity_seconds) = match way.verdict {
             Verdict::Endpoints { candidates, affinity_seconds } => (Outcome::Endpoints, candidates, affinity_seconds),
@@ -258,6 +279,11 @@ impl From<inspect::Outcome> for Routed {
 }
 
 impl Routed {
+    /// It cannot be told where a packet goes, for this reason.
+    pub fn unknown(error: &str) -> Self {
+        Self { error: Some(error.to_owned()), ..Self::default() }
+    }
+
     /// Where the kernel differs from what is `expected` of it, in words.
     pub fn differences(&self, expected: &Verdict) -> Vec<String> {
         if let Some(error) = &self.error {

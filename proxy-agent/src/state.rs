@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::nftables::Dirty;
+use dataplane::Dirty;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use model::snapshot::Snapshot;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dataplane::Plan;
-use dataplane::nftables::{Dirty, Report};
+use dataplane::{Dirty, Report};
 use serde_json::json;
 use tokio::sync::oneshot;
 

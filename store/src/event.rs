@@ -64,8 +64,17 @@ impl Event {
 
     /// An estimate of the memory that this event alone keeps from being freed once its object is superseded.
     pub(crate) fn cost(&self) -> usize {
-        // The view repeats about what the JSON holds, in small allocations. The protobuf that a client may have asked for
-        // is not counted: it adds a quarter to that, at most.
-        512 + 2 * self.frame.len()
+        of_frame(self.frame.len())
     }
+}
+
+/// The same, of a change of this kind to an object of so many bytes.
+pub(crate) fn cost(kind: EventKind, len: usize) -> usize {
+    of_frame(kind.prefix().len() + len + SUFFIX.len())
+}
+
+fn of_frame(len: usize) -> usize {
+    // The view repeats about what the JSON holds, in small allocations. The protobuf that a client may have asked for
+    // is not counted: it adds a quarter to that, at most.
+    512 + 2 * len
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use model::{Resource, Revision};
+use model::{Object, Resource, Revision};
 use tokio::sync::watch;
 
 use crate::event::{Event, EventKind};
@@ -44,24 +44,33 @@ impl Published {
 
     /// Takes one change in, and keeps it for watches; revisions only grow.
     pub(crate) fn apply(&mut self, event: Arc<Event>) {
-        self.restore(&event);
-        self.rings[event.object.resource as usize].push(event);
+        self.settle(event.kind, Arc::clone(&event.object));
+        self.remember(event);
     }
 
-    /// Takes one change in from before the history.
-    pub(crate) fn restore(&mut self, event: &Event) {
-        let object = &event.object;
+    /// Puts the newest state of an object in, without a history.
+    pub(crate) fn settle(&mut self, kind: EventKind, object: Arc<Object>) {
         let index = object.resource as usize;
-        self.revision = self.revision.max(event.revision);
-        self.last_change[index] = event.revision;
-        match event.kind {
+        self.revision = self.revision.max(object.revision);
+        self.last_change[index] = self.last_change[index].max(object.revision);
+        match kind {
             EventKind::Deleted => {
                 self.shelves[index].remove(&object.key.namespace, &object.key.name);
             }
             EventKind::Added | EventKind::Modified => {
-                self.shelves[index].insert(Arc::clone(object));
+                self.shelves[index].insert(object);
             }
         }
+    }
+
+    /// Keeps a change for watches; revisions only grow.
+    pub(crate) fn remember(&mut self, event: Arc<Event>) {
+        self.rings[event.object.resource as usize].push(event);
+    }
+
+    /// The history of a resource is whole after this revision, and has nothing from before.
+    pub(crate) fn begin_after(&mut self, resource: Resource, floor: Revision) {
+        self.rings[resource as usize] = Ring::starting_at(floor);
     }
 
     /// Keeps the rings within their bounds: `max_events` each, `max_bytes` together, the oldest going first.

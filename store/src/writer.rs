@@ -32,14 +32,25 @@ use crate::request::{Guard, Write, Written};
 use crate::{GROUP_LIMIT, QUEUE_LIMIT};
 use retention::{Ages, Retention};
 
-/// Rows deleted by one compaction step, at least.
+/// Rows deleted by one compaction step, at least, where there are so many.
 const COMPACTION_BATCH: usize = 1024;
 
-/// Bytes in the write-ahead log that are worth a checkpoint as soon as nobody waits.
-const CHECKPOINT_BYTES: u64 = 1 << 20;
+/// Rows that are worth a step in a short pause. Where the log is as long as it may be, every change leaves some: at a steady
+/// hundred changes in a second each would have a transaction of its own behind it, and the next change would wait for that.
+const COMPACTION_WORTH: usize = 256;
+
+/// Bytes in the write-ahead log that are worth a checkpoint as soon as nobody waits: some ten milliseconds, in which nothing
+/// is committed.
+const CHECKPOINT_BYTES: u64 = 2 << 20;
+
+/// A page of the database; the log has whole ones.
+const PAGE_BYTES: u64 = 4096;
+
+/// Pages that a commit writes beside its rows, and a compaction too: the roots, what lies above the rows, free pages.
+const PAGES_BESIDE: u64 = 3;
 
 /// A pause that counts as an idle moment when there is upkeep to do.
-const SHORT_PAUSE: Duration = Duration::from_millis(5);
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
 
 /// A pause after which even little upkeep is done; also how often the clock is looked at while there is no pause.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
@@ -259,11 +270,11 @@ impl Writer {
                     message = queue.recv(), if room => message,
                 }
             } else if group.answers.is_empty() {
-                let pause = if self.has_upkeep() { SHORT_PAUSE } else { LONG_PAUSE };
-                match tokio::time::timeout(pause, queue.recv()).await {
+                let short = self.has_upkeep();
+                match tokio::time::timeout(if short { SHORT_PAUSE } else { LONG_PAUSE }, queue.recv()).await {
                     Ok(message) => message,
                     Err(_) => {
-                        self.upkeep().await;
+                        self.upkeep(if short { COMPACTION_WORTH } else { 1 }).await;
                         continue;
                     }
                 }
@@ -344,7 +355,8 @@ impl Writer {
             let counters = &self.shared.counters;
             counters.commit_seconds.observe(began.elapsed().as_secs_f64());
             counters.rows_written.fetch_add(events.len() as u64, Ordering::Relaxed);
-            self.unmoved_bytes += events.iter().map(|event| event.object.bytes.len() as u64 + 128).sum::<u64>() + 4096;
+            let rows = events.iter().map(|event| event.object.bytes.len() as u64 + 128).sum::<u64>();
+            self.unmoved_bytes += rows + PAGES_BESIDE * PAGE_BYTES;
             self.engine.committed(events.len());
             self.retention.note(&events);
             self.publish(&events);
@@ -399,21 +411,27 @@ impl Writer {
     }
 
     fn has_upkeep(&self) -> bool {
-        self.unmoved_bytes >= CHECKPOINT_BYTES || self.retention.has_rows() || self.engine.owes() || self.has_expired()
+        self.unmoved_bytes >= CHECKPOINT_BYTES
+            || self.retention.has_rows(COMPACTION_WORTH)
+            || self.engine.owes()
+            || self.has_expired()
     }
 
     fn has_expired(&self) -> bool {
         !self.expiry_postponed && self.engine.has_expired_events(self.expired)
     }
 
-    /// One bounded step of what is done when nobody waits.
-    async fn upkeep(&mut self) {
+    /// One bounded step of what is done when nobody waits; so many superseded rows are worth one.
+    async fn upkeep(&mut self, worth: usize) {
         // The clock also says when a step that failed may be tried again.
         if self.looked.elapsed() >= LONG_PAUSE {
             self.repair().await;
             self.look();
         }
-        if self.retention.has_rows() {
+        // First, since everything else adds to it, and SQLite would do it in the middle of a commit in the end.
+        if self.unmoved_bytes >= CHECKPOINT_BYTES {
+            self.checkpoint().await;
+        } else if self.retention.has_rows(worth) {
             self.compact().await;
         } else if self.engine.owes() || self.has_expired() {
             self.engine.tick();
@@ -421,10 +439,14 @@ impl Writer {
             // The log says why it failed; the next look at the clock tries again.
             self.expiry_postponed |= self.commit().await.is_err();
         } else if self.unmoved_bytes > 0 {
-            self.unmoved_bytes = 0;
-            if let Err(error) = self.database.lock().await.checkpoint(false).await {
-                tracing::warn!(%error, "the write-ahead log could not be moved into the database");
-            }
+            self.checkpoint().await;
+        }
+    }
+
+    async fn checkpoint(&mut self) {
+        self.unmoved_bytes = 0;
+        if let Err(error) = self.database.lock().await.checkpoint(false).await {
+            tracing::warn!(%error, "the write-ahead log could not be moved into the database");
         }
     }
 
@@ -466,7 +488,8 @@ impl Writer {
             return;
         }
         self.retention.deleted(rows.len());
-        self.unmoved_bytes += 256 * rows.len() as u64;
+        // Rows that go were written together, as a rule: two to a page.
+        self.unmoved_bytes += (rows.len() as u64 / 2 + PAGES_BESIDE) * PAGE_BYTES;
         self.shared.counters.compacted.store(horizon, Ordering::Relaxed);
     }
 

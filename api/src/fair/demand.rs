@@ -6,7 +6,7 @@
 //! Who waits by design holds no seat: a watch has one until its stream begins, and what waits for `timeoutSeconds` in
 //! Portolan's own group, or for a node's answer, never has one. Both count as watches of their user instead.
 
-use access::edge;
+use model::balancing::lease;
 
 use crate::asked::Asked;
 use crate::query::Query;
@@ -108,7 +108,7 @@ pub fn is_of_nodes(asked: &Asked) -> bool {
     match (&*asked.group, &*asked.resource, &*asked.subresource) {
         (own::GROUP, "nodes", "heartbeat" | "acknowledgement" | "answers") => true,
         ("coordination.k8s.io", "leases", "") => {
-            let of_edge = asked.namespace == edge::LEASES && asked.name.starts_with(edge::LEASE_PREFIX);
+            let of_edge = asked.namespace == lease::NAMESPACE && lease::edge_of(&asked.name).is_some();
             (asked.namespace == NODE_LEASES || of_edge) && matches!(asked.verb, "get" | "create" | "update" | "patch")
         }
         ("", "nodes", "status") | (own::GROUP, "loadbalancers", "status") => asked.verb != "get",

@@ -4,11 +4,11 @@
 //! is whether the name is free: a node renews its own certificate at any time, everybody else gets only that of a node that
 //! is not alive.
 
-use access::edge::LEASE_PREFIX;
 use access::user::EDGE_BOOTSTRAPPERS;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
+use model::balancing::lease;
 use model::syntax;
 use serde::Deserialize;
 use serde_json::json;
@@ -83,7 +83,7 @@ fn read(body: &[u8]) -> Result<String, Status> {
 fn claimed(role: MachineRole, name: &str) -> String {
     match role {
         MachineRole::Node => name.to_owned(),
-        MachineRole::Edge => format!("{LEASE_PREFIX}{name}"),
+        MachineRole::Edge => lease::name_of(name),
     }
 }
 

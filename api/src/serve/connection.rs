@@ -11,7 +11,7 @@ use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::course::Verdict;
+use super::patience::Streams;
 use super::stall::Patience;
 use super::standing::{Open, Standing};
 use super::{Draining, Server};
@@ -37,7 +38,7 @@ const STALL_LONGEST: Duration = Duration::from_secs(30);
 const BUFFER_MOST: usize = 64 * 1024;
 
 /// What one HTTP/2 stream may buffer on its way out, in bytes.
-const STREAM_BUFFER: usize = 64 * 1024;
+pub const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Serves one connection; ends with it, when it is told to, or soon after draining began.
 pub async fn run(
@@ -56,7 +57,7 @@ pub async fn run(
     let _leaving = Leaving(Arc::clone(&standing));
     let hearing = Arc::clone(&standing);
     let stream = Patience::new(stream, STALL_LONGEST, move || hearing.heard());
-    let service = |peer| Known { router: server.router.clone(), peer, standing: Arc::clone(&standing) };
+    let service = |peer| Known { router: server.router.clone(), peer, standing: Arc::clone(&standing), streams: None };
     let Some(acceptor) = tls else {
         return http1(stream, service(Peer::new(address)), draining).await;
     };
@@ -108,6 +109,8 @@ struct Known {
     router: Router,
     peer: Peer,
     standing: Arc<Standing>,
+    /// Where it speaks HTTP/2.
+    streams: Option<Streams>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Known {
@@ -118,6 +121,7 @@ impl hyper::service::Service<Request<Incoming>> for Known {
     /// The router is always ready.
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (open, waits) = self.standing.request();
+        let pulse = self.streams.as_ref().map(Streams::begin);
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(Arc::clone(&self.standing));
         let answer = self.router.clone().call(request);
@@ -125,7 +129,7 @@ impl hyper::service::Service<Request<Incoming>> for Known {
             if waits {
                 tokio::task::yield_now().await;
             }
-            answer.await.map(|response| open.until_sent(response))
+            answer.await.map(|response| open.until_sent(response, pulse))
         })
     }
 }
@@ -144,14 +148,16 @@ where
     lead(connection, http1::Connection::graceful_shutdown, &standing, draining).await;
 }
 
-async fn http2<S>(stream: S, service: Known, streams: u32, draining: Draining)
+async fn http2<S>(stream: S, mut service: Known, most: u32, draining: Draining)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let standing = Arc::clone(&service.standing);
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let streams = Streams::new(STALL_LONGEST);
+    service.streams = Some(streams.clone());
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
-        .max_concurrent_streams(streams)
+        .max_concurrent_streams(most)
         .max_send_buf_size(STREAM_BUFFER)
         .max_header_list_size(64 * 1024)
         // Finds peers that went away without a word, and those that do not finish a frame; watches would wait until their

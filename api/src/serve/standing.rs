@@ -12,13 +12,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::course::{Course, Times, Verdict};
+use super::patience::Pulse;
 use super::strangers::{Place, Strangers};
 use crate::fair::{self, Bounds, Gate, Seat};
 use crate::holding::Holding;
 use crate::limits::Limits;
 
-/// Connections of one node: a watch for each resource, some for requests, one for its beat, twice over while it renews its
-/// certificate.
+/// Connections of one node: one for its beat and one or, while its certificate is renewed or an answer is late, some for
+/// everything else; over HTTP/1.1 one for each watch and request.
 const NODES_MOST: u32 = 256;
 
 /// All connections.
@@ -175,8 +176,8 @@ pub struct Open(Arc<Standing>);
 
 impl Open {
     /// The request is under way until its answer has been handed over.
-    pub fn until_sent(self, response: Response) -> http::Response<Holding<Open>> {
-        response.map(|body| Holding::in_turns(body, self))
+    pub fn until_sent(self, response: Response, pulse: Option<Arc<Pulse>>) -> http::Response<Holding<Open>> {
+        response.map(|body| Holding::in_turns(body, self, pulse))
     }
 }
 

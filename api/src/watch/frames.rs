@@ -1,5 +1,5 @@
-//! A stream as an HTTP body. The future of the next frame is boxed and owns the stream, so an idle watcher is one
-//! allocation besides its connection.
+//! A stream as an HTTP body. The future of the next frame owns the stream, and both are boxed: what is handed from one frame
+//! to the next is a pointer, and not the kilobyte behind it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,18 +12,18 @@ use hyper::body::Frame;
 
 use super::Stream;
 
-type Step = Pin<Box<dyn Future<Output = Option<(Bytes, Stream)>> + Send>>;
+type Step = Pin<Box<dyn Future<Output = Option<(Bytes, Box<Stream>)>> + Send>>;
 
 /// The body of a watch.
 pub struct Frames(Option<Step>);
 
 impl Frames {
     pub fn new(stream: Stream) -> Self {
-        Self(Some(step(stream)))
+        Self(Some(step(Box::new(stream))))
     }
 }
 
-fn step(mut stream: Stream) -> Step {
+fn step(mut stream: Box<Stream>) -> Step {
     Box::pin(async move { stream.next().await.map(|frame| (frame, stream)) })
 }
 

@@ -7,9 +7,10 @@ use model::patch::PatchKind;
 use model::types::{Condition, LoadBalancerIngress, LoadBalancerSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use store::{DeleteOptions, Preconditions, Verb, Write};
+use store::{Verb, Write};
 
 use super::report::CONDITION;
+use crate::writes::{only, write_as};
 
 /// Who writes: Kubernetes' name of the part that sees to load balancers.
 pub(crate) const COMPONENT: &str = "service-controller";
@@ -76,9 +77,7 @@ pub(crate) fn change(name: &str, revision: u64, mut patch: Value) -> Write {
 
 /// Deletes this very instance.
 pub(crate) fn delete(name: &str, uid: &str) -> Write {
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-    let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
-    write(Resource::LoadBalancers, "", name, Verb::Delete { options })
+    write(Resource::LoadBalancers, "", name, only(uid))
 }
 
 fn patch_service(service: &Key, patch: Value, subresource: Subresource) -> Write {
@@ -87,6 +86,5 @@ fn patch_service(service: &Key, patch: Value, subresource: Subresource) -> Write
 }
 
 fn write(resource: Resource, namespace: &str, name: &str, verb: Verb) -> Write {
-    let (namespace, name, manager) = (namespace.to_owned(), name.to_owned(), COMPONENT.to_owned());
-    Write { resource, namespace, name, verb, manager, dry_run: false }
+    write_as(COMPONENT, resource, namespace, name, verb)
 }

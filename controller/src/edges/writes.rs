@@ -9,7 +9,7 @@ use model::{Resource, Revision};
 use serde_json::{Value, json};
 use store::{Verb, Write};
 
-use crate::writes::time;
+use crate::writes::{time, write_as};
 
 /// Who writes.
 pub(crate) const COMPONENT: &str = "edge-controller";
@@ -70,7 +70,5 @@ fn write(
     patch: Value,
     subresource: Subresource,
 ) -> Write {
-    let verb = Verb::Patch { kind, patch, subresource, strict: true };
-    let (namespace, name, manager) = (namespace.to_owned(), name.to_owned(), COMPONENT.to_owned());
-    Write { resource, namespace, name, verb, manager, dry_run: false }
+    write_as(COMPONENT, resource, namespace, name, Verb::Patch { kind, patch, subresource, strict: true })
 }

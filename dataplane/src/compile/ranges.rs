@@ -4,7 +4,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::plan::Family;
+use crate::plan::{Family, NodePlan};
+
+/// Nobody's but the machine's own.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 /// The same addresses in ranges that neither overlap nor can be joined; sorted.
 pub fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
@@ -56,6 +62,16 @@ pub fn intersection(a: &[IpNet], b: &[IpNet], family: Family) -> Vec<IpNet> {
     let mut neither = complement(a, family);
     neither.extend(complement(b, family));
     complement(&neither, family)
+}
+
+/// Where node ports answer, of the machine's own addresses: sorted and disjoint. Without loopback addresses, however large the
+/// ranges are that the node was told, but for 127.0.0.0/8 where the node is to have node ports there.
+pub fn node_ports(node: &NodePlan) -> Vec<IpNet> {
+    let elsewhere = outside(&LOOPBACK);
+    let mut all: Vec<_> =
+        Family::ALL.into_iter().flat_map(|family| intersection(&node.node_port_ranges, &elsewhere, family)).collect();
+    all.extend(LOOPBACK.into_iter().filter(|range| node.localhost_node_ports && range.addr().is_ipv4()));
+    disjoint(&all)
 }
 
 fn everything(family: Family) -> IpNet {
@@ -115,6 +131,18 @@ mod tests {
         assert_eq!(both("10.0.0.0/8 192.0.2.0/24", "10.1.0.0/16 192.0.0.0/8"), nets("10.1.0.0/16 192.0.2.0/24"));
         assert_eq!(both("10.0.0.0/8", ""), nets(""));
         assert_eq!(both("10.0.0.0/8", "0.0.0.0/0"), nets("10.0.0.0/8"));
+    }
+
+    #[test]
+    fn node_ports_and_loopback_addresses() {
+        let at = |ranges: &str, localhost_node_ports| {
+            node_ports(&NodePlan { node_port_ranges: nets(ranges), localhost_node_ports, ..NodePlan::default() })
+        };
+        assert_eq!(at("", false), nets(""));
+        assert_eq!(at("192.0.2.1/32 fd00::/64", true), nets("127.0.0.0/8 192.0.2.1/32 fd00::/64"));
+        assert_eq!(at("0.0.0.0/0", true), nets("0.0.0.0/0"));
+        assert_eq!(at("0.0.0.0/0", false), outside(&nets("127.0.0.0/8")));
+        assert_eq!(at("::/0", true), [nets("127.0.0.0/8"), outside(&nets("::1/128"))].concat());
     }
 
     proptest! {

@@ -111,6 +111,19 @@ fn what_is_not_programmed() {
 }
 
 #[test]
+fn a_scheduler_stands_on_the_service() {
+    let mut cluster = Cluster::new();
+    let key = cluster.set(0, Some(spec(&[(1, true, State::Ready)])));
+    for (text, expected) in
+        [("mh", Some(Scheduler::MaglevHashing)), ("wlc", Some(Scheduler::WeightedLeastConnections)), ("x", None)]
+    {
+        let service = Arc::make_mut(cluster.snapshot.services.get_mut(&key).unwrap());
+        service.metadata.annotations.insert(model::service::scheduler::SCHEDULER.into(), text.into());
+        assert_eq!(compile_service(&cluster.snapshot, &Local::new(NODE), &key).unwrap().scheduler, expected);
+    }
+}
+
+#[test]
 fn conditions_that_are_unset_mean_ready() {
     let mut cluster = Cluster::new();
     let key = cluster.set(0, Some(spec(&[(1, true, State::NotReady)])));

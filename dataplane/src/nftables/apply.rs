@@ -126,6 +126,22 @@ impl Kernel {
         Ok(self.localnet_set)
     }
 
+    /// `route_localnet` was off before, though an agent never found it so: another dataplane had set it.
+    pub fn take_over_localnet(&mut self) -> Result<(), ProgramError> {
+        if std::mem::replace(&mut self.localnet_set, true) {
+            return Ok(());
+        }
+        let mut batch = Batch::of(self.socket.owner());
+        add_chain(&mut batch, Family::V4, &localnet::mark());
+        for _ in 0..MAX_OVERTAKEN {
+            // Who loses the tables writes them anew, and the note with them.
+            if self.guard.commit(&self.socket, &mut batch).map_err(explain)?.is_some() || self.mend() == Mended::Lost {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Prepares both tables with `prepare`, and fills them. `mark`: with the note about `route_localnet`. `found_in`: the
     /// generation that `prepare` counts on, if it does on any.
     fn load(
@@ -265,8 +281,17 @@ fn localnet_is_ours(socket: &Socket) -> Result<bool, NetlinkError> {
 /// # Errors
 /// When the kernel refuses: without the right, or because a running agent owns them.
 pub fn cleanup_of(owner: Owner) -> Result<bool, ProgramError> {
-    let open = |source| ProgramError::Kernel(NetlinkError::Send { bytes: 0, source });
-    let socket = Socket::open_for(owner).map_err(open)?;
+    let tables = remove_tables(owner, true)?;
+    Ok(owner == Owner::Agent && remove_routes()? || tables)
+}
+
+/// Removes both tables of `owner` as [`cleanup_of`] does, and no routes: those belong to a node whatever carries its Services.
+/// `put_back`: what the tables say was set is set back.
+///
+/// # Errors
+/// As [`cleanup_of`].
+pub fn remove_tables(owner: Owner, put_back: bool) -> Result<bool, ProgramError> {
+    let socket = Socket::open_for(owner).map_err(unopened)?;
     let mut batch = Batch::of(owner);
     for family in Family::ALL {
         if exists(&socket, family).map_err(explain)? {
@@ -274,17 +299,47 @@ pub fn cleanup_of(owner: Owner) -> Result<bool, ProgramError> {
         }
     }
     if batch.is_empty() {
-        return if owner == Owner::Agent { remove_routes() } else { Ok(false) };
+        return Ok(false);
     }
     let marked = localnet_is_ours(&socket).map_err(explain)?;
     socket.commit(&batch).map_err(explain)?;
-    if marked && let Err(error) = Localnet::open().set(false) {
+    if marked
+        && put_back
+        && let Err(error) = Localnet::open().set(false)
+    {
         tracing::warn!(%error, "route_localnet cannot be set back to 0");
     }
-    if owner == Owner::Agent {
-        remove_routes()?;
-    }
     Ok(true)
+}
+
+/// Whether an agent's tables are there and say that `route_localnet` was off before they were.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn localnet_was_off() -> Result<bool, ProgramError> {
+    localnet_is_ours(&Socket::open().map_err(unopened)?).map_err(explain)
+}
+
+/// Whether this kernel can have an agent's tables, and the process may make them. It is tried, and nothing done.
+///
+/// # Errors
+/// Why not.
+pub fn usable() -> Result<(), ProgramError> {
+    let socket = Socket::open().map_err(unopened)?;
+    for family in Family::ALL {
+        // What is there was made here.
+        if !exists(&socket, family).map_err(explain)? {
+            let mut batch = Batch::default();
+            batch.trial = true;
+            add_table(&mut batch, family, Ownership::Open);
+            socket.commit(&batch).map_err(explain)?;
+        }
+    }
+    Ok(())
+}
+
+fn unopened(source: io::Error) -> ProgramError {
+    ProgramError::Kernel(NetlinkError::Send { bytes: 0, source })
 }
 
 /// As [`cleanup_of`] an agent.
@@ -296,10 +351,9 @@ pub fn cleanup() -> Result<bool, ProgramError> {
 }
 
 fn remove_routes() -> Result<bool, ProgramError> {
-    let open = |source| ProgramError::Kernel(NetlinkError::Send { bytes: 0, source });
-    let routes = LocalRoutes::open().map_err(open)?;
+    let routes = LocalRoutes::open().map_err(unopened)?;
     let removed = routes.retain(&BTreeSet::new()).map_err(explain)?;
-    let detours = Detours::open().map_err(open)?;
+    let detours = Detours::open().map_err(unopened)?;
     Ok(detours.clear().map_err(explain)? || removed)
 }
 

@@ -9,8 +9,8 @@
 //!      │             ─▶ frontend in limited, and more than so many per second? ─▶ drop
 //!      │             ─▶ frontend in timeouts? ─▶ its connections are forgotten sooner
 //!      │
-//! prerouting ─▶ source in local-clients? ─yes─▶ inside ─(services-inside, node-ports-inside)─┐
-//!      └──────────────────no────────────────────┐   └─no override─┐                          │
+//! prerouting ─▶ source in local-clients? ─yes─▶ inside ─(services-inside, services,─────────┐
+//!      └──────────────────no────────────────────┐   └─nothing─────┐   node-ports-inside)     │
 //! output ─▶ inside                              ▼                 ▼                          ▼
 //!                                            outside ─(services, node-ports)─▶ balance ─▶ @balancers
 //!                                               │ ClusterIP without this port: refuse         │
@@ -229,6 +229,8 @@ pub fn chains(owner: Owner, family: Family) -> Vec<Chain> {
             "frontends that lead elsewhere for clients on this node",
             vec![
                 rule("", look_up_service(family, Set::ServicesInside)),
+                // Before node ports: an address that the node has may be a Service's too, with a port that is a node port.
+                rule("", look_up_service(family, Set::Services)),
                 rule("", look_up_node_port(Set::NodePortsInside)),
                 rule("", vec![goto("outside")]),
             ],
@@ -348,6 +350,11 @@ fn source(owner: Owner, family: Family) -> Chain {
     let mut node_port = vec![Expr::LoadCt(Ct::Destination, KEY), Expr::In(Set::NodeAddresses.name(), KEY)];
     node_port.extend(asked_for(KEY));
     node_port.extend([Expr::In(Set::MasqueradedNodePorts.name(), KEY), Expr::Masquerade(ports)]);
+    // However large the ranges of node ports are, a port of a Service's address is none.
+    let mut no_node_port = vec![Expr::LoadCt(Ct::Destination, KEY)];
+    no_node_port.extend(asked_for(second));
+    no_node_port
+        .extend([Expr::Lookup { map: Set::Services.name(), key: KEY, to: WORD }, Expr::Verdict(Verdict::Return)]);
     let stranger = vec![
         Expr::LoadCt(Ct::Destination, KEY),
         Expr::In(Set::ClusterIps.name(), KEY),
@@ -399,8 +406,9 @@ fn source(owner: Owner, family: Family) -> Chain {
                 ],
             ),
             rule("", service),
-            rule("", node_port),
             rule("a stranger to the cluster", stranger),
+            rule("asked a Service's address", no_node_port),
+            rule("", node_port),
         ],
     )
 }

@@ -6,7 +6,7 @@ use super::element::{Element, family_name};
 use super::expr::family_number;
 use super::layout::{Chain, Rule, chains};
 use super::netlink::Writer;
-use super::netlink::batch::Batch;
+use super::netlink::batch::{Batch, NLM_F_CREATE, NLM_F_EXCL};
 use super::set::{Set, comment};
 use super::timeout;
 use crate::plan::Family;
@@ -14,7 +14,7 @@ use crate::plan::Family;
 // NFT_MSG_*
 const NEW_TABLE: u8 = 0;
 pub(super) const GET_TABLE: u8 = 1;
-const DELETE_TABLE: u8 = 2;
+pub(super) const DELETE_TABLE: u8 = 2;
 pub(super) const NEW_CHAIN: u8 = 3;
 pub(super) const GET_CHAIN: u8 = 4;
 const DELETE_CHAIN: u8 = 5;
@@ -23,8 +23,6 @@ pub(super) const NEW_SET: u8 = 9;
 const NEW_ELEMENTS: u8 = 12;
 const DELETE_ELEMENTS: u8 = 14;
 
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_APPEND: u16 = 0x800;
 
 /// `NFTA_TABLE_NAME`, which is also what the other messages call the table.

@@ -15,7 +15,7 @@ pub mod batch;
 pub mod routes;
 pub mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Talking to netfilter failed.
 #[derive(Debug, thiserror::Error)]

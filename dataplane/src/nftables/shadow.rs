@@ -25,6 +25,7 @@ use super::layout::edge_chains;
 use super::set::Set;
 use super::word;
 use crate::compile::disjoint;
+use crate::compile::ranges::node_ports;
 use crate::plan::{Action, At, Family, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan};
 use crate::spread;
 
@@ -430,13 +431,13 @@ fn word_of(action: Action, plan: &ServicePlan, pools: &[ProgrammedPool]) -> Opti
 fn ranges(node: &NodePlan, set: Set) -> BTreeSet<IpNet> {
     const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
     let mut all = match set {
-        Set::NodeAddresses => node.node_port_ranges.clone(),
+        Set::NodeAddresses => node_ports(node),
         Set::LocalClients => node.pod_cidrs.clone(),
         Set::MasqueradedClients => node.masqueraded_clients.clone(),
         Set::ServiceCidrs => node.service_cidrs.clone(),
         _ => Vec::new(),
     };
-    if matches!(set, Set::Loopback | Set::NodeAddresses) && node.localhost_node_ports {
+    if set == Set::Loopback && node.localhost_node_ports {
         all.push(LOOPBACK.into());
     }
     disjoint(&all).into_iter().collect()

@@ -15,6 +15,7 @@ use super::render::{render, render_changes, render_layout};
 use super::set::Set;
 use super::shadow::{Chains, Shadow};
 use super::trace::Kernel;
+use super::walk::Walker;
 use crate::plan::{
     Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan,
 };

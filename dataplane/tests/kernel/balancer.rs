@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::conntrack::{Cleaner, Lasting, Stray};
-use dataplane::nftables::{self, Dirty, Owner, Ownership, Report, Table};
+use dataplane::nftables::{self, Owner, Ownership, Table};
 use dataplane::{
     Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Origin, Packet, Plan, Pool,
     PoolKey, ServicePlan, Verdict, route,
 };
+use dataplane::{Dirty, Report};
 use model::Key;
 use model::types::Protocol;
 use socket2::{Domain, Socket, Type};

@@ -1,8 +1,8 @@
 //! The packet-flow table: every kind of frontend × traffic policy × family × protocol × where the client is × the state of
 //! an endpoint on this node and of one elsewhere, with what must become of a connection, in the words of Kubernetes' rules.
 //!
-//! It is run three times: against the oracle and the tables in memory (`src/nftables/tests/flow_tests.rs`, which takes this
-//! file in), and with packets in network namespaces (`flows.rs`). Nothing here asks the code under test.
+//! It is run against the oracle and each dataplane's rules in memory (`src/agreement.rs`; the crate's own tests take this file
+//! in), and with packets in network namespaces (`flows.rs`). Nothing here asks the code under test.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

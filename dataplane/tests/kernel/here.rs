@@ -6,13 +6,15 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use dataplane::local::{LocalRoutes, PROTOCOL};
 use dataplane::nftables::inspect::Inspector;
-use dataplane::nftables::{self, Dirty, Report, Table};
+use dataplane::nftables::{self, Table};
 use dataplane::{Action, At, Frontend, FrontendKind, Origin, Packet, Plan, Verdict};
+use dataplane::{Dirty, Report};
 use model::types::Protocol;
 
 use crate::conntrack::entries;
 use crate::lab::{Failure, Lab, Namespace, tcp, udp, with_rights};
 use crate::plans::{Web, plan};
+use crate::spellings::Spelling;
 
 const ADDRESSES: [&str; 2] = ["10.96.0.10", "fd00:10:96::a"];
 
@@ -21,7 +23,7 @@ fn addresses() -> BTreeSet<IpAddr> {
 }
 
 /// Service 10 has port 53 beside 80, and the node answers it, or its pods do; Service 1 is as any.
-fn answered(revision: u64, here: bool) -> Plan {
+pub fn answered(revision: u64, here: bool) -> Plan {
     let mut plan = plan(revision, &[Web::new(10, &[(1, 3)]), Web::new(1, &[(1, 2)])]);
     let dns = std::sync::Arc::make_mut(plan.services.get_mut(&Web::new(10, &[]).key()).unwrap());
     let of_80 = dns.frontends.clone();
@@ -65,7 +67,7 @@ fn answer(namespace: &Namespace, at: SocketAddr, name: &'static str) {
 }
 
 /// Makes the addresses the node's own and answers there.
-fn settle(lab: &Lab) {
+pub fn settle(lab: &Lab) {
     lab.node.run(|| {
         let routes = LocalRoutes::open().unwrap();
         for address in addresses() {
@@ -81,47 +83,52 @@ fn settle(lab: &Lab) {
     }
 }
 
+pub fn queries_end_on_the_node_by<S: Spelling>(open: impl FnOnce() -> S + Send + 'static) {
+    let lab = Lab::new();
+    settle(&lab);
+    // What listens on every address must not be reached at this one.
+    answer(&lab.node, "0.0.0.0:8080".parse().unwrap(), "leak");
+    answer(&lab.node, "[::]:8081".parse().unwrap(), "leak");
+    let table = lab.node.run(move || {
+        let mut table = open();
+        table.must(&answered(1, true), &Dirty::All);
+        table
+    });
+    for (name, from) in [("pod", &lab.pod_a), ("node", &lab.node), ("outside", &lab.outside)] {
+        let before = entries(&lab.node);
+        for address in addresses() {
+            let at = |port: u16| SocketAddr::new(address, port).to_string();
+            // The clients' sockets are connected: an answer from another address would not reach them.
+            for _ in 0..3 {
+                assert_eq!(udp(from, &at(53)).map(|a| a.pod), Ok("node-dns".into()), "{name}, {address}");
+                assert_eq!(tcp(from, &at(53)).map(|a| a.pod), Ok("node-dns".into()), "{name}, {address}");
+            }
+            assert_eq!(udp(&lab.pod_a, &at(53)).unwrap().client.to_string().starts_with("10.244"), address.is_ipv4());
+        }
+        assert_eq!(entries(&lab.node), before, "{name}: nothing is tracked");
+        for address in addresses() {
+            for port in [22, 54, 8080, 8081, 10053] {
+                let at = SocketAddr::new(address, port).to_string();
+                for got in [udp(from, &at), tcp(from, &at)] {
+                    let refused = matches!(got, Err(Failure::Refused | Failure::NotPermitted));
+                    assert!(refused, "{name}, {at}: {got:?}");
+                }
+            }
+            // The Service's other port leads to its pods as ever, and so does the other Service.
+            let pod = |to: String| tcp(from, &to).map(|answer| answer.pod);
+            assert_eq!(pod(SocketAddr::new(address, 80).to_string()), Ok("pod-3".into()), "{name}");
+        }
+        for other in ["10.96.0.1:80", "[fd00:10:96::1]:80"] {
+            assert_eq!(tcp(from, other).map(|answer| answer.pod), Ok("pod-2".into()), "{name}");
+        }
+    }
+    drop(table);
+}
+
 #[test]
 fn queries_end_on_the_node_and_nothing_else_does() {
     with_rights("here::queries_end_on_the_node_and_nothing_else_does", || {
-        let lab = Lab::new();
-        settle(&lab);
-        // What listens on every address must not be reached at this one.
-        answer(&lab.node, "0.0.0.0:8080".parse().unwrap(), "leak");
-        answer(&lab.node, "[::]:8081".parse().unwrap(), "leak");
-        let (table, _) = program(&lab, open(&lab), answered(1, true));
-        for (name, from) in [("pod", &lab.pod_a), ("node", &lab.node), ("outside", &lab.outside)] {
-            let before = entries(&lab.node);
-            for address in addresses() {
-                let at = |port: u16| SocketAddr::new(address, port).to_string();
-                // The clients' sockets are connected: an answer from another address would not reach them.
-                for _ in 0..3 {
-                    assert_eq!(udp(from, &at(53)).map(|a| a.pod), Ok("node-dns".into()), "{name}, {address}");
-                    assert_eq!(tcp(from, &at(53)).map(|a| a.pod), Ok("node-dns".into()), "{name}, {address}");
-                }
-                assert_eq!(
-                    udp(&lab.pod_a, &at(53)).unwrap().client.to_string().starts_with("10.244"),
-                    address.is_ipv4()
-                );
-            }
-            assert_eq!(entries(&lab.node), before, "{name}: nothing is tracked");
-            for address in addresses() {
-                for port in [22, 54, 8080, 8081, 10053] {
-                    let at = SocketAddr::new(address, port).to_string();
-                    for got in [udp(from, &at), tcp(from, &at)] {
-                        let refused = matches!(got, Err(Failure::Refused | Failure::NotPermitted));
-                        assert!(refused, "{name}, {at}: {got:?}");
-                    }
-                }
-                // The Service's other port leads to its pods as ever, and so does the other Service.
-                let pod = |to: String| tcp(from, &to).map(|answer| answer.pod);
-                assert_eq!(pod(SocketAddr::new(address, 80).to_string()), Ok("pod-3".into()), "{name}");
-            }
-            for other in ["10.96.0.1:80", "[fd00:10:96::1]:80"] {
-                assert_eq!(tcp(from, other).map(|answer| answer.pod), Ok("pod-2".into()), "{name}");
-            }
-        }
-        drop(table);
+        queries_end_on_the_node_by(|| Table::open().unwrap());
     });
 }
 

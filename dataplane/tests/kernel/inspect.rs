@@ -1,8 +1,9 @@
 //! What the kernel's own elements say about packets is what the oracle says.
 
+use dataplane::Dirty;
 use dataplane::nftables::inspect::Inspector;
 use dataplane::nftables::walk::Way;
-use dataplane::nftables::{Dirty, Owner, Ownership, Table};
+use dataplane::nftables::{Owner, Ownership, Table};
 use dataplane::{Origin, Packet, Plan, Verdict, compile, route};
 use model::types::Protocol;
 

@@ -145,6 +145,8 @@ pub fn with_rights(test: &str, body: impl FnOnce()) {
         .args(["--user", "--map-root-user", "--net"])
         .arg(me)
         .args([test, "--exact", "--nocapture"])
+        // What legacy iptables locks is root's.
+        .env("XTABLES_LOCKFILE", std::env::temp_dir().join("portolan-xtables.lock"))
         .status()
         .expect("unshare (util-linux) is needed to run this test without root");
     assert!(status.success());

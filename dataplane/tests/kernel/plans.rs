@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::nftables::{Dirty, Report, Table};
+use dataplane::nftables::Table;
 use dataplane::{
     Action, At, Endpoint, Family, Frontend, FrontendKind, Limits, Method, NodePlan, Plan, Pool, PoolKey, ServicePlan,
     Serving,
 };
+use dataplane::{Dirty, Report};
 use model::Key;
 use model::types::Protocol;
 
 use crate::lab::{Namespace, PORT};
+use crate::spellings::Spelling;
 
 /// A Service of both families on port 80 and 53/UDP: number `n` has 10.96.0.n and fd00:10:96::n.
 #[derive(Clone)]
@@ -134,19 +136,25 @@ pub fn plan(revision: u64, services: &[Web]) -> Plan {
     Plan { revision, node, services }
 }
 
-/// A table of the node, and the Services in it.
-pub struct Node<'a> {
+/// A dataplane of the node, and the Services in it.
+pub struct Node<'a, S = Table> {
     namespace: &'a Namespace,
     /// Travels into the namespace and back with each call.
-    table: Option<Table>,
+    spelling: Option<S>,
     revision: u64,
     pub services: BTreeMap<u16, Web>,
 }
 
 impl<'a> Node<'a> {
     pub fn new(namespace: &'a Namespace) -> Self {
-        let table = namespace.run(|| Table::open().unwrap());
-        Self { namespace, table: Some(table), revision: 0, services: BTreeMap::new() }
+        Self::by(namespace, || Table::open().unwrap())
+    }
+}
+
+impl<'a, S: Spelling> Node<'a, S> {
+    /// With the dataplane that `open` makes in the node's namespace.
+    pub fn by(namespace: &'a Namespace, open: impl FnOnce() -> S + Send + 'static) -> Self {
+        Self { namespace, spelling: Some(namespace.run(open)), revision: 0, services: BTreeMap::new() }
     }
 
     /// Programs the Services that are given, beside those that were.
@@ -159,16 +167,16 @@ impl<'a> Node<'a> {
     pub fn program_dirty(&mut self, dirty: Dirty) -> Report {
         self.revision += 1;
         let plan = plan(self.revision, &self.services.values().cloned().collect::<Vec<_>>());
-        let mut table = self.table.take().unwrap();
-        let (table, report) = self.namespace.run(move || {
-            let report = table.program(&plan, &dirty);
-            (table, report)
+        let mut spelling = self.spelling.take().unwrap();
+        let (spelling, report) = self.namespace.run(move || {
+            let report = spelling.must(&plan, &dirty);
+            (spelling, report)
         });
-        self.table = Some(table);
-        report.unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)))
+        self.spelling = Some(spelling);
+        report
     }
 
-    pub fn table(&mut self) -> &mut Table {
-        self.table.as_mut().unwrap()
+    pub fn table(&mut self) -> &mut S {
+        self.spelling.as_mut().unwrap()
     }
 }

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use dataplane::Dirty;
 use dataplane::nftables::changes::Changes;
 use dataplane::nftables::element::Element;
 use dataplane::nftables::netlink::socket::Socket;
 use dataplane::nftables::read::{self, Value};
 use dataplane::nftables::set::Set;
 use dataplane::nftables::shadow::Shadow;
-use dataplane::nftables::{Dirty, ProgramError, Table, verify, word};
+use dataplane::nftables::{ProgramError, Table, verify, word};
 use dataplane::{Family, Plan, compile_node};
 use model::Key;
 use proptest::prelude::*;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
+use dataplane::Dirty;
 use dataplane::Family;
 use dataplane::nftables::netlink::NetlinkError;
 use dataplane::nftables::netlink::socket::Socket;
 use dataplane::nftables::read::{self, Value};
 use dataplane::nftables::set::Set;
 use dataplane::nftables::verify::{difference, same_layout};
-use dataplane::nftables::{Dirty, Table, cleanup};
+use dataplane::nftables::{Table, cleanup};
 
 use crate::lab::{Lab, Namespace, tcp, with_rights};
 use crate::plans::{Node, Web, plan};

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dataplane::nftables::{Dirty, Owner, Ownership, Repairs, Table};
+use dataplane::nftables::{Owner, Ownership, Table};
+use dataplane::{Dirty, Repairs};
 use dataplane::{Family, Plan};
 use ipnet::IpNet;
 use nix::libc;

@@ -1,6 +1,7 @@
 //! What the tables look like, whose they are, and what becomes of them.
 
-use dataplane::nftables::{self, Dirty, ProgramError, Table};
+use dataplane::Dirty;
+use dataplane::nftables::{self, Owner, ProgramError, Table};
 
 use crate::lab::{Lab, Namespace, tcp, with_rights};
 use crate::plans::{Node, Web, plan};
@@ -162,6 +163,43 @@ fn route_localnet() {
     });
 }
 
+/// It may be handed from one dataplane to another, without being off in between.
+#[test]
+fn route_localnet_is_handed_over() {
+    with_rights("shape::route_localnet_is_handed_over", || {
+        let namespace = Namespace::new();
+        let setting =
+            || namespace.run(|| std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/route_localnet").unwrap());
+        namespace.run(|| {
+            // Whoever set it has told of it.
+            std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+            let mut table = Table::open().unwrap();
+            table.program(&plan(1, &many(2)), &Dirty::All).unwrap();
+            assert!(!nftables::localnet_was_off().unwrap());
+            table.take_over_localnet().unwrap();
+            table.take_over_localnet().unwrap();
+            assert!(nftables::localnet_was_off().unwrap());
+            // Another plan leaves the note where it is, and so does another agent.
+            assert!(!table.program(&plan(2, &many(3)), &Dirty::All).unwrap().full);
+            drop(table);
+            let mut table = Table::open().unwrap();
+            assert!(table.program(&plan(3, &many(4)), &Dirty::All).unwrap().adopted);
+            assert!(nftables::localnet_was_off().unwrap());
+            drop(table);
+            assert!(nftables::remove_tables(Owner::Agent, false).unwrap());
+        });
+        assert_eq!(setting(), "1\n", "it is another's now");
+        namespace.run(|| {
+            let mut table = Table::open().unwrap();
+            table.program(&plan(1, &many(2)), &Dirty::All).unwrap();
+            table.take_over_localnet().unwrap();
+            drop(table);
+            nftables::cleanup().unwrap();
+        });
+        assert_eq!(setting(), "0\n");
+    });
+}
+
 #[test]
 fn only_forward() {
     with_rights("shape::only_forward", || {
@@ -273,6 +311,39 @@ fn no_rights() {
                 assert!(error.to_string().contains("run as root"), "{error}");
             });
             thread.join().unwrap();
+        });
+    });
+}
+
+/// Whether the tables can be had is found out without making them.
+#[test]
+fn usable() {
+    with_rights("shape::usable", || {
+        let namespace = Namespace::new();
+        let ruleset = || {
+            let listed = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+            String::from_utf8(listed.stdout).unwrap()
+        };
+        namespace.run(move || {
+            nftables::usable().unwrap();
+            assert_eq!(ruleset(), "");
+            let refused = std::thread::spawn(|| {
+                give_up_capabilities();
+                nftables::usable().unwrap_err()
+            });
+            let error = refused.join().unwrap();
+            assert!(matches!(error, ProgramError::NotPermitted(_)), "{error:?}");
+            // Those that are there are left as they are.
+            let mut table = Table::open().unwrap();
+            table.program(&plan(1, &many(3)), &Dirty::All).unwrap();
+            let before = ruleset();
+            nftables::usable().unwrap();
+            assert_eq!(ruleset(), before);
+            // And taken away without what belongs to the node.
+            drop(table);
+            assert!(nftables::remove_tables(Owner::Agent, true).unwrap());
+            assert!(!nftables::remove_tables(Owner::Agent, true).unwrap());
+            assert_eq!(ruleset(), "");
         });
     });
 }

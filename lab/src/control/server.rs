@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_agent::programmed;
 use proxy_agent::workloads::protocol::short;
+use proxy_agent::{Dataplane, chain, programmed};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -19,13 +19,12 @@ use tokio::time::Instant;
 use super::{Answer, MAX_LINE, Namespace, Request, descriptors};
 use crate::children::Children;
 use crate::edges::EdgeNode;
-use crate::error::chain;
 use crate::kubelet::{HomeNode, Phase, Shared};
 use crate::mounts::Mounts;
 use crate::netns::Netns;
 use crate::revisions;
 use crate::unit::Unit;
-use crate::{Dataplane, NodeStatus, PodStatus, ServerStatus, Status, addresses};
+use crate::{NodeStatus, PodStatus, ServerStatus, Status, addresses};
 
 /// Conversations at a time; more wait.
 const MAX_CONVERSATIONS: usize = 64;
@@ -39,7 +38,6 @@ pub struct Cluster {
     pub dir: PathBuf,
     pub kubeconfig: PathBuf,
     pub url: String,
-    pub dataplane: Dataplane,
     pub client: Arc<Netns>,
     pub server: Unit,
     /// Each node with its agent.
@@ -119,11 +117,8 @@ async fn converse(mut stream: UnixStream, cluster: &Cluster, down: &mpsc::Sender
             }
             Err(reason) => Answer::Failed { reason },
         },
-        Request::Start { name } => match cluster.program(&name) {
-            Ok(unit) => {
-                unit.release();
-                Answer::Done
-            }
+        Request::Start { name, dataplane } => match cluster.start(&name, dataplane) {
+            Ok(()) => Answer::Done,
             Err(reason) => Answer::Failed { reason },
         },
         Request::Cut { name } => cluster.connect(&name, false).await,
@@ -186,6 +181,21 @@ impl Cluster {
         })
     }
 
+    /// Starts `server`, a node's agent, or an edge node; what runs cannot get another dataplane.
+    fn start(&self, name: &str, dataplane: Option<Dataplane>) -> Result<(), String> {
+        let unit = self.program(name)?;
+        if let Some(dataplane) = dataplane {
+            let node = self.nodes.iter().find(|(node, _)| node.name == name).map(|(node, _)| node);
+            let node = node.ok_or_else(|| format!("{name} has no dataplane; nodes have"))?;
+            if unit.pid().is_some() {
+                return Err(format!("{} runs; stop it first", unit.name));
+            }
+            node.set_dataplane(dataplane);
+        }
+        unit.release();
+        Ok(())
+    }
+
     /// The nodes and edge nodes, in words.
     fn machines(&self) -> String {
         let range =
@@ -221,14 +231,14 @@ impl Cluster {
         let pods = self.kubelet.pods.list();
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (node, agent) in &self.nodes {
-            let programmed = revisions::programmed(&node.net.netns).await.ok();
+            let told = revisions::told(&node.net.netns).await.ok();
             nodes.push(NodeStatus {
                 name: node.name.clone(),
                 addresses: node.addresses.list(),
-                dataplane: self.dataplane,
+                dataplane: told.as_ref().and_then(|told| told.dataplane.clone()),
                 agent_pid: agent.pid(),
                 restarts: agent.restarts(),
-                programmed_revision: programmed.and_then(|p| p.values().max().copied()),
+                programmed_revision: told.and_then(|told| told.programmed.values().max().copied()),
                 pods: pods.iter().filter(|p| p.node == node.name).count(),
             });
         }

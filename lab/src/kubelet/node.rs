@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use model::types::Node;
 use nix::sys::utsname::uname;
+use proxy_agent::Dataplane;
 use proxy_agent::client::{Client, ClientError, MERGE_PATCH};
 use proxy_agent::pods::status::seconds;
 use proxy_agent::resources;
@@ -24,12 +25,23 @@ pub struct HomeNode {
     pub addresses: Pair,
     pub net: Arc<NodeNet>,
     pool: Mutex<Pool>,
+    dataplane: Mutex<Dataplane>,
 }
 
 impl HomeNode {
-    pub fn new(net: Arc<NodeNet>) -> Self {
+    /// `dataplane` is what its agent is told.
+    pub fn new(net: Arc<NodeNet>, dataplane: Dataplane) -> Self {
         let (name, addresses) = (node_name(net.number), addresses::node(net.number));
-        Self { name, addresses, net, pool: Mutex::default() }
+        Self { name, addresses, net, pool: Mutex::default(), dataplane: Mutex::new(dataplane) }
+    }
+
+    /// What its agent is told at its next start.
+    pub fn dataplane(&self) -> Dataplane {
+        *self.dataplane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_dataplane(&self, dataplane: Dataplane) {
+        *self.dataplane.lock().unwrap_or_else(PoisonError::into_inner) = dataplane;
     }
 
     /// A host number of the pod range; `None` when the node is full.

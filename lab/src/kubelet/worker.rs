@@ -25,10 +25,10 @@ use super::status::{self, Place};
 use super::{Entry, Shared};
 use crate::addresses;
 use crate::children::{Exit, kill_inside};
-use crate::error::chain;
 use crate::mounts::Mounts;
 use crate::netns::Netns;
 use crate::network::{Sandbox, add_pod};
+use proxy_agent::chain;
 
 /// How long a write that could not reach the server waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);

@@ -56,6 +56,11 @@ pub fn name_of(edge: &str) -> String {
     format!("{PREFIX}{edge}")
 }
 
+/// The edge whose Lease has this name; the other way round than [`name_of`].
+pub fn edge_of(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX).filter(|edge| !edge.is_empty())
+}
+
 /// What an edge's Lease says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeLease {
@@ -94,7 +99,7 @@ impl EdgeLease {
             lease_transitions: Option<i64>,
         }
         let Lease { metadata, spec } = serde_json::from_slice(bytes).ok()?;
-        let edge = metadata.name.strip_prefix(PREFIX).filter(|edge| !edge.is_empty())?;
+        let edge = edge_of(&metadata.name)?;
         if metadata.labels.get(LABEL).and_then(Value::as_str) != Some("true") {
             return None;
         }

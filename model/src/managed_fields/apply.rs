@@ -91,7 +91,7 @@ impl Case<'_> {
     fn run(&self, mut entries: Vec<Entry>, force: bool) -> Result<(Value, Vec<Entry>), Vec<Found>> {
         let merged = merge(self.parts, self.live.clone(), self.wanted);
         let mut mine = self.author.entry(Operation::Apply);
-        mine.fields = content(self.parts, self.wanted).without_branches(&self.ignored).difference(&untracked());
+        mine.fields = content(self.parts, self.wanted).without_branches(&self.ignored).difference(untracked());
         let last = entries.iter().position(|entry| entry.same_manager(&mine)).map(|at| entries.remove(at));
         let value = match last {
             // What is applied is there in the end, also where taking something out left nothing around it.
@@ -99,8 +99,7 @@ impl Case<'_> {
             None => merged,
         };
 
-        let changes = compare(self.parts, self.live, &value).without(&self.ignored);
-        let written = changes.written();
+        let (written, removed) = compare(self.parts, self.live, &value).without(&self.ignored).parted();
         if !force {
             entries.sort_by(|a, b| a.title_order().cmp(&b.title_order()));
             let conflicts: Vec<Found> = entries.iter().flat_map(|entry| conflicts(entry, &written)).collect();
@@ -110,7 +109,7 @@ impl Case<'_> {
         }
         for entry in &mut entries {
             entry.fields.subtract(&written);
-            entry.fields.subtract(&changes.removed);
+            entry.fields.subtract(&removed);
         }
         entries.push(mine);
         entries.retain(|entry| !entry.fields.is_empty());
@@ -128,7 +127,7 @@ impl Case<'_> {
         // What somebody owns comes back, the manager itself with what it applies now included.
         let mut stays = has(&without(&last));
         stays.unite(&named(&mine.fields));
-        stays.unite(&untracked());
+        stays.unite(untracked());
         for other in others {
             stays.unite(&named(&other.fields));
         }

@@ -1,5 +1,7 @@
 //! Which fields a write may own at all.
 
+use std::sync::LazyLock;
+
 use crate::admission::Subresource;
 use crate::resource::Resource;
 use crate::schema;
@@ -12,15 +14,18 @@ const METADATA_OF_THE_SERVER: [&str; 8] =
     ["creationTimestamp", "generation", "managedFields", "name", "namespace", "resourceVersion", "selfLink", "uid"];
 
 /// The fields that nobody owns.
-pub(super) fn untracked() -> FieldSet {
-    let mut set = FieldSet::default();
-    for name in ["apiVersion", "kind", "metadata"] {
-        set.insert(&[element::field(name)]);
-    }
-    for name in METADATA_OF_THE_SERVER {
-        set.insert(&[element::field("metadata"), element::field(name)]);
-    }
-    set
+pub(super) fn untracked() -> &'static FieldSet {
+    static UNTRACKED: LazyLock<FieldSet> = LazyLock::new(|| {
+        let mut set = FieldSet::default();
+        for name in ["apiVersion", "kind", "metadata"] {
+            set.insert(&[element::field(name)]);
+        }
+        for name in METADATA_OF_THE_SERVER {
+            set.insert(&[element::field("metadata"), element::field(name)]);
+        }
+        set
+    });
+    &UNTRACKED
 }
 
 /// The fields that a write by this path leaves as they are, whatever it says of them; with all that is below them. Source:

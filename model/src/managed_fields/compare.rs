@@ -24,11 +24,11 @@ impl Comparison {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
 
-    /// What was written: added or changed.
-    pub(super) fn written(&self) -> FieldSet {
-        let mut written = self.added.clone();
-        written.unite(&self.modified);
-        written
+    /// What was written, that is added or changed, and what is gone.
+    pub(super) fn parted(self) -> (FieldSet, FieldSet) {
+        let mut written = self.added;
+        written.absorb(self.modified);
+        (written, self.removed)
     }
 
     /// Leaves fields, and what is below them, out of account.

@@ -25,13 +25,13 @@ pub(super) fn content(parts: Parts, value: &Value) -> FieldSet {
         }
         (Parts::Set | Parts::Items(..), Value::Array(items)) => {
             let mut seen = HashSet::new();
-            for item in items {
-                let Some(step) = parts.step_to(item) else { continue };
+            set = FieldSet::of_members(items.iter().filter_map(|item| {
+                let step = parts.step_to(item)?;
                 // Items that cannot be told apart are owned as one.
                 let twice = !seen.insert(step.clone());
                 let below = if twice { FieldSet::default() } else { content(parts.item(), item) };
-                set.put(&step, true, below);
-            }
+                Some((step, below))
+            }));
         }
         _ => {}
     }

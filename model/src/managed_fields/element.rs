@@ -11,7 +11,7 @@ use crate::schema::ListKey;
 
 /// The step to a field.
 pub(super) fn field(name: &str) -> String {
-    format!("f:{name}")
+    ["f:", name].concat()
 }
 
 /// The name of the field that a step leads to; None for items of lists.

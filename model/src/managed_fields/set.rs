@@ -7,8 +7,12 @@
 //!
 //! Source: structured-merge-diff `fieldpath` (`Set`, `serialize.go`). The operations are those of sets of paths; only
 //! [`FieldSet::without_branches`] looks at what is below a path.
+//!
+//! Every write makes some of these and drops them again, so a node is a row in a sorted vector: most objects have a handful of
+//! fields a level, and a tree's node is allocated with room for eleven. What takes many rows away, or adds many, does it in
+//! one pass, since such a set may come from a client.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -22,8 +26,8 @@ const MEMBER: &str = ".";
 /// A set of fields.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct FieldSet {
-    /// No node is there for nothing: it is a member, or something below it is.
-    nodes: BTreeMap<Box<str>, Node>,
+    /// In the order of their steps. No node is there for nothing: it is a member, or something below it is.
+    nodes: Vec<(Box<str>, Node)>,
 }
 
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -46,17 +50,59 @@ impl FieldSet {
 
     /// Adds a field; the empty path is no field.
     pub(super) fn insert<S: AsRef<str>>(&mut self, path: &[S]) {
-        let Some((last, above)) = path.split_last() else { return };
-        let mut set = self;
-        for step in above {
-            set = &mut set.nodes.entry(step.as_ref().into()).or_default().below;
+        match path {
+            [] => {}
+            [last] => self.entry(last.as_ref()).member = true,
+            [step, rest @ ..] => self.entry(step.as_ref()).below.insert(rest),
         }
-        set.nodes.entry(last.as_ref().into()).or_default().member = true;
+    }
+
+    /// Where a step is, or would be. Sets are mostly built in order, so the end is looked at first.
+    fn place(&self, step: &str) -> Result<usize, usize> {
+        let Some((last, above)) = self.nodes.split_last() else { return Err(0) };
+        match (*last.0).cmp(step) {
+            Ordering::Less => Err(self.nodes.len()),
+            Ordering::Equal => Ok(above.len()),
+            Ordering::Greater => above.binary_search_by(|(other, _)| (**other).cmp(step)),
+        }
+    }
+
+    fn node(&self, step: &str) -> Option<&Node> {
+        let (_, node) = self.nodes.get(self.place(step).ok()?)?;
+        Some(node)
+    }
+
+    fn node_mut(&mut self, step: &str) -> Option<&mut Node> {
+        let at = self.place(step).ok()?;
+        self.nodes.get_mut(at).map(|(_, node)| node)
+    }
+
+    /// The node of a step, which is made if there is none.
+    fn entry(&mut self, step: &str) -> &mut Node {
+        let at = self.place(step).unwrap_or_else(|at| {
+            self.nodes.insert(at, (step.into(), Node::default()));
+            at
+        });
+        &mut self.nodes[at].1
+    }
+
+    /// Orders rows that came in any order; of those of one step the last counts.
+    fn order(&mut self) {
+        if !self.nodes.is_sorted_by(|(a, _), (b, _)| a < b) {
+            self.nodes.reverse();
+            self.nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
+            self.nodes.dedup_by(|(later, _), (first, _)| later == first);
+        }
+    }
+
+    /// Drops what is there for nothing.
+    fn sweep(&mut self) {
+        self.nodes.retain(|(_, node)| !node.is_empty());
     }
 
     /// Whether a field of this set itself, not of something below it, has this name.
     pub(super) fn has(&self, step: &str) -> bool {
-        self.nodes.get(step).is_some_and(|node| node.member)
+        self.node(step).is_some_and(|node| node.member)
     }
 
     /// How many steps lead on from here.
@@ -66,12 +112,12 @@ impl FieldSet {
 
     /// A step from here: whether it is a member, and the set below it.
     pub(super) fn get(&self, step: &str) -> Option<(bool, &FieldSet)> {
-        self.nodes.get(step).map(|node| (node.member, &node.below))
+        self.node(step).map(|node| (node.member, &node.below))
     }
 
     /// What the set has below a field; None if that is nothing.
     pub(super) fn below(&self, step: &str) -> Option<&FieldSet> {
-        self.nodes.get(step).map(|node| &node.below).filter(|set| !set.is_empty())
+        self.node(step).map(|node| &node.below).filter(|set| !set.is_empty())
     }
 
     /// The steps from here, in order, each with whether it is a member, and the set below it.
@@ -83,36 +129,70 @@ impl FieldSet {
     pub(super) fn put(&mut self, step: &str, member: bool, below: FieldSet) {
         let node = Node { member, below };
         if !node.is_empty() {
-            self.nodes.insert(step.into(), node);
+            *self.entry(step) = node;
         }
+    }
+
+    /// Of steps in any order, each a member, with the sets below them; of one step the last counts.
+    pub(super) fn of_members(members: impl Iterator<Item = (String, FieldSet)>) -> Self {
+        let node = |(step, below): (String, FieldSet)| (step.into_boxed_str(), Node { member: true, below });
+        let mut set = Self { nodes: members.map(node).collect() };
+        set.order();
+        set
     }
 
     /// Adds every field of the other set.
     pub(super) fn unite(&mut self, other: &FieldSet) {
+        let mut missing = Vec::new();
         for (step, node) in &other.nodes {
-            match self.nodes.get_mut(step) {
+            match self.node_mut(step) {
                 Some(mine) => {
                     mine.member |= node.member;
                     mine.below.unite(&node.below);
                 }
-                None => {
-                    self.nodes.insert(step.clone(), node.clone());
-                }
+                None => missing.push((step.clone(), node.clone())),
             }
+        }
+        self.join(missing);
+    }
+
+    /// Adds every field of the other set, which is used up.
+    pub(super) fn absorb(&mut self, other: FieldSet) {
+        let mut missing = Vec::new();
+        for (step, node) in other.nodes {
+            match self.node_mut(&step) {
+                Some(mine) => {
+                    mine.member |= node.member;
+                    mine.below.absorb(node.below);
+                }
+                None => missing.push((step, node)),
+            }
+        }
+        self.join(missing);
+    }
+
+    /// Adds nodes of steps that are not there.
+    fn join(&mut self, mut missing: Vec<(Box<str>, Node)>) {
+        if self.nodes.is_empty() {
+            self.nodes = missing;
+        } else if !missing.is_empty() {
+            self.nodes.append(&mut missing);
+            self.nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
         }
     }
 
     /// Takes every field of the other set away; true if there was one.
     pub(super) fn subtract(&mut self, other: &FieldSet) -> bool {
-        let mut changed = false;
+        let (mut changed, mut emptied) = (false, false);
         for (step, node) in &other.nodes {
-            let Some(mine) = self.nodes.get_mut(step) else { continue };
+            let Some(mine) = self.node_mut(step) else { continue };
             changed |= mine.member && node.member;
             mine.member &= !node.member;
             changed |= mine.below.subtract(&node.below);
-            if mine.is_empty() {
-                self.nodes.remove(step);
-            }
+            emptied |= mine.is_empty();
+        }
+        if emptied {
+            self.sweep();
         }
         changed
     }
@@ -125,16 +205,18 @@ impl FieldSet {
 
     /// Without the fields of the other set and whatever is below them.
     pub(super) fn without_branches(mut self, other: &FieldSet) -> FieldSet {
+        let mut emptied = false;
         for (step, node) in &other.nodes {
-            let Some(mine) = self.nodes.get_mut(step) else { continue };
+            let Some(mine) = self.node_mut(step) else { continue };
             if node.member {
-                self.nodes.remove(step);
-                continue;
+                *mine = Node::default();
+            } else {
+                mine.below = std::mem::take(&mut mine.below).without_branches(&node.below);
             }
-            mine.below = std::mem::take(&mut mine.below).without_branches(&node.below);
-            if mine.is_empty() {
-                self.nodes.remove(step);
-            }
+            emptied |= mine.is_empty();
+        }
+        if emptied {
+            self.sweep();
         }
         self
     }
@@ -143,7 +225,7 @@ impl FieldSet {
     pub(super) fn intersection(&self, other: &FieldSet) -> FieldSet {
         let mut both = FieldSet::default();
         for (step, node) in &self.nodes {
-            if let Some(theirs) = other.nodes.get(step) {
+            if let Some(theirs) = other.node(step) {
                 both.put(step, node.member && theirs.member, node.below.intersection(&theirs.below));
             }
         }
@@ -242,8 +324,9 @@ impl<'de> Visitor<'de> for Nodes {
             let mut inner: Node = map.next_value()?;
             let Some(step) = element::canonical(&step).map_err(de::Error::custom)? else { continue };
             inner.member |= inner.below.is_empty();
-            node.below.nodes.insert(step, inner);
+            node.below.nodes.push((step, inner));
         }
+        node.below.order();
         Ok(node)
     }
 }

@@ -55,7 +55,7 @@ impl Tracking {
                     if old.is_some() {
                         return Change::None;
                     }
-                    return Change::of(self.settle(Vec::new(), &comparison), None);
+                    return Change::of(self.settle(Vec::new(), comparison), None);
                 };
                 if let Some(renewed) = raw::renew(stored, &self.identity(), &comparison) {
                     return renewed;
@@ -70,14 +70,14 @@ impl Tracking {
             return Change::of(None, stored);
         }
         entries.retain(|entry| entry.api_version == self.author.api_version);
-        Change::of(self.settle(entries, &comparison), stored)
+        Change::of(self.settle(entries, comparison), stored)
     }
 
     pub(super) fn compare(&self, old: Option<&Value>, new: &Value) -> Comparison {
         let nothing = Value::Object(serde_json::Map::new());
         let found = compare(Parts::root(self.resource), old.unwrap_or(&nothing), new);
         let found = found.without(&not_written(self.resource, self.author.subresource));
-        let skipped = |set: FieldSet| set.difference(&untracked()).without_branches(&self.allotted);
+        let skipped = |set: FieldSet| set.difference(untracked()).without_branches(&self.allotted);
         Comparison { added: skipped(found.added), modified: skipped(found.modified), removed: found.removed }
     }
 
@@ -90,12 +90,12 @@ impl Tracking {
     pub(super) fn settle(
         &self,
         mut entries: Vec<Entry>,
-        comparison: &Comparison,
+        comparison: Comparison,
     ) -> Option<Box<serde_json::value::RawValue>> {
-        let written = comparison.written();
+        let (written, removed) = comparison.parted();
         let mut mine = self.identity();
         for entry in &mut entries {
-            entry.fields.subtract(&comparison.removed);
+            entry.fields.subtract(&removed);
             if entry.same_manager(&mine) {
                 entry.fields.unite(&written);
                 if !written.is_empty() {
@@ -117,7 +117,7 @@ impl Tracking {
 pub(super) fn before_first_apply(resource: Resource, author: &Author, live: &Value) -> Option<Entry> {
     let author = Author { manager: "before-first-apply".to_owned(), ..author.clone() };
     let tracking = Tracking { resource, author, allotted: FieldSet::default(), claimed: Claimed::Nothing };
-    let fields = tracking.compare(None, live).written();
+    let fields = tracking.compare(None, live).parted().0;
     if fields.is_empty() { None } else { Some(Entry { fields, ..tracking.identity() }) }
 }
 

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::meta::{Condition, ObjectMeta, nullable};
+use super::meta::{Condition, ObjectMeta, list, nullable};
 use super::service::Protocol;
 
 /// portolan.dev/v1alpha1 `AddressPool`, whole. Cluster-scoped.
@@ -34,7 +34,7 @@ pub struct AddressPool {
 pub struct AddressPoolSpec {
     /// Each a CIDR (`192.0.2.0/28`) or a range with both ends in it (`192.0.2.10-192.0.2.20`), of either family. Of an IPv4
     /// CIDR shorter than /31 the first and last address are not given out; of a range all are.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub addresses: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub address_type: AddressType,
@@ -45,7 +45,7 @@ pub struct AddressPoolSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// Only for Services of these Namespaces, or of those that the selector fits; both absent: of all.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub namespaces: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
@@ -74,7 +74,7 @@ pub struct PoolUse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<IpAddr>,
     /// Addresses that were freed of late, the earliest first: they are given out when there is no other.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub freed: Vec<IpAddr>,
 }
 
@@ -84,7 +84,7 @@ pub struct PoolUse {
 pub struct LabelSelector {
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
     pub match_labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 
@@ -94,7 +94,7 @@ pub struct LabelSelectorRequirement {
     pub key: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: String,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub values: Vec<String>,
 }
 
@@ -131,14 +131,14 @@ pub struct LoadBalancerSpec {
     #[serde(deserialize_with = "nullable")]
     pub address_type: AddressType,
     /// `IPv4`, `IPv6` or both. Immutable.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub ip_families: Vec<String>,
     /// Take addresses from this pool and no other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     /// One per family, in the order of `ip_families`: those asked for, and once the writer has completed them, those held.
     /// No two instances have the same. Immutable once complete.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub addresses: Vec<IpAddr>,
     /// The Service that it was made for; absent: somebody made it by hand, and it is never deleted with a Service. Immutable,
     /// except that it may be taken away (preserve-lb-on-delete).
@@ -148,7 +148,7 @@ pub struct LoadBalancerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_edge: Option<String>,
     /// By `port`, then `protocol`'s transport, which are unique together.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub listeners: Vec<Listener>,
 }
 
@@ -174,7 +174,7 @@ pub struct Listener {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Whose endpoints serve it.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub backends: Vec<BackendSource>,
     pub scheduler: Scheduler,
     /// Backends see the client's own address: L4 without masquerading. Nodes and edge share a network for it.
@@ -194,7 +194,7 @@ pub struct Listener {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<AccessControl>,
     /// `loadBalancerSourceRanges`: who may ask. None: everybody. Both this and `access` must allow.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub source_ranges: Vec<IpNet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSpec>,
@@ -302,7 +302,7 @@ pub struct AccessControl {
     #[serde(rename = "type")]
     pub type_: AccessType,
     /// Names of AccessLists; one that does not exist is empty.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub lists: Vec<String>,
 }
 
@@ -338,7 +338,7 @@ pub struct HealthCheckSpec {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub method: String,
     /// HTTP: the first digits of the codes that count as healthy, as `2`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub codes: Vec<u8>,
 }
 
@@ -401,10 +401,10 @@ pub enum StickyKind {
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsSettings {
     /// The first is shown to clients that name no host, or one that no other certificate fits.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub certificates: Vec<SecretReference>,
     /// Certificates for the clients that ask for this very name, or one that the wildcard fits.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub domains: Vec<DomainCertificate>,
     /// A `tls_cipher_policy_…` of the cloud's list. Empty: the default.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
@@ -441,9 +441,9 @@ pub struct BalancerStatus {
     /// What the holder has carried out last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programmed: Option<ProgrammedBy>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub listeners: Vec<ListenerStatus>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub conditions: Vec<Condition>,
 }
 
@@ -457,7 +457,7 @@ pub struct EdgeAssignment {
     /// RFC 3339.
     pub since: String,
     /// Where the edge is, for the way back of connections that keep their client's address.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub addresses: Vec<EdgeAddress>,
 }
 
@@ -505,7 +505,7 @@ pub struct AccessList {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AccessListSpec {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub entries: Vec<AccessListEntry>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::meta::{ObjectMeta, nullable};
+use super::meta::{ObjectMeta, list, nullable};
 
 /// discovery.k8s.io/v1 `EndpointSlice`, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,19 +15,19 @@ pub struct EndpointSlice {
     pub address_type: String,
     pub api_version: String,
     /// `null` and absent are read as empty, and written as `[]`.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub endpoints: Vec<Endpoint>,
     pub kind: String,
     #[serde(deserialize_with = "nullable")]
     pub metadata: ObjectMeta,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub ports: Vec<EndpointPort>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub addresses: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub conditions: EndpointConditions,
@@ -61,9 +61,9 @@ pub struct EndpointConditions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointHints {
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub for_nodes: Vec<ForNode>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub for_zones: Vec<ForZone>,
 }
 

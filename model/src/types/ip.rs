@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::meta::{Condition, ObjectMeta, nullable};
+use super::meta::{Condition, ObjectMeta, list, nullable};
 
 /// networking.k8s.io/v1 `IPAddress`, whole. Its name is the address in canonical form.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,13 +53,13 @@ pub struct ServiceCidr {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceCidrSpec {
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub cidrs: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceCidrStatus {
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub conditions: Vec<Condition>,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::meta::{ObjectMeta, nullable};
+use super::meta::{ObjectMeta, list, nullable};
 use crate::syntax::quantity_milli;
 
 /// The fields of core/v1 `Node` that the logic reads.
@@ -23,9 +23,9 @@ pub struct Node {
 pub struct NodeSpec {
     #[serde(rename = "podCIDR", deserialize_with = "nullable")]
     pub pod_cidr: String,
-    #[serde(rename = "podCIDRs", deserialize_with = "nullable")]
+    #[serde(rename = "podCIDRs", deserialize_with = "list")]
     pub pod_cidrs: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub taints: Vec<Taint>,
     #[serde(deserialize_with = "nullable")]
     pub unschedulable: bool,
@@ -41,12 +41,12 @@ pub struct Taint {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub addresses: Vec<NodeAddress>,
     /// What is left for Pods.
     #[serde(deserialize_with = "nullable")]
     pub allocatable: NodeResources,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub conditions: Vec<NodeCondition>,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::meta::{ObjectMeta, nullable};
+use super::meta::{ObjectMeta, list, nullable};
 
 /// The fields of core/v1 `Pod` that the logic reads.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -19,9 +19,9 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub containers: Vec<Container>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub init_containers: Vec<Container>,
     #[serde(deserialize_with = "nullable")]
     pub host_network: bool,
@@ -45,11 +45,11 @@ pub struct PodSpec {
 pub struct Container {
     #[serde(deserialize_with = "nullable")]
     pub name: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub command: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub args: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub ports: Vec<ContainerPort>,
     /// `Always` on an init container makes it a sidecar.
     pub restart_policy: Option<String>,
@@ -71,11 +71,11 @@ pub struct ContainerPort {
 pub struct PodStatus {
     #[serde(deserialize_with = "nullable")]
     pub phase: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "list")]
     pub conditions: Vec<PodCondition>,
     #[serde(rename = "podIP", deserialize_with = "nullable")]
     pub pod_ip: String,
-    #[serde(rename = "podIPs", deserialize_with = "nullable")]
+    #[serde(rename = "podIPs", deserialize_with = "list")]
     pub pod_ips: Vec<PodIp>,
     #[serde(deserialize_with = "nullable")]
     pub nominated_node_name: String,

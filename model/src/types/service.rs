@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::meta::{Condition, ObjectMeta, nullable};
+use super::meta::{Condition, ObjectMeta, list, nullable};
 
 /// core/v1 `Service`, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,9 +30,9 @@ pub struct ServiceSpec {
     /// Empty when unset; `None` for headless.
     #[serde(rename = "clusterIP", skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub cluster_ip: String,
-    #[serde(rename = "clusterIPs", skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(rename = "clusterIPs", skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub cluster_ips: Vec<String>,
-    #[serde(rename = "externalIPs", skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(rename = "externalIPs", skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub external_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub external_name: String,
@@ -42,7 +42,7 @@ pub struct ServiceSpec {
     pub health_check_node_port: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub internal_traffic_policy: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub ip_families: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_family_policy: Option<String>,
@@ -50,9 +50,9 @@ pub struct ServiceSpec {
     pub load_balancer_class: Option<String>,
     #[serde(rename = "loadBalancerIP", skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub load_balancer_ip: String,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub load_balancer_source_ranges: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub ports: Vec<ServicePort>,
     #[serde(skip_serializing_if = "std::ops::Not::not", deserialize_with = "nullable")]
     pub publish_not_ready_addresses: bool,
@@ -115,7 +115,7 @@ pub struct ClientIpConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceStatus {
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub conditions: Vec<Condition>,
     #[serde(deserialize_with = "nullable")]
     pub load_balancer: LoadBalancerStatus,
@@ -124,7 +124,7 @@ pub struct ServiceStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancerStatus {
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub ingress: Vec<LoadBalancerIngress>,
 }
 
@@ -137,7 +137,7 @@ pub struct LoadBalancerIngress {
     pub ip: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_mode: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub ports: Vec<PortStatus>,
 }
 

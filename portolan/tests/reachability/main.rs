@@ -1,7 +1,8 @@
 //! What Kubernetes promises of a Service's packets, in a real lab: every row of the list of cases, by its number.
 //!
 //! The full cross product, with namespaces made by hand, is `dataplane/tests/kernel/flows.rs`. Here each row is asked
-//! once of the whole product: server, agents, Pods that answer, clients beside them and outside, in both families.
+//! once of the whole product: server, agents, Pods that answer, clients beside them and outside, in both families; and
+//! all of them of each dataplane that kernels everywhere have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test or benchmark fails by panicking")]
 
 mod endpoints;
@@ -252,10 +253,19 @@ fn every_row_is_there() {
 }
 
 #[test]
-fn every_row_holds() {
+fn every_row_holds_on_nftables() {
+    every_row_holds("nftables");
+}
+
+#[test]
+fn every_row_holds_on_iptables() {
+    every_row_holds("iptables");
+}
+
+fn every_row_holds(dataplane: &'static str) {
     let (usual, flags) = std::thread::scope(|scope| {
-        let flags = scope.spawn(|| World::new(&FLAGS));
-        (World::new(&[]), flags.join().unwrap())
+        let flags = scope.spawn(|| World::new(dataplane, &FLAGS));
+        (World::new(dataplane, &[]), flags.join().unwrap())
     });
     let all: Vec<_> =
         ROWS.iter().flat_map(|row| row.checks.iter().map(move |(agents, check)| (row, *agents, check))).collect();

@@ -42,6 +42,7 @@ pub struct World {
     pub lab: Lab,
     client: Client,
     runtime: tokio::runtime::Runtime,
+    dataplane: &'static str,
 }
 
 /// A Service as the server stores it.
@@ -125,12 +126,12 @@ pub fn everywhere(check: impl Fn(bool, Transport) -> Outcome) -> Outcome {
 }
 
 impl World {
-    pub fn new(agent_args: &[&str]) -> World {
-        let lab = Lab::up_with(3, agent_args);
+    pub fn new(dataplane: &'static str, agent_args: &[&str]) -> World {
+        let lab = Lab::up_on(dataplane, 3, agent_args);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(async { Client::from_kubeconfig(&lab.kubeconfig()).unwrap() });
         let elsewhere = lab.start("client", &["echo", "--tcp", "80", "--pod", ELSEWHERE]);
-        let world = World { _elsewhere: elsewhere, lab, client, runtime };
+        let world = World { _elsewhere: elsewhere, lab, client, runtime, dataplane };
         for node in ["node-1", "node-2", "node-3"] {
             // A refusal is said by ICMP, which the kernel sends one client no faster than one a second.
             let unlimited = "echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 0 >/proc/sys/net/ipv6/icmp/ratelimit";
@@ -313,9 +314,14 @@ impl World {
         }
     }
 
-    /// The rules and elements that node-1 has for IPv4 and IPv6, as `nft` prints them.
-    pub fn tables(&self) -> String {
-        self.lab.exec("node-1", &["nft", "list", "ruleset"])
+    /// The lines of what node-1 has for IPv4 and IPv6 that name this Service.
+    pub fn programmed(&self, name: &str) -> Vec<String> {
+        let (programs, mark): (&[&[&str]], _) = match self.dataplane {
+            "nftables" => (&[&["nft", "list", "ruleset"]], format!("\"default/{name}\"")),
+            _ => (&[&["iptables-save"], &["ip6tables-save"]], format!("\"default/{name}:")),
+        };
+        let text: String = programs.iter().map(|program| self.lab.exec("node-1", program)).collect();
+        text.lines().filter(|line| line.contains(&mark)).map(str::to_owned).collect()
     }
 
     /// The command of a container that answers on TCP and UDP port 8080 and goes on for so long when it is told to end.

@@ -17,9 +17,9 @@ pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
 
 /// The kubectl that `scripts/install-deps` put there.
 pub fn kubectl_path() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/kubectl");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/tools/kubectl");
     assert!(path.exists(), "kubectl is missing: run scripts/install-deps test (make test does)");
-    path.canonicalize().unwrap()
+    path
 }
 
 /// A port of loopback that was free a moment ago.
@@ -158,6 +158,12 @@ impl Lab {
     pub fn up_with(nodes: u16, agent_args: &[&str]) -> Lab {
         let args: Vec<&str> = agent_args.iter().flat_map(|arg| ["--agent-arg", *arg]).collect();
         Self::up_as(nodes, &args)
+    }
+
+    /// The same, with this dataplane.
+    pub fn up_on(dataplane: &str, nodes: u16, agent_args: &[&str]) -> Lab {
+        let more = agent_args.iter().flat_map(|arg| ["--agent-arg", *arg]);
+        Self::up_as(nodes, &["--dataplane", dataplane].into_iter().chain(more).collect::<Vec<_>>())
     }
 
     /// The same, with so many edge nodes.

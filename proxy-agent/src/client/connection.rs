@@ -1,100 +1,176 @@
-//! One HTTP/1.1 connection, and the pool of idle ones.
+//! One connection to the server, HTTP/2 or HTTP/1.1.
+//!
+//! Over HTTP/2 all requests, lists and watches of a client share one, since what a server has to keep of a connection (TLS,
+//! buffers, a socket) is many times what it keeps of a stream: an agent has eight watches, and a cluster thousands of agents.
+//! What shares a connection must not be able to hold up the rest, so the window of the connection is that of all its streams
+//! together: a stream that nobody reads fills its own window and takes nothing of the others'. More streams than
+//! [`STREAMS_MOST`] need a further connection.
+//!
+//! hyper runs parts of an HTTP/2 connection as tasks of their own; [`Ends`] is what ends them all, when the last handle of
+//! the connection is dropped, or everything is cut.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::error::ClientError;
 
-/// Connections open at once for requests, busy or idle. More requests wait for their turn.
-pub(super) const MAX_CONNECTIONS: usize = 16;
 /// hyper's read buffer of one connection. Its default of 400 KiB is for bodies that are taken whole.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// An open connection. Dropping it closes it, also in the middle of an answer.
+/// Streams that share a connection.
+pub(super) const STREAMS_MOST: usize = 64;
+
+/// Bytes that a stream may have sent before they are read: what a stalled reader costs, and with the time that they take to
+/// the server and back the limit of a list's speed (10 MB/s at 50 ms).
+const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// Longer frames than the 16 KiB that are usual, so that a burst of events, or a list, is less often taken apart.
+const FRAME_BYTES: u32 = 64 * 1024;
+
+/// A server that has said nothing for so long is asked whether it is there, and given up without an answer. The kernel's
+/// keepalive finds out machines that have gone; this a process that stands still.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_LIMIT: Duration = Duration::from_secs(20);
+
+/// A handle of an open connection. The connection is closed when the last is dropped, also in the middle of an answer.
 pub(super) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
+    sender: Sender,
+    life: Arc<Life>,
+}
+
+enum Sender {
+    One(http1::SendRequest<Full<Bytes>>),
+    Many(http2::SendRequest<Full<Bytes>>),
+}
+
+/// What has gone with the last handle.
+struct Life {
+    _ends: watch::Sender<()>,
+}
+
+/// Ends the tasks of a connection.
+#[derive(Clone)]
+struct Ends {
+    cut: watch::Receiver<()>,
+    life: watch::Receiver<()>,
+}
+
+impl Ends {
+    async fn before<F: Future>(mut self, task: F) {
+        tokio::select! {
+            biased;
+            _ = task => {}
+            Ok(()) = self.cut.changed() => {}
+            // Nothing is ever sent: the sender is gone.
+            _ = self.life.changed() => {}
+        }
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Ends
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::spawn(self.clone().before(task));
+    }
+}
+
+/// Why a request has no answer.
+pub(super) struct Unanswered {
+    pub error: ClientError,
+    /// Nothing of it was written, so it may be sent again whatever it is.
+    pub unsent: bool,
 }
 
 impl Connection {
     /// Speaks HTTP on a stream, until `cut` says something.
-    pub async fn start<S>(stream: S, mut cut: watch::Receiver<()>) -> Result<Self, ClientError>
+    pub async fn start<S>(stream: S, version: Version, cut: watch::Receiver<()>) -> Result<Self, ClientError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| ClientError::Http { what: "opening an HTTP connection", source })?;
+        let (ends, life) = watch::channel(());
+        let (tasks, life) = (Ends { cut, life }, Arc::new(Life { _ends: ends }));
+        let refused = |source| ClientError::Http { what: "opening an HTTP connection", source };
+        let stream = TokioIo::new(stream);
         // An error of the connection reaches whoever waits for an answer or a body; here it has no reader.
-        let driver = tokio::spawn(async move {
-            tokio::select! {
-                _ = connection => {}
-                Ok(()) = cut.changed() => {}
-            }
-        });
-        Ok(Self { sender, driver })
+        if version == Version::HTTP_2 {
+            let (sender, connection) = http2::Builder::new(tasks.clone())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(STREAM_WINDOW.saturating_mul(STREAMS_MOST as u32))
+                .max_frame_size(FRAME_BYTES)
+                .keep_alive_interval(PING_EVERY)
+                .keep_alive_timeout(PING_LIMIT)
+                .handshake(stream)
+                .await
+                .map_err(refused)?;
+            tokio::spawn(tasks.before(connection));
+            return Ok(Self { sender: Sender::Many(sender), life });
+        }
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(stream).await.map_err(refused)?;
+        tokio::spawn(tasks.before(connection));
+        Ok(Self { sender: Sender::One(sender), life })
     }
 
-    /// Sends one request and awaits the head of its answer. On failure the request comes back if nothing of it
-    /// was written.
-    pub async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, (ClientError, Option<Request<Full<Bytes>>>)> {
+    /// Another handle, where several requests can share the connection.
+    pub fn shared(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::One(_) => None,
+            Sender::Many(sender) => Some(Self { sender: Sender::Many(sender.clone()), life: Arc::clone(&self.life) }),
+        }
+    }
+
+    /// Handles of it.
+    pub fn handles(&self) -> usize {
+        Arc::strong_count(&self.life)
+    }
+
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.life, &other.life)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::One(sender) => sender.is_closed(),
+            Sender::Many(sender) => sender.is_closed(),
+        }
+    }
+
+    /// What its requests have to be made for.
+    pub fn version(&self) -> Version {
+        match &self.sender {
+            Sender::One(_) => Version::HTTP_11,
+            Sender::Many(_) => Version::HTTP_2,
+        }
+    }
+
+    /// Sends one request and awaits the head of its answer.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Unanswered> {
+        let what = "sending a request";
         // A connection that was just used needs a moment before it takes the next request.
-        if let Err(source) = self.sender.ready().await {
-            return Err((ClientError::Http { what: "sending a request", source }, Some(request)));
-        }
-        self.sender.try_send_request(request).await.map_err(|mut error| {
-            let unsent = error.take_message();
-            (ClientError::Http { what: "sending a request", source: error.into_error() }, unsent)
+        let ready = match &mut self.sender {
+            Sender::One(sender) => sender.ready().await,
+            Sender::Many(sender) => sender.ready().await,
+        };
+        ready.map_err(|source| Unanswered { error: ClientError::Http { what, source }, unsent: true })?;
+        let sent = match &mut self.sender {
+            Sender::One(sender) => sender.try_send_request(request).await,
+            Sender::Many(sender) => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut error| {
+            let unsent = error.take_message().is_some();
+            Unanswered { error: ClientError::Http { what, source: error.into_error() }, unsent }
         })
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Idle connections, the latest used on top: what is used least ages out at the server.
-#[derive(Default)]
-pub(super) struct Pool {
-    idle: Mutex<Vec<Connection>>,
-}
-
-impl Pool {
-    pub fn take(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|c| !c.sender.is_closed());
-        idle.pop()
-    }
-
-    /// Closes what is idle.
-    pub fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Takes back a connection whose answer was read to its end.
-    pub fn put(&self, connection: Connection) {
-        if connection.sender.is_closed() {
-            return;
-        }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_CONNECTIONS {
-            idle.push(connection);
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, Version};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -19,6 +19,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::connection::Connection;
 use super::error::ClientError;
 
+/// The versions of HTTP as TLS names them.
+const H2: &[u8] = b"h2";
+const HTTP_11: &[u8] = b"http/1.1";
 /// How long a connection may take to open, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that is gone is noticed after `KEEPALIVE_IDLE + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL`, 30 s.
@@ -125,6 +128,11 @@ impl Server {
         Ok(())
     }
 
+    /// Whether it can be asked for connections that requests share.
+    pub fn may_share(&self) -> bool {
+        self.tls.is_some()
+    }
+
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -144,17 +152,18 @@ impl Server {
         Ok(socket.local_addr()?.ip())
     }
 
-    /// Opens a connection, within [`CONNECT_TIMEOUT`]; both the opening and the connection end when `cut` says something.
-    pub async fn connect(&self, cut: &watch::Sender<()>) -> Result<Connection, ClientError> {
+    /// Opens a connection of this version of HTTP, or an older one, within [`CONNECT_TIMEOUT`]; both the opening and the
+    /// connection end when `cut` says something.
+    pub async fn connect(&self, version: Version, cut: &watch::Sender<()>) -> Result<Connection, ClientError> {
         let timeout = |_| ClientError::Timeout { what: "connecting to the server", limit: CONNECT_TIMEOUT };
         let (mut given_up, later) = (cut.subscribe(), cut.subscribe());
         tokio::select! {
-            opened = tokio::time::timeout(CONNECT_TIMEOUT, self.open(later)) => opened.map_err(timeout)?,
+            opened = tokio::time::timeout(CONNECT_TIMEOUT, self.open(version, later)) => opened.map_err(timeout)?,
             Ok(()) = given_up.changed() => Err(ClientError::GivenUp),
         }
     }
 
-    async fn open(&self, cut: watch::Receiver<()>) -> Result<Connection, ClientError> {
+    async fn open(&self, version: Version, cut: watch::Receiver<()>) -> Result<Connection, ClientError> {
         let address = self.to_string();
         let stream = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
@@ -163,12 +172,16 @@ impl Server {
         };
         let stream = stream.await.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
         match &self.tls {
-            None => Connection::start(stream, cut).await,
+            None => Connection::start(stream, Version::HTTP_11, cut).await,
             Some(tls) => {
                 let connector = tls.connector.read().unwrap_or_else(PoisonError::into_inner).clone();
-                let stream = connector.connect(tls.name.clone(), stream).await;
+                let offered = if version == Version::HTTP_2 { [H2, HTTP_11].as_slice() } else { &[HTTP_11] };
+                let offered = offered.iter().map(|name| name.to_vec()).collect();
+                let stream = connector.with_alpn(offered).connect(tls.name.clone(), stream).await;
                 let stream = stream.map_err(|source| ClientError::Handshake { address, source })?;
-                Connection::start(stream, cut).await
+                let multiplexed = stream.get_ref().1.alpn_protocol() == Some(H2);
+                let version = if multiplexed { Version::HTTP_2 } else { Version::HTTP_11 };
+                Connection::start(stream, version, cut).await
             }
         }
     }
@@ -208,18 +221,15 @@ fn tls_config(trust: &Trust) -> Result<ClientConfig, ClientError> {
         .with_safe_default_protocol_versions()
         .map_err(ClientError::Tls)?
         .with_root_certificates(roots);
-    let mut config = match &trust.identity {
-        None => builder.with_no_client_auth(),
+    match &trust.identity {
+        None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
             let chain = certificates("the client certificate", &identity.certificate_pem)?;
             let key = PrivateKeyDer::from_pem_slice(&identity.key_pem)
                 .map_err(|e| bad("the client key", format!("it is no PEM private key ({e})")))?;
-            builder.with_client_auth_cert(chain, key).map_err(ClientError::Tls)?
+            builder.with_client_auth_cert(chain, key).map_err(ClientError::Tls)
         }
-    };
-    // The server would choose HTTP/2 otherwise.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    }
 }
 
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ClientError> {

@@ -1,3 +1,5 @@
+mod shared;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
@@ -181,27 +183,28 @@ fn urls_that_cannot_be_used_are_said_so() {
     assert!(error.starts_with("the bearer token cannot be used"), "{error}");
 }
 
-/// An authority, and a server that it vouches for under `name`.
-fn authority(name: &str) -> (String, TlsAcceptor) {
+/// An authority, and a server that it vouches for under `name`, which offers these protocols.
+fn authority(name: &str, protocols: &[&[u8]]) -> (String, TlsAcceptor) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     (ca.pem(), TlsAcceptor::from(Arc::new(config)))
 }
 
 #[tokio::test]
 async fn tls_trusts_the_given_authority_and_no_other() {
     for (listen, name, host) in [("127.0.0.1:0", "127.0.0.1", "127.0.0.1"), ("[::1]:0", "::1", "[::1]")] {
-        let (ca, acceptor) = authority(name);
-        let (other, _) = authority(name);
+        let (ca, acceptor) = authority(name, &[]);
+        let (other, _) = authority(name, &[]);
         let fake = Fake::listen(listen, Some(acceptor), |_| Reply::json(200, &json!({"ok": true}))).await;
         let url = format!("https://{host}:{}", fake.address.port());
         let client = Client::new(&url, Some(&ca), None).unwrap();
@@ -213,7 +216,7 @@ async fn tls_trusts_the_given_authority_and_no_other() {
 
 #[tokio::test]
 async fn tls_refuses_another_name() {
-    let (ca, acceptor) = authority("portolan.example");
+    let (ca, acceptor) = authority("portolan.example", &[]);
     let fake = Fake::listen("127.0.0.1:0", Some(acceptor), |_| Reply::json(200, &json!({}))).await;
     let url = format!("https://{}", fake.address);
     let client = Client::new(&url, Some(&ca), None).unwrap();

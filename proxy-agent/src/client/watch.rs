@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use model::Revision;
 use serde::de::DeserializeOwned;
 
 use super::connection::Connection;
@@ -26,6 +27,13 @@ impl WatchEvent {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.object)
             .map_err(|source| ClientError::Json { what: "the object of a watch event", source })
+    }
+
+    /// The object's resourceVersion, without a look at what stands behind its metadata.
+    pub fn revision(&self) -> Option<Revision> {
+        let metadata = &self.object[member(&self.object, "metadata")?];
+        let text = metadata[member(metadata, "resourceVersion")?].strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        std::str::from_utf8(text).ok()?.parse().ok()
     }
 
     /// The `Status` of an `ERROR` event.

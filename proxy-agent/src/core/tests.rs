@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use dataplane::nftables::{Repairs, Report};
+use dataplane::{Repairs, Report};
 use model::{Key, Resource, Revision};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
@@ -102,7 +102,7 @@ impl Bench {
             state,
             Local::new("node-1"),
             kernel.clone(),
-            Arc::new(Metrics::new()),
+            Arc::new(Metrics::new(crate::mode::Mode::Nftables)),
             Arc::new(Health::default()),
             links,
         );

@@ -4,9 +4,10 @@ use super::*;
 
 fn site() -> Site {
     Site {
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(Metrics::new(Mode::Ipvs)),
         health: Arc::new(Health::default()),
         config: Arc::new(serde_json::json!({"kubeproxy.config.k8s.io": {}})),
+        mode: Mode::Ipvs,
     }
 }
 
@@ -20,7 +21,7 @@ async fn get(site: &Site, door: Door, path: &str, now: Instant) -> (u16, String)
 #[tokio::test]
 async fn each_door_serves_its_own() {
     let (site, now) = (site(), Instant::now());
-    assert_eq!(get(&site, Door::Metrics, "/proxyMode", now).await, (200, "nftables".to_owned()));
+    assert_eq!(get(&site, Door::Metrics, "/proxyMode", now).await, (200, "ipvs".to_owned()));
     assert_eq!(get(&site, Door::Metrics, "/healthz", now).await, (200, "ok".to_owned()));
     assert_eq!(get(&site, Door::Metrics, "/configz", now).await, (200, r#"{"kubeproxy.config.k8s.io":{}}"#.to_owned()));
     assert!(get(&site, Door::Metrics, "/metrics", now).await.1.ends_with("# EOF\n"));

@@ -86,10 +86,24 @@ impl Applicant {
     ///
     /// # Errors
     /// Why there is no new one.
-    pub async fn renew(&self, client: &Client, current: &Credentials) -> Result<Credentials, RenewError> {
+    pub async fn renew(&self, client: &Client, current: &Credentials) -> Result<Credentials, IssueError> {
         let answer = self.ask(client).await?;
         let ca_hash = current.ca_hash().ok_or_else(|| JoinError::Answer("our own authority is not readable".into()))?;
         Ok(self.accept(answer, &current.server, ca_hash, Timestamp::now())?)
+    }
+
+    /// By the word of somebody who may ask for it, such as an administrator.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn introduced(&self, by: &Client) -> Result<Credentials, IssueError> {
+        let unknown = || ClientError::Setup {
+            what: "the server",
+            reason: "only one that is named by https:// gives certificates".into(),
+        };
+        let ca_hash = by.ca_pem().and_then(CaHash::of_pem).ok_or_else(unknown)?;
+        let answer = self.ask(by).await?;
+        Ok(self.accept(answer, by.server_url(), ca_hash, Timestamp::now())?)
     }
 
     async fn ask(&self, client: &Client) -> Result<CertificateResponse, ClientError> {
@@ -136,9 +150,9 @@ impl Applicant {
     }
 }
 
-/// Why a certificate was not renewed.
+/// Why somebody who is known got no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum RenewError {
+pub enum IssueError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{error, info, warn};
 
-use super::attempt::{Applicant, RenewError};
+use super::attempt::{Applicant, IssueError};
 use super::credentials::{self, Credentials};
 use crate::chain;
 use crate::client::Client;
@@ -88,7 +88,7 @@ pub async fn keep(client: Client, directory: PathBuf, mut current: Credentials, 
     }
 }
 
-async fn renew(client: &Client, directory: &std::path::Path, current: &Credentials) -> Result<Credentials, RenewError> {
+async fn renew(client: &Client, directory: &std::path::Path, current: &Credentials) -> Result<Credentials, IssueError> {
     let renewed = Applicant::new(current.facts.role, &current.facts.node)?.renew(client, current).await?;
     credentials::store(directory, &renewed)?;
     client.identify(&renewed.certificate_pem, &renewed.key_pem)?;

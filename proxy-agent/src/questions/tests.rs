@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use dataplane::nftables::{Dirty, Report};
+use dataplane::{Dirty, Report};
 
 use super::*;
 use crate::testing::{Asked as Request, Fake, Reply};

@@ -1,4 +1,6 @@
-use dataplane::nftables::walk::{WalkError, Way};
+use std::convert::Infallible;
+
+use dataplane::nftables::walk::WalkError;
 
 use super::*;
 
@@ -25,6 +27,10 @@ fn a_question_as_it_stands_on_the_wire() {
     assert_eq!(packets(&json!(many)).unwrap_err(), "1001 packets; at most 1000 can be asked for at a time");
 }
 
+fn routed(way: Way) -> Routed {
+    Routed::from(Ok::<_, WalkError<Infallible>>(way))
+}
+
 fn way(endpoints: usize) -> Way {
     let candidate = |n: u8| Candidate {
         endpoint: SocketAddr::new([10, 244, 1, n].into(), 8080),
@@ -45,14 +51,14 @@ fn way(endpoints: usize) -> Way {
 #[test]
 fn an_answer_as_it_stands_on_the_wire() {
     let node = Told { node_port_ranges: vec!["172.31.255.11/32".parse().unwrap()], ..Told::default() };
-    let astray = || WalkError::Astray("it goes to chain x".to_owned());
+    let astray = || WalkError::<Infallible>::Astray("it goes to chain x".to_owned());
     let drop = Way { verdict: Verdict::Drop, probabilities: Vec::new(), chains: Vec::new(), ..way(1) };
     let answer = Routes {
         kind: ROUTES.to_owned(),
         revision: "12".to_owned(),
         node,
         tampered: None,
-        verdicts: vec![Routed::from(Ok(way(2))), Routed::from(Ok(drop)), Routed::from(Err(astray()))],
+        verdicts: vec![routed(way(2)), routed(drop), Routed::from(Err(astray()))],
     };
     let text = json!({
         "kind": "Routes", "revision": "12",
@@ -77,7 +83,7 @@ fn an_answer_as_it_stands_on_the_wire() {
 
 #[test]
 fn answers_have_a_bound_and_at_least_one_verdict() {
-    let verdicts = |sizes: &[usize]| sizes.iter().map(|n| Routed::from(Ok(way(*n)))).collect::<Vec<_>>().into_iter();
+    let verdicts = |sizes: &[usize]| sizes.iter().map(|n| routed(way(*n))).collect::<Vec<_>>().into_iter();
     let up_to = |sizes: &[usize], in_time| up_to(verdicts(sizes), 10, || in_time).len();
     assert_eq!(up_to(&[3, 4, 3, 1], true), 3);
     assert_eq!(up_to(&[30, 1], true), 1);
@@ -94,7 +100,7 @@ fn differences_in_words() {
     };
     let expected = |candidates: Vec<Candidate>| Verdict::Endpoints { candidates, affinity_seconds: Some(60) };
     let both = expected(vec![candidate(1, Source::Kept, 1), candidate(2, Source::Masqueraded, 1)]);
-    let routed = Routed::from(Ok(way(2)));
+    let routed = routed(way(2));
     assert_eq!(routed.differences(&both), [""; 0]);
     let one = Routed { remembered: true, endpoints: vec![routed.endpoints[0]], ..routed.clone() };
     assert_eq!(one.differences(&both), [""; 0], "a client that was here goes where it went");

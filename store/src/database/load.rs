@@ -1,12 +1,24 @@
-//! Reading the log into memory, once, at the start.
+//! Reading the log into memory, once, at the start: most of what a restart takes is this.
+//!
+//! Three things go on at the same time, from the newest row to the oldest: SQLite's own thread reads rows, threads of the
+//! runtime decode those that matter ([`backwards`]) by the hundred, and the caller puts objects where they belong. What is on
+//! its way is bounded.
 
-use std::collections::VecDeque;
+mod backwards;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Object, Resource, Revision};
+use futures_util::TryStreamExt;
+use model::{Key, Object, Resource, Revision};
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use tokio::task::JoinHandle;
 
+use self::backwards::{Backwards, Line, Needed};
 use super::open::explain;
 use super::{Database, kind_of};
 use crate::config::History;
@@ -14,8 +26,8 @@ use crate::error::{OpenError, RowError};
 use crate::event::{Event, EventKind, SUFFIX};
 use crate::published::Published;
 
-/// Rows fetched at a time, which bounds the memory of the load.
-const PAGE: i64 = 1000;
+/// Rows that are decoded together: enough for passing them on to cost nothing beside.
+const BATCH: usize = 256;
 
 /// What the file held.
 pub(crate) struct Loaded {
@@ -34,71 +46,136 @@ impl Database {
             .await
             .map_err(|source| explain(&path, source))?;
         let compacted = u64::try_from(compacted).unwrap_or(0);
-        let mut loaded =
-            Loaded { published: Published::starting_at(compacted), compacted, superseded: VecDeque::new() };
-        let mut last = 0i64;
-        loop {
-            let rows = sqlx::query(
-                "SELECT revision, resource, kind, value FROM log WHERE revision > ?1 ORDER BY revision LIMIT ?2",
-            )
-            .bind(last)
-            .bind(PAGE)
-            .fetch_all(&mut self.connection)
-            .await
-            .map_err(|source| explain(&path, source))?;
-            let full = rows.len() as i64 == PAGE;
-            for row in rows {
-                let (revision, resource, kind, value) = columns(&row).map_err(|source| explain(&path, source))?;
-                last = revision;
-                loaded.take(&path, revision as Revision, resource, kind, value)?;
+        let mut backwards = Backwards::new(compacted, history);
+        let mut replay = Replay::starting_at(compacted);
+        // One batch for each processor, and one to go on with.
+        let most = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+        let mut decoding: VecDeque<JoinHandle<Result<Vec<Replayed>, Unread>>> = VecDeque::new();
+        {
+            let sql = "SELECT revision, resource, kind, value, namespace, name FROM log ORDER BY revision DESC";
+            let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+            let mut more = true;
+            while more || !decoding.is_empty() {
+                if more {
+                    let mut batch = Vec::with_capacity(BATCH);
+                    while more && batch.len() < BATCH {
+                        match rows.try_next().await.map_err(|source| explain(&path, source))? {
+                            None => more = false,
+                            Some(row) => {
+                                let line = line(&row).map_err(|unread| unread.explain(&path))?;
+                                let needed = backwards.take(line);
+                                if needed.any() {
+                                    batch.push((row, needed));
+                                }
+                            }
+                        }
+                    }
+                    decoding.push_back(tokio::task::spawn_blocking(move || batch.iter().map(decode).collect()));
+                }
+                if (!more || decoding.len() > most)
+                    && let Some(first) = decoding.pop_front()
+                {
+                    let decoded = first.await.map_err(|error| OpenError::Thread(error.into()))?;
+                    for replayed in decoded.map_err(|unread| unread.explain(&path))? {
+                        replay.take(replayed);
+                    }
+                }
             }
-            loaded.published.trim(history.max_events, history.max_bytes);
-            if !full {
-                return Ok(loaded);
-            }
+        }
+        let published = replay.finish(|resource| backwards.floor(resource));
+        Ok(Loaded { published, compacted, superseded: backwards.superseded().into() })
+    }
+}
+
+/// A row that was decoded.
+#[derive(Clone)]
+struct Replayed {
+    needed: Needed,
+    kind: EventKind,
+    object: Arc<Object>,
+    frame: bytes::Bytes,
+}
+
+/// Why a row is none of ours.
+enum Unread {
+    Columns(sqlx::Error),
+    Row(Revision, RowError),
+}
+
+impl Unread {
+    fn explain(self, path: &Path) -> OpenError {
+        match self {
+            Self::Columns(source) => explain(path, source),
+            Self::Row(revision, source) => OpenError::Row { path: path.to_owned(), revision, source },
         }
     }
 }
 
-type Columns<'r> = (i64, &'r str, i64, &'r [u8]);
-
-fn columns(row: &sqlx::sqlite::SqliteRow) -> Result<Columns<'_>, sqlx::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+/// What a row says beside its object.
+fn line(row: &SqliteRow) -> Result<Line<'_>, Unread> {
+    let column = Unread::Columns;
+    let revision = row.try_get::<i64, _>(0).map_err(column)? as Revision;
+    let failed = |source| Unread::Row(revision, source);
+    let plural: &str = row.try_get(1).map_err(column)?;
+    let resource = Resource::all_stored()
+        .find(|r| r.info().plural == plural)
+        .ok_or_else(|| failed(RowError::Resource(plural.to_owned())))?;
+    let kind: i64 = row.try_get(2).map_err(column)?;
+    let kind = kind_of(kind).ok_or_else(|| failed(RowError::Kind(kind)))?;
+    let len = row.try_get::<&[u8], _>(3).map_err(column)?.len();
+    let (namespace, name) = (row.try_get(4).map_err(column)?, row.try_get(5).map_err(column)?);
+    Ok(Line { revision, resource, namespace, name, kind, len })
 }
 
-impl Loaded {
-    fn take(
-        &mut self,
-        path: &Path,
-        revision: Revision,
-        resource: &str,
-        kind: i64,
-        value: &[u8],
-    ) -> Result<(), OpenError> {
-        let failed = |source| OpenError::Row { path: path.to_owned(), revision, source };
-        let resource = Resource::all_stored()
-            .find(|r| r.info().plural == resource)
-            .ok_or_else(|| failed(RowError::Resource(resource.to_owned())))?;
-        let kind = kind_of(kind).ok_or_else(|| failed(RowError::Kind(kind)))?;
-        let (frame, bytes) = frame(kind, value);
-        let object = Object::decode(resource, bytes).map_err(|error| failed(error.into()))?;
-        if object.revision != revision {
-            return Err(failed(RowError::Revision(object.revision)));
+fn decode((row, needed): &(SqliteRow, Needed)) -> Result<Replayed, Unread> {
+    let Line { revision, resource, kind, .. } = line(row)?;
+    let failed = |source| Unread::Row(revision, source);
+    let (frame, bytes) = frame(kind, row.try_get(3).map_err(Unread::Columns)?);
+    let object = Object::decode(resource, bytes).map_err(|error| failed(error.into()))?;
+    if object.revision != revision {
+        return Err(failed(RowError::Revision(object.revision)));
+    }
+    Ok(Replayed { needed: *needed, kind, object: Arc::new(object), frame })
+}
+
+/// The state, from rows that come newest first.
+struct Replay {
+    published: Published,
+    /// What the history is made of, the newest first.
+    history: Vec<Replayed>,
+}
+
+impl Replay {
+    fn starting_at(compacted: Revision) -> Self {
+        Self { published: Published::starting_at(compacted), history: Vec::new() }
+    }
+
+    fn take(&mut self, replayed: Replayed) {
+        if replayed.needed.state {
+            self.published.settle(replayed.kind, Arc::clone(&replayed.object));
         }
-        let previous = self.published.shelf(resource).get(&object.key.namespace, &object.key.name).cloned();
-        if let Some(previous) = &previous {
-            self.superseded.push_back((revision, previous.revision));
+        if replayed.needed.event || replayed.needed.previous {
+            self.history.push(replayed);
         }
-        if kind == EventKind::Deleted {
-            self.superseded.push_back((revision, revision));
+    }
+
+    /// Puts the history in its order.
+    fn finish(mut self, floor: impl Fn(Resource) -> Revision) -> Published {
+        for resource in Resource::ALL {
+            self.published.begin_after(resource, floor(resource));
         }
-        let event = Arc::new(Event::new(kind, Arc::new(object), previous, frame));
-        if revision > self.compacted {
-            self.published.apply(event);
-        } else {
-            self.published.restore(&event);
+        let mut states: HashMap<(Resource, Key), Arc<Object>> = HashMap::new();
+        for Replayed { needed, kind, object, frame } in self.history.into_iter().rev() {
+            let key = (object.resource, object.key.clone());
+            let previous = match kind {
+                EventKind::Deleted => states.remove(&key),
+                EventKind::Added | EventKind::Modified => states.insert(key, Arc::clone(&object)),
+            };
+            if needed.event {
+                self.published.remember(Arc::new(Event::new(kind, object, previous, frame)));
+            }
         }
-        Ok(())
+        self.published
     }
 }
 

@@ -306,14 +306,17 @@ pub(super) fn metadata_text<'a>(value: &'a Value, field: &str) -> Option<&'a str
     value.get("metadata")?.get(field)?.as_str().filter(|text| !text.is_empty())
 }
 
-/// The watch frame, and the object's bytes as a slice of it.
 /// Bytes of the largest object, as etcd has it by default: patches could make one grow without end, and every reader must
 /// take in a whole one.
 const OBJECT_LIMIT: usize = 1536 * 1024;
 
+/// The watch frame, and the object's bytes as a slice of it.
+///
+/// It is written where there is room enough for most, and then copied to where there is no more than it needs: an allocator
+/// that is asked to make a place smaller leaves it as it is, up to twice too large, for as long as the object lives.
 fn encode(kind: EventKind, value: &impl Serialize) -> Result<(Bytes, Bytes), Refusal> {
     let prefix = kind.prefix();
-    let mut buffer = Vec::with_capacity(2048);
+    let mut buffer = Vec::with_capacity(4096);
     buffer.extend_from_slice(prefix);
     serde_json::to_writer(&mut buffer, value).map_err(broken)?;
     let end = buffer.len();
@@ -322,8 +325,7 @@ fn encode(kind: EventKind, value: &impl Serialize) -> Result<(Bytes, Bytes), Ref
         return Err(Refusal::TooLarge(format!("the object would be larger than {OBJECT_LIMIT} bytes")));
     }
     buffer.extend_from_slice(SUFFIX);
-    buffer.shrink_to_fit();
-    let frame = Bytes::from(buffer);
+    let frame = Bytes::copy_from_slice(&buffer);
     let bytes = frame.slice(prefix.len()..end);
     Ok((frame, bytes))
 }

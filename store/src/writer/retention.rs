@@ -88,10 +88,11 @@ impl Retention {
         self.superseded.len()
     }
 
-    /// Whether there is a row to delete, because of its age or because there are too many.
-    pub(crate) fn has_rows(&self) -> bool {
-        let too_old = self.superseded.front().is_some_and(|(by, _)| *by <= self.ages.aged);
-        !self.postponed && (too_old || self.superseded.len() > self.max_rows)
+    /// Whether there are at least so many rows to delete, because of their age or because there are too many.
+    pub(crate) fn has_rows(&self, least: usize) -> bool {
+        let least = least.max(1);
+        let too_old = self.superseded.get(least - 1).is_some_and(|(by, _)| *by <= self.ages.aged);
+        !self.postponed && (too_old || self.superseded.len() >= self.max_rows.saturating_add(least))
     }
 
     /// Whether so many rows are superseded that they must go even while clients wait.
@@ -136,12 +137,13 @@ mod tests {
     fn rows_go_when_what_replaced_them_is_old_enough() {
         let mut retention = retention(100, &[(3, 1), (5, 2), (7, 4)]);
         assert_eq!(retention.age(at(30), 6), None);
-        assert!(!retention.has_rows());
+        assert!(!retention.has_rows(1));
         assert_eq!(retention.age(at(60), 8), Some(5));
+        assert!(retention.has_rows(2) && !retention.has_rows(3));
         assert_eq!(retention.batch(10), (5, vec![1, 2]));
         assert_eq!(retention.batch(1), (3, vec![1]));
         retention.deleted(2);
-        assert!(!retention.has_rows());
+        assert!(!retention.has_rows(1));
         // The mark of second 30 said revision 6, so 7 stays until the mark of second 60 is old.
         assert_eq!(retention.age(at(90), 8), Some(6));
         assert_eq!(retention.batch(10), (0, vec![]));
@@ -152,12 +154,12 @@ mod tests {
     #[test]
     fn too_many_rows_go_oldest_first() {
         let mut retention = retention(2, &[(3, 1), (5, 2), (7, 4), (9, 6)]);
-        assert!(retention.has_rows() && retention.overdue());
+        assert!(retention.has_rows(2) && !retention.has_rows(3) && retention.overdue());
         assert_eq!(retention.batch(10), (5, vec![1, 2]));
         retention.postpone();
-        assert!(!retention.has_rows());
+        assert!(!retention.has_rows(1));
         retention.age(at(1), 9);
         retention.deleted(2);
-        assert!(!retention.has_rows() && retention.rows() == 2);
+        assert!(!retention.has_rows(1) && retention.rows() == 2);
     }
 }

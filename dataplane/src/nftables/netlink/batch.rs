@@ -17,6 +17,8 @@ pub(super) const FLAGS_AT: usize = 6;
 
 pub(super) const NLM_F_REQUEST: u16 = 1;
 pub(crate) const NLM_F_ACK: u16 = 4;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
 /// `NLM_F_ROOT | NLM_F_MATCH`: every object.
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const BATCH_BEGIN: u16 = 0x10;
@@ -36,6 +38,8 @@ pub struct Batch {
     pub(in crate::nftables) generation: Option<u32>,
     /// Whose tables it is about.
     pub(in crate::nftables) owner: Owner,
+    /// The kernel is to say whether it would take it, and to do nothing: it does nothing that has no end.
+    pub(in crate::nftables) trial: bool,
 }
 
 /// The generation after `generation`; the kernel leaves out 0.
@@ -112,9 +116,11 @@ impl Batch {
             let flags_at = offset + self.messages[last].start - start + FLAGS_AT;
             let flags = u16::from_ne_bytes([bytes[flags_at], bytes[flags_at + 1]]) | NLM_F_ACK;
             bytes[flags_at..flags_at + 2].copy_from_slice(&flags.to_ne_bytes());
-            let end = bytes.len();
-            header(&mut bytes, BATCH_END, NLM_F_REQUEST, 0, 0, NFTABLES);
-            finish(&mut bytes, end);
+            if !self.trial {
+                let end = bytes.len();
+                header(&mut bytes, BATCH_END, NLM_F_REQUEST, 0, 0, NFTABLES);
+                finish(&mut bytes, end);
+            }
             Some(Frame { bytes, last: u32::try_from(last + 1).unwrap_or(u32::MAX) })
         })
     }

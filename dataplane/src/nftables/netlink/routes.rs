@@ -11,6 +11,8 @@ use super::{NetlinkError, Writer};
 use crate::nftables::expr::family_number;
 use crate::plan::Family;
 
+pub const RTM_NEWROUTE: u16 = 24;
+pub const RTM_DELROUTE: u16 = 25;
 pub const RTM_GETROUTE: u16 = 26;
 pub const RTA_DST: u16 = 1;
 /// Where `rtm_type` stands in what follows the first four bytes of `struct rtmsg`.

@@ -14,7 +14,7 @@ use crate::nftables::message::add_changes;
 use crate::plan::Family;
 
 /// Sixteen bytes to a line. Netlink headers are in the host's order: little-endian in these tests.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.chunks(16).fold(String::new(), |mut text, line| {
         for word in line.chunks(4) {
             for byte in word {

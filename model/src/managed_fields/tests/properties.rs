@@ -182,7 +182,7 @@ fn lost_with_its_items(lost: &FieldSet, owned: &FieldSet) -> bool {
 
 /// Every path that leads to something; those that are always there included.
 fn exists(parts: Parts, value: &Value) -> FieldSet {
-    let mut set = compare(parts, &json!({}), value).written();
+    let mut set = compare(parts, &json!({}), value).parted().0;
     set.unite(&with_named_fields(parts, &content(parts, value)));
     set
 }
@@ -204,6 +204,6 @@ fn both_ways(lab: &mut Lab, manager: u8, object: &Value) -> (Option<Vec<Entry>>,
     if untracked || comparison.is_empty() {
         return (short, read(stored));
     }
-    let long = tracking.settle(read(stored).unwrap_or_default(), &comparison);
+    let long = tracking.settle(read(stored).unwrap_or_default(), comparison);
     (short, read(long.as_deref().map(RawValue::get)))
 }

@@ -33,6 +33,19 @@ fn steps_have_one_spelling() {
 }
 
 #[test]
+fn steps_come_in_any_order_and_of_one_the_last_counts() {
+    let text = r#"{"f:c":{},"f:a":{"f:x":{}},"f:b":{},"f:a":{"f:z":{},"f:y":{}},"f:b":{"f:x":{}}}"#;
+    let set: FieldSet = serde_json::from_str(text).unwrap();
+    expect![[".c .a.y .a.z .b.x"]].assert_eq(&paths(&set));
+    let ports = [3, 1, 2, 1].map(|port| json!({ "port": port, "name": "n" }));
+    let owned = content(Parts::root(Resource::Services), &json!({ "spec": { "ports": ports } }));
+    let steps: Vec<String> =
+        owned.below("f:spec").unwrap().below("f:ports").unwrap().steps().map(|(step, ..)| step.to_owned()).collect();
+    let step = |port: u8| format!(r#"k:{{"port":{port},"protocol":"TCP"}}"#);
+    assert_eq!(steps, [1, 2, 3].map(step));
+}
+
+#[test]
 fn the_fields_of_a_value() {
     let service = json!({
         "metadata": { "labels": { "a": "b" }, "annotations": {}, "finalizers": ["x/y", "x/z"] },
