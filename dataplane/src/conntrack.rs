@@ -11,10 +11,13 @@
 //!
 //! Nothing is stale while nobody serves the port: the flow's endpoint is as good as any.
 //!
-//! One thing is looked at whatever the protocol: connections that began while somebody else had removed the tables
-//! ([`missed`]). They were not translated, so they lead nowhere, and neither does what their clients send again, since only a
-//! connection's first packet is translated; worse, a new connection from the same port of the same client within two minutes
-//! is the old one to the kernel. Forgotten, the first packet's repetition finds its way.
+//! Two things are looked at whatever the protocol, and both are connections that nobody has answered. What their clients
+//! send again goes where the first packet went, since only that is translated; worse, a new connection from the same port of
+//! the same client within two minutes is the old one to the kernel (and Linux chooses ports anew every ten seconds, from
+//! among all: after a few seconds of a dead endpoint under load many meet one). Forgotten, the first packet's repetition
+//! finds its way.
+//! - Connections that began while somebody else had removed the tables ([`missed`]): they were not translated.
+//! - Connections to an endpoint that has left since ([`abandoned`]), which most likely is dead.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::types::Protocol;
 
-use crate::plan::{At, Family, NodePlan, Plan, ServicePlan, Serving};
+use crate::plan::{At, Family, Frontend, NodePlan, Plan, ServicePlan, Serving};
 
 mod netlink;
 #[cfg(test)]
@@ -53,7 +56,16 @@ pub struct Connection {
     pub answered: bool,
 }
 
-/// Who serves which UDP frontend of a plan; and, where connections may have been missed, every other frontend.
+/// An endpoint that a frontend of another protocol than UDP leads nobody to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Left {
+    pub protocol: Protocol,
+    pub at: At,
+    pub port: u16,
+    pub endpoint: SocketAddr,
+}
+
+/// Who serves which UDP frontend of a plan; and of the others, where connections may have been missed or abandoned.
 #[derive(Debug, Default)]
 pub struct Index {
     services: Vec<Arc<ServicePlan>>,
@@ -61,6 +73,7 @@ pub struct Index {
     node_ports: HashMap<(Family, u16), Port>,
     missed: HashSet<(Protocol, SocketAddr)>,
     missed_node_ports: HashSet<(Protocol, Family, u16)>,
+    left: HashSet<Left>,
     node_port_ranges: Vec<IpNet>,
     localhost_node_ports: bool,
 }
@@ -101,6 +114,13 @@ impl Index {
         self
     }
 
+    /// Connections to these endpoints may have been abandoned.
+    #[must_use]
+    pub fn with_left(mut self, left: impl IntoIterator<Item = Left>) -> Self {
+        self.left.extend(left);
+        self
+    }
+
     fn add(&mut self, service: &Arc<ServicePlan>) {
         let number = self.services.len();
         for frontend in service.frontends.iter().filter(|f| f.protocol == Protocol::Udp) {
@@ -134,6 +154,7 @@ impl Index {
             other => {
                 self.missed.iter().any(|(protocol, _)| protocol == other)
                     || self.missed_node_ports.iter().any(|(protocol, ..)| protocol == other)
+                    || self.left.iter().any(|left| left.protocol == *other)
             }
         })
     }
@@ -190,6 +211,18 @@ pub fn missed(index: &Index, connection: &Connection, is_here: impl FnOnce(IpAdd
         || index.missed_node_ports.contains(&(protocol, Family::of(ip), port)) && index.has_node_ports(ip, is_here)
 }
 
+/// Whether the connection must be forgotten: it asked for a frontend of ours, was led to an endpoint that has left since, and
+/// nobody has answered.
+pub fn abandoned(index: &Index, connection: &Connection, is_here: impl FnOnce(IpAddr) -> bool) -> bool {
+    let Connection { protocol, flow, answered } = *connection;
+    if answered || flow.zone != 0 {
+        return false;
+    }
+    let (ip, port) = (flow.destination.ip(), flow.destination.port());
+    let left = |at| index.left.contains(&Left { protocol, at, port, endpoint: flow.reply_source });
+    left(At::Address(ip)) || left(At::NodePort(Family::of(ip))) && index.has_node_ports(ip, is_here)
+}
+
 /// Where a load balancer's connections may lead. Who is not in here has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lasting {
@@ -228,6 +261,28 @@ pub fn due(old: Option<&ServicePlan>, new: Option<&ServicePlan>) -> bool {
         before.endpoints.iter().any(|e| port.endpoints.binary_search(e).is_err())
             || frontends(new, port).any(|at| !old.is_some_and(|old| frontends(old, port).any(|had| had == at)))
     })
+}
+
+/// Whom a Service's change from `old` to `new` leads nobody to any more, at each of its frontends of other protocols than
+/// UDP.
+pub fn left(old: &ServicePlan, new: &ServicePlan) -> Vec<Left> {
+    if old.pools == new.pools {
+        return Vec::new();
+    }
+    let stay: HashSet<_> = connected(new).collect();
+    let gone: BTreeSet<_> = connected(old).filter(|endpoint| !stay.contains(endpoint)).collect();
+    let at = |frontend: &Frontend| {
+        let Frontend { at, protocol, port, .. } = *frontend;
+        let of = gone.iter().filter(move |(p, e)| *p == protocol && Family::of(e.ip()) == at.family());
+        of.map(move |(_, endpoint)| Left { protocol, at, port, endpoint: *endpoint }).collect::<Vec<_>>()
+    };
+    new.frontends.iter().flat_map(at).collect()
+}
+
+/// The endpoints of protocols that have connections.
+fn connected(plan: &ServicePlan) -> impl Iterator<Item = (Protocol, SocketAddr)> {
+    let pools = plan.pools.iter().filter(|pool| pool.key.protocol != Protocol::Udp);
+    pools.flat_map(|pool| pool.endpoints.iter().map(|e| (pool.key.protocol, SocketAddr::new(e.address, e.port))))
 }
 
 /// Where a UDP port is asked for.

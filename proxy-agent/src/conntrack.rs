@@ -1,8 +1,12 @@
-//! Stale UDP flows are removed behind every change that can have made some.
+//! Stale UDP flows, and connections that nobody answers any more, are removed behind every change that can have made some.
 //!
 //! The core loop says what it has programmed ([`Flows::programmed`]) and goes on; whether a change calls for a clean-up
 //! is told from the two plans of a Service, and nearly none does. The clean-up reads every UDP flow of the machine, so it
 //! happens on a thread of its own, and not more often than [`RESTS`] say: what falls due meanwhile is done in one.
+//!
+//! An endpoint that leaves may have been dead for seconds, and connections to it unanswered for as long: they are forgotten,
+//! so that their clients' next attempt goes to somebody who lives. Those that are still unanswered a rest later, that is: by
+//! then an answer that was on its way has come.
 //!
 //! After a repair ([`Flows::repaired`]) connections of every protocol that began while the tables were not whole are
 //! removed, too.
@@ -10,12 +14,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dataplane::Dirty;
-use dataplane::conntrack::{Index, Report, due};
+use dataplane::conntrack::{Index, Left, Report, due, left};
 use dataplane::nftables::netlink::NetlinkError;
 use dataplane::{NodePlan, Plan, ServicePlan};
 use model::Key;
@@ -34,7 +38,7 @@ pub struct Rests {
     retry: Duration,
 }
 
-/// What is programmed for UDP, and whether flows are to be looked at.
+/// What is programmed, and whether flows are to be looked at.
 #[derive(Debug, Default)]
 pub struct Flows {
     known: Mutex<Known>,
@@ -44,9 +48,25 @@ pub struct Flows {
 #[derive(Debug, Default)]
 struct Known {
     node: NodePlan,
-    /// Services with UDP ports.
     services: BTreeMap<Key, Arc<ServicePlan>>,
     missed: Option<Missed>,
+    leaving: Leaving,
+}
+
+/// Endpoints that have left, until connections to them were looked for.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// Looked for the next time but one.
+    fresh: HashSet<Left>,
+    /// Looked for the next time.
+    due: HashSet<Left>,
+}
+
+/// What a clean-up looks for beside UDP, and what it must look for again, should it fail.
+#[derive(Debug, Default)]
+struct Wanted {
+    missed: Option<Missed>,
+    left: HashSet<Left>,
 }
 
 /// Every Service, after a repair: connections to them may have been missed.
@@ -93,19 +113,40 @@ impl Flows {
     }
 
     /// What a clean-up needs, and what to look for again, should it fail.
-    fn take(&self) -> (Index, Option<Missed>) {
+    fn take(&self) -> (Index, Wanted) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed = known.missed.take();
+        let Leaving { fresh, due } = &mut known.leaving;
+        let left = std::mem::replace(due, std::mem::take(fresh));
+        if !due.is_empty() {
+            self.due.notify_one();
+        }
+        let wanted = Wanted { missed: known.missed.take(), left };
         let index = Index::new(&known.node, known.services.values())
-            .with_missed(missed.iter().flat_map(|missed| &missed.services));
-        (index, missed)
+            .with_missed(wanted.missed.iter().flat_map(|missed| &missed.services))
+            .with_left(wanted.left.iter().copied());
+        (index, wanted)
     }
 
-    /// Calls for another look; `missed` is forgotten if there was another repair meanwhile.
-    fn again(&self, missed: Option<Missed>) {
+    /// Calls for another look; what was missed is forgotten if there was another repair meanwhile.
+    fn again(&self, wanted: Wanted) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.missed = known.missed.take().or(missed);
+        known.missed = known.missed.take().or(wanted.missed);
+        known.leaving.due.extend(wanted.left);
         self.due.notify_one();
+    }
+}
+
+impl Leaving {
+    /// What a Service's change says of who leaves, and of who is back.
+    fn update(&mut self, old: &ServicePlan, new: &ServicePlan) -> bool {
+        for back in left(new, old) {
+            self.fresh.remove(&back);
+            self.due.remove(&back);
+        }
+        let gone = left(old, new);
+        let any = !gone.is_empty();
+        self.fresh.extend(gone);
+        any
     }
 }
 
@@ -120,8 +161,11 @@ impl Known {
     }
 
     fn update(&mut self, key: &Key, new: Option<&Arc<ServicePlan>>) -> bool {
-        let new = new.filter(|plan| !plan.serving.is_empty());
-        let look = due(self.services.get(key).map(|old| &**old), new.map(|new| &**new));
+        let old = self.services.get(key);
+        let mut look = due(old.map(|old| &**old), new.map(|new| &**new));
+        if let (Some(old), Some(new)) = (old, new) {
+            look |= self.leaving.update(old, new);
+        }
         match new {
             Some(new) => self.services.insert(key.clone(), Arc::clone(new)),
             None => self.services.remove(key),
@@ -139,27 +183,28 @@ where
     let mut known_cause = None;
     loop {
         flows.due.notified().await;
-        let ((index, missed), clean) = (flows.take(), Arc::clone(&clean));
+        let ((index, wanted), clean) = (flows.take(), Arc::clone(&clean));
         if index.is_empty() {
+            tokio::time::sleep(rests.rest).await;
             continue;
         }
         let rest = match tokio::task::spawn_blocking(move || clean(&index)).await {
             Ok(Ok(report)) => {
-                debug!(?report, "UDP flows were looked at");
+                debug!(?report, "tracked connections were looked at");
                 removed.inc_by(report.removed as u64);
                 known_cause = None;
-                if let Some(Missed { services, looks: 2.. }) = missed {
-                    flows.again(Some(Missed { services, looks: 1 }));
+                if let Some(Missed { services, looks: 2.. }) = wanted.missed {
+                    flows.again(Wanted { missed: Some(Missed { services, looks: 1 }), left: HashSet::new() });
                 }
                 rests.rest
             }
             Ok(Err(error)) => {
                 let cause = chain(&error);
                 if known_cause.as_ref() != Some(&cause) {
-                    warn!(error = cause, "UDP clients of endpoints that are gone may go unanswered; trying on");
+                    warn!(error = cause, "clients of endpoints that are gone may go unanswered; trying on");
                     known_cause = Some(cause);
                 }
-                flows.again(missed);
+                flows.again(wanted);
                 rests.retry
             }
             // The runtime ends.

@@ -12,7 +12,7 @@
 //!  node keeper ─▶ Node, Lease            metrics, health ─▶ :10249, :10256
 //!  beat ─▶ the server, every second, on a thread of its own
 //!                                        checks ─▶ every healthCheckNodePort; events ─▶ Events
-//!                                        conntrack: stale UDP flows are removed
+//!                                        conntrack: what leads to nobody is removed
 //!  names ─▶ DNS, on threads of its own   answering: where, and that the plan says so
 //!  workloads ─▶ mirror Pods of what runs on this machine, with a watch of its own Pods while there are some
 //!  join: credentials by a token, once ─▶ renewed, for every connection that comes

@@ -159,7 +159,7 @@ impl Program for Nftables {
 
 /// What removes stale flows in this network namespace.
 pub fn open_cleaner() -> Option<Cleaner> {
-    Cleaner::open().map_err(|error| warn!(%error, "stale UDP flows cannot be removed")).ok()
+    Cleaner::open().map_err(|error| warn!(%error, "connections that lead to nobody cannot be removed")).ok()
 }
 
 /// The routes by edge nodes in this network namespace.

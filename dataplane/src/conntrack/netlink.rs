@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use model::types::Protocol;
 use nix::libc;
 
-use super::{Connection, Flow, Index, Lasting, Stray, ended, missed, stale};
+use super::{Connection, Flow, Index, Lasting, Stray, abandoned, ended, missed, stale};
 use crate::nftables::expr::family_number;
 use crate::nftables::netlink::batch::{NLM_F_ACK, NLM_F_DUMP};
 use crate::nftables::netlink::routes::Routes;
@@ -30,6 +30,7 @@ const STATUS: u16 = 3;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
+const STATUS_MASK: u16 = 26;
 // CTA_TUPLE_*, CTA_PROTO_*
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -51,7 +52,8 @@ const MAX_PASSES: usize = 64;
 /// What a clean-up did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Flows that were looked at: those of UDP, and where connections may have been missed, all.
+    /// Entries that were looked at: all of UDP, and where connections may have been missed or abandoned, those of other
+    /// protocols that nobody has answered.
     pub looked: usize,
     pub removed: usize,
 }
@@ -60,6 +62,14 @@ pub struct Report {
 pub struct Cleaner {
     socket: Socket,
     routes: Routes,
+}
+
+/// Which entries the kernel is asked for.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    /// Those that nobody has answered. A kernel before 5.15 tells of all.
+    Unanswered,
 }
 
 /// An entry, as it must be named to be removed.
@@ -75,8 +85,8 @@ impl Cleaner {
         Ok(Self { socket: Socket::open()?, routes: Routes::open()? })
     }
 
-    /// Removes every stale flow, and connections that were missed. Blocks for about a microsecond per flow that is looked
-    /// at.
+    /// Removes every stale flow, and connections that were missed or abandoned. Blocks for about a microsecond per entry
+    /// that is looked at.
     ///
     /// # Errors
     /// When the kernel refuses; some flows may have been removed.
@@ -90,11 +100,15 @@ impl Cleaner {
                     let look = || self.routes.is_local(address).unwrap_or(false);
                     *known.borrow_mut().entry(address).or_insert_with(look)
                 };
-                let goes = |connection: &Connection| match protocol {
-                    Protocol::Udp => stale(index, &connection.flow, is_here),
-                    _ => missed(index, connection, is_here),
-                };
-                self.sweep(protocol, family, goes, &mut report)?;
+                if protocol == Protocol::Udp {
+                    let goes = |connection: &Connection| stale(index, &connection.flow, is_here);
+                    self.sweep(protocol, family, Which::All, goes, &mut report)?;
+                } else {
+                    let goes = |connection: &Connection| {
+                        missed(index, connection, is_here) || abandoned(index, connection, is_here)
+                    };
+                    self.sweep(protocol, family, Which::Unanswered, goes, &mut report)?;
+                }
             }
         }
         Ok(report)
@@ -108,7 +122,7 @@ impl Cleaner {
     pub fn end(&self, lasting: &Lasting) -> Result<Report, NetlinkError> {
         let mut report = Report::default();
         for (protocol, family) in tracked() {
-            self.sweep(protocol, family, |connection| ended(lasting, connection), &mut report)?;
+            self.sweep(protocol, family, Which::All, |connection| ended(lasting, connection), &mut report)?;
         }
         Ok(report)
     }
@@ -120,7 +134,7 @@ impl Cleaner {
     pub fn strays(&self, lasting: &Lasting) -> Result<BTreeSet<Stray>, NetlinkError> {
         let strays = RefCell::new(BTreeSet::new());
         for (protocol, family) in tracked() {
-            self.find(protocol, family, |connection| {
+            self.find(protocol, family, Which::All, |connection| {
                 if ended(lasting, connection) {
                     let Flow { destination, reply_source, .. } = connection.flow;
                     strays.borrow_mut().insert(Stray { protocol, destination, backend: reply_source });
@@ -135,11 +149,12 @@ impl Cleaner {
         &self,
         protocol: Protocol,
         family: Family,
+        which: Which,
         goes: impl Fn(&Connection) -> bool,
         report: &mut Report,
     ) -> Result<(), NetlinkError> {
         for _ in 0..MAX_PASSES {
-            let (looked, entries) = self.find(protocol, family, &goes)?;
+            let (looked, entries) = self.find(protocol, family, which, &goes)?;
             report.looked += looked;
             for entry in &entries {
                 report.removed += usize::from(self.remove(family, entry)?);
@@ -151,11 +166,12 @@ impl Cleaner {
         Ok(())
     }
 
-    /// How many flows of the protocol there are, and the first that must go.
+    /// How many entries of the protocol there are, and the first that must go.
     fn find(
         &self,
         protocol: Protocol,
         family: Family,
+        which: Which,
         goes: impl Fn(&Connection) -> bool,
     ) -> Result<(usize, Vec<Entry>), NetlinkError> {
         let (mut looked, mut found) = (0, Vec::new());
@@ -163,6 +179,10 @@ impl Cleaner {
         let body = |w: &mut Writer| {
             w.nest(TUPLE_ORIGINAL, |w| w.nest(TUPLE_PROTOCOL, |w| w.bytes(PROTOCOL_NUMBER, &[protocol.number()])));
             w.nest(FILTER, |w| w.bytes(FILTER_ORIGINAL, &FILTER_PROTOCOL.to_ne_bytes()));
+            if let Which::Unanswered = which {
+                w.bytes(STATUS, &0_u32.to_be_bytes());
+                w.bytes(STATUS_MASK, &SEEN_REPLY.to_be_bytes());
+            }
         };
         let request =
             Request { kind: GET, flags: NLM_F_DUMP, family: family_number(family), what: "reading conntrack" };

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use model::Key;
 
 use super::*;
-use crate::plan::{Action, Frontend, FrontendKind, Limits};
+use crate::plan::{Action, Endpoint, Frontend, FrontendKind, Limits, Method, Pool, PoolKey};
 
 const ENDPOINTS: [&str; 2] = ["10.244.1.2:5353", "10.244.2.2:5353"];
 
@@ -168,4 +168,85 @@ fn which_changes_call_for_a_look() {
     };
     assert!(!due(None, Some(&tcp(&two))), "TCP is not our business");
     assert!(due(Some(&tcp(&two)), Some(&two)), "a UDP port is added");
+}
+
+/// TCP port 80 with node port 30080, behind it pods of both families with these last bytes.
+fn web(pods: &[u8]) -> ServicePlan {
+    let mut plan = ServicePlan::default();
+    for family in Family::ALL {
+        let address = |last: u8| -> IpAddr {
+            match family {
+                Family::V4 => [10, 244, 1, last].into(),
+                Family::V6 => [0xfd00, 0x244, 1, 0, 0, 0, 0, last.into()].into(),
+            }
+        };
+        let endpoints: Vec<_> =
+            pods.iter().map(|pod| Endpoint { address: address(*pod), port: 8080, local: false, share: 1 }).collect();
+        if !endpoints.is_empty() {
+            let key = PoolKey { family, protocol: Protocol::Tcp, port: 80, local: false };
+            plan.pools.push(Pool { key, method: Method::Chance, affinity_seconds: None, endpoints });
+        }
+    }
+    for (at, port, kind) in [
+        (At::Address([10, 96, 0, 1].into()), 80, FrontendKind::ClusterIp),
+        (At::Address([0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1].into()), 80, FrontendKind::ClusterIp),
+        (At::NodePort(Family::V4), 30080, FrontendKind::NodePort),
+    ] {
+        plan.frontends.push(frontend(at, Protocol::Tcp, port, kind));
+    }
+    plan
+}
+
+#[test]
+fn who_has_left() {
+    let seen = |old: &[u8], new: &[u8]| {
+        let left = left(&web(old), &web(new));
+        let say = |l: Left| match l.at {
+            At::Address(ip) => format!("{} {}", SocketAddr::new(ip, l.port), l.endpoint),
+            At::NodePort(_) => format!("*:{} {}", l.port, l.endpoint),
+        };
+        left.into_iter().map(say).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(
+        seen(&[2, 3], &[2]),
+        "10.96.0.1:80 10.244.1.3:8080, [fd00:10:96::1]:80 [fd00:244:1::3]:8080, *:30080 10.244.1.3:8080"
+    );
+    assert!(seen(&[2], &[]).starts_with("10.96.0.1:80 10.244.1.2:8080, "), "the last one: clients are then refused");
+    for (old, new, why) in [
+        (&[2, 3][..], &[2, 3][..], "nothing has changed"),
+        (&[2], &[2, 3], "a further one"),
+        (&[], &[2], "the first one"),
+    ] {
+        assert_eq!(seen(old, new), "", "{why}");
+    }
+    assert_eq!(left(&dns(&ENDPOINTS), &dns(&[])), [], "UDP is looked at otherwise");
+}
+
+#[test]
+fn which_connections_were_abandoned() {
+    let index = index(&[]).with_left(left(&web(&[2, 3]), &web(&[2])));
+    assert_eq!(index.protocols().collect::<Vec<_>>(), [Protocol::Tcp]);
+    let tcp = |destination: &str, reply_source: &str| Connection {
+        protocol: Protocol::Tcp,
+        flow: flow(destination, reply_source),
+        answered: false,
+    };
+    let gone = "10.244.1.3:8080";
+    for (connection, expected, why) in [
+        (tcp("10.96.0.1:80", gone), true, "to who has left"),
+        (tcp("[fd00:10:96::1]:80", "[fd00:244:1::3]:8080"), true, "of the other family"),
+        (tcp("172.31.255.11:30080", gone), true, "by a node port"),
+        (tcp("127.0.0.1:30080", gone), true, "by a node port on localhost"),
+        (tcp("172.31.255.12:30080", gone), false, "by another node's node port"),
+        (tcp("10.96.0.1:80", "10.244.1.2:8080"), false, "to who is still there"),
+        (tcp("10.96.0.1:80", "10.244.1.3:8081"), false, "to another port of who has left"),
+        (tcp("10.96.0.2:80", gone), false, "by another Service"),
+        (tcp(gone, gone), false, "without a Service"),
+        (Connection { answered: true, ..tcp("10.96.0.1:80", gone) }, false, "what is answered lasts"),
+        (Connection { protocol: Protocol::Sctp, ..tcp("10.96.0.1:80", gone) }, false, "another protocol"),
+    ] {
+        assert_eq!(abandoned(&index, &connection, is_here), expected, "{why}");
+    }
+    let zoned = Connection { flow: Flow { zone: 7, ..flow("10.96.0.1:80", gone) }, ..tcp("10.96.0.1:80", gone) };
+    assert!(!abandoned(&index, &zoned, is_here), "who uses zones tracks for himself");
 }

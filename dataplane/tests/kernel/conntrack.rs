@@ -1,10 +1,12 @@
-//! UDP clients that keep their socket (research F.1 rows 20, 21), and everybody who must not be touched.
+//! UDP clients that keep their socket (research F.1 rows 20, 21), TCP clients whom nobody answers, and everybody who must not
+//! be touched.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use dataplane::conntrack::{Cleaner, Index, Report};
+use dataplane::conntrack::{Cleaner, Index, Report, left};
 use dataplane::nftables::netlink::attribute;
 use dataplane::nftables::netlink::socket::{Request, Socket};
 
@@ -146,6 +148,44 @@ fn a_client_that_was_there_before_the_service() {
         assert_eq!(clean(&lab.node, &[web(&[(1, 3)])]).removed, clients.len());
         for (to, client) in &clients {
             assert_eq!(client.ask().as_deref(), Some("pod-3"), "{to}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_a_dead_endpoint_never_answered() {
+    with_rights("conntrack::a_connection_that_a_dead_endpoint_never_answered", || {
+        for to in ["10.96.0.1:80", "[fd00:10:96::1]:80", "172.31.255.11:30001"] {
+            let lab = Lab::new();
+            let mut node = Node::new(&lab.node);
+            let web = |pods: &[(u8, u8)]| Web { node_port: Some((30001, false)), ..Web::new(1, pods) };
+            // Nobody has the address of pod 9.
+            let (dead, alive) = (web(&[(1, 9)]), web(&[(1, 3)]));
+            node.program(std::slice::from_ref(&alive));
+            let mut open = lab.outside.run(move || TcpStream::connect(to).unwrap());
+            node.program(std::slice::from_ref(&dead));
+            let before = entries(&lab.node);
+            let address: SocketAddr = to.parse().unwrap();
+            // A second is a repetition of the first packet or two.
+            let client = lab.outside.start(move || TcpStream::connect_timeout(&address, Duration::from_secs(20)));
+            while entries(&lab.node).is_subset(&before) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            node.program(std::slice::from_ref(&alive));
+            let index = |had: &Web, has: &Web| {
+                Index::of(&plan(1, std::slice::from_ref(has))).with_left(left(&had.plan(), &has.plan()))
+            };
+            let run = |index| lab.node.run(move || Cleaner::open().unwrap().clean(&index).unwrap());
+            // Who has an answer keeps its endpoint, also where that has left.
+            assert_eq!(run(index(&alive, &dead)).removed, 0, "{to}");
+            let report = run(index(&dead, &alive));
+            assert_eq!(report, Report { looked: 1, removed: 1 }, "{to}: what is answered is not even looked at");
+            let mut text = String::new();
+            client.recv().unwrap().unwrap().read_to_string(&mut text).unwrap();
+            assert!(text.starts_with("pod-3 "), "{to}: {text}");
+            text.clear();
+            open.read_to_string(&mut text).unwrap();
+            assert!(text.starts_with("pod-3 "), "{to}: {text}");
         }
     });
 }

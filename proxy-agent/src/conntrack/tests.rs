@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use dataplane::plan::FrontendKind;
-use dataplane::{Action, At, Family, Frontend, Limits, Serving};
+use dataplane::{Action, At, Endpoint, Family, Frontend, Limits, Method, Pool, PoolKey, Serving};
 use model::types::Protocol;
 use tokio::sync::mpsc;
 
@@ -99,8 +99,41 @@ async fn a_repair_calls_for_a_look_also_without_udp() {
     flows.programmed(&plan(&[]), &Dirty::All);
     flows.repaired(&plan(&[]));
     assert!(is_due(&flows).await);
-    assert!(flows.take().1.is_some());
-    assert!(flows.take().1.is_none(), "once for each repair");
-    flows.again(Some(Missed { services: Vec::new(), looks: 1 }));
-    assert!(is_due(&flows).await && flows.take().1.is_some(), "unless it failed");
+    assert!(flows.take().1.missed.is_some());
+    assert!(flows.take().1.missed.is_none(), "once for each repair");
+    flows.again(Wanted { missed: Some(Missed { services: Vec::new(), looks: 1 }), left: HashSet::new() });
+    assert!(is_due(&flows).await && flows.take().1.missed.is_some(), "unless it failed");
+}
+
+/// A Service on TCP port 80 with this many endpoints.
+fn web(endpoints: u8) -> Arc<ServicePlan> {
+    let key = PoolKey { family: Family::V4, protocol: Protocol::Tcp, port: 80, local: false };
+    let endpoint = |n| Endpoint { address: [10, 244, 1, n].into(), port: 8080, local: false, share: 1 };
+    let endpoints = (1..=endpoints).map(endpoint).collect();
+    let mut plan = ServicePlan::clone(&dns(0));
+    plan.serving.clear();
+    plan.frontends = plan.frontends.into_iter().map(|f| Frontend { protocol: Protocol::Tcp, port: 80, ..f }).collect();
+    plan.pools = vec![Pool { key, method: Method::Chance, affinity_seconds: None, endpoints }];
+    Arc::new(plan)
+}
+
+#[tokio::test]
+async fn who_leaves_is_looked_for_at_the_look_after_the_next() {
+    let flows = Flows::default();
+    flows.programmed(&plan(&[("web", &web(3))]), &Dirty::All);
+    assert!(!is_due(&flows).await, "nobody has left");
+    flows.programmed(&plan(&[("web", &web(1))]), &only("web"));
+    assert!(is_due(&flows).await, "two have");
+    assert!(flows.take().0.is_empty(), "an answer may be on its way");
+    assert!(is_due(&flows).await, "so a look is due again");
+    // One is back meanwhile.
+    flows.programmed(&plan(&[("web", &web(2))]), &only("web"));
+    let (index, wanted) = flows.take();
+    assert!(!index.is_empty());
+    let gone: Vec<_> = wanted.left.iter().map(|left| left.endpoint.to_string()).collect();
+    assert_eq!(gone, ["10.244.1.3:8080"]);
+    assert!(!is_due(&flows).await);
+    flows.again(wanted);
+    assert!(is_due(&flows).await && flows.take().1.left.len() == 1, "again, if it failed");
+    assert!(flows.take().0.is_empty(), "and then no more");
 }
