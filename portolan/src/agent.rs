@@ -59,7 +59,7 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
 
 /// Keeps the kernel from giving this process two megabytes where it asks for a page: each thread's heap would have some, and an
 /// agent with a hundred Services needs less than that for all of them.
-pub fn small_pages() {
+fn small_pages() {
     // A kernel that does not know it has no such pages either.
     let _ = nix::sys::prctl::set_thp_disable(true);
 }

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::{TryStream, TryStreamExt};
 use model::{Key, Object, Resource, Revision};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -57,19 +57,8 @@ impl Database {
             let mut more = true;
             while more || !decoding.is_empty() {
                 if more {
-                    let mut batch = Vec::with_capacity(BATCH);
-                    while more && batch.len() < BATCH {
-                        match rows.try_next().await.map_err(|source| explain(&path, source))? {
-                            None => more = false,
-                            Some(row) => {
-                                let line = line(&row).map_err(|unread| unread.explain(&path))?;
-                                let needed = backwards.take(line);
-                                if needed.any() {
-                                    batch.push((row, needed));
-                                }
-                            }
-                        }
-                    }
+                    let batch = batch(&mut rows, &mut backwards).await.map_err(|unread| unread.explain(&path))?;
+                    more = batch.len() == BATCH;
                     decoding.push_back(tokio::task::spawn_blocking(move || batch.iter().map(decode).collect()));
                 }
                 if (!more || decoding.len() > most)
@@ -85,6 +74,34 @@ impl Database {
         let published = replay.finish(|resource| backwards.floor(resource));
         Ok(Loaded { published, compacted, superseded: backwards.superseded().into() })
     }
+}
+
+/// A row to be decoded, with what it says beside its object.
+struct Wanted {
+    row: SqliteRow,
+    needed: Needed,
+    revision: Revision,
+    resource: Resource,
+    kind: EventKind,
+}
+
+/// The next rows that matter; fewer than [`BATCH`] at the end of the log alone.
+async fn batch(
+    rows: &mut (impl TryStream<Ok = SqliteRow, Error = sqlx::Error> + Unpin),
+    backwards: &mut Backwards,
+) -> Result<Vec<Wanted>, Unread> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while batch.len() < BATCH
+        && let Some(row) = rows.try_next().await.map_err(Unread::Columns)?
+    {
+        let line = line(&row)?;
+        let needed = backwards.take(line);
+        let Line { revision, resource, kind, .. } = line;
+        if needed.any() {
+            batch.push(Wanted { row, needed, revision, resource, kind });
+        }
+    }
+    Ok(batch)
 }
 
 /// A row that was decoded.
@@ -127,8 +144,9 @@ fn line(row: &SqliteRow) -> Result<Line<'_>, Unread> {
     Ok(Line { revision, resource, namespace, name, kind, len })
 }
 
-fn decode((row, needed): &(SqliteRow, Needed)) -> Result<Replayed, Unread> {
-    let Line { revision, resource, kind, .. } = line(row)?;
+fn decode(wanted: &Wanted) -> Result<Replayed, Unread> {
+    let Wanted { row, needed, revision, resource, kind } = wanted;
+    let (revision, resource, kind) = (*revision, *resource, *kind);
     let failed = |source| Unread::Row(revision, source);
     let (frame, bytes) = frame(kind, row.try_get(3).map_err(Unread::Columns)?);
     let object = Object::decode(resource, bytes).map_err(|error| failed(error.into()))?;

@@ -103,7 +103,7 @@ fn watch(server: &Server, revision: String) -> mpsc::Receiver<Instant> {
     let (joined, is_joined) = mpsc::channel();
     let client = server.client();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = crate::support::alone();
         runtime.block_on(async {
             let mut stream = client.watch(&format!("{SLICES}?watch=1&resourceVersion={revision}")).await.unwrap();
             joined.send(()).unwrap();

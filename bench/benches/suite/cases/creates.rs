@@ -47,7 +47,7 @@ impl Measured {
 pub fn run(outcome: &mut Outcome) {
     let (rounds, count, many) = outcome.size.pick((1, 200, 100), (3, 20_000, MANY), (7, 30_000, MANY));
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = crate::support::alone();
     let measured = runtime.block_on(tokio::task::LocalSet::new().run_until(measure(rounds, count, many)));
     figures(outcome, &measured, count);
     plot(outcome, &measured);

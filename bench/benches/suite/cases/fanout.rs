@@ -67,7 +67,7 @@ pub fn run(outcome: &mut Outcome) {
         Sizes { watchers: 1_000, rates: &[10, 20, 50, SHOWN, 200, 300, 400, 600, 800], time: Duration::from_secs(20) },
     );
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = crate::support::alone();
     runtime.block_on(tokio::task::LocalSet::new().run_until(async {
         let (ours, bytes) = {
             let ours = Ours::start().await;

@@ -227,7 +227,7 @@ async fn phase(server: &Arc<Server>, sizes: &Sizes, greed: Greed, [greedy, other
 /// Runs clients on a thread and a runtime of their own; what they have measured.
 fn apart(clients: impl Future<Output = Vec<f64>> + Send + 'static) -> tokio::task::JoinHandle<Vec<f64>> {
     tokio::task::spawn_blocking(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = crate::support::alone();
         runtime.block_on(clients)
     })
 }

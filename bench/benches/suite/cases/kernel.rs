@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::case::Outcome;
+use crate::support::cluster::create_node;
 use crate::support::kernel::Changes;
 use crate::support::{Agent, Server, cpu, inside, memory};
 
@@ -43,7 +44,7 @@ pub fn run(outcome: &mut Outcome) {
         Sizes { services: 10_000, pods: 10, rate: 100, seconds: 30 },
         Sizes { services: 10_000, pods: 10, rate: 100, seconds: 120 },
     );
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = crate::support::many_threads();
     runtime.block_on(measure(&sizes, outcome));
 }
 
@@ -98,10 +99,7 @@ async fn measure(sizes: &Sizes, outcome: &mut Outcome) {
 
 /// Makes everything by `bench load`, and binds a tenth of the Pods to node-1.
 async fn fill(client: &Client, sizes: &Sizes) {
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}, "spec": {}});
-    client.post("/api/v1/nodes", &node).await.unwrap();
-    let addresses = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.2"}]}});
-    client.patch("/api/v1/nodes/node-1/status", MERGE_PATCH, &addresses).await.unwrap();
+    create_node(client).await;
     let arguments = load::Arguments {
         client: client.clone(),
         namespace: SPACE.into(),

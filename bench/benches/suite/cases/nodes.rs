@@ -38,7 +38,7 @@ pub fn run(outcome: &mut Outcome) {
             vec![thousand, most]
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = crate::support::alone();
     outcome.detail = json!({});
     for part in parts {
         let detail = runtime.block_on(measure(outcome, &part));

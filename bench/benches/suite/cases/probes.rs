@@ -131,7 +131,7 @@ fn serve<F: Future<Output = ()> + 'static>(answer: fn(TcpStream, Arc<AtomicU64>)
     let (ready, port) = std::sync::mpsc::channel();
     let counter = Arc::clone(&answered);
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = crate::support::alone();
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await.unwrap();

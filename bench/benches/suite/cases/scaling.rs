@@ -36,7 +36,7 @@ pub fn run(outcome: &mut Outcome) {
         Size::Usual => USUAL,
         Size::Full => FULL,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = crate::support::alone();
     let by_state = runtime.block_on(over_state(&sizes));
     let by_nodes = runtime.block_on(over_nodes(&sizes));
 

@@ -100,7 +100,7 @@ pub async fn start<S: Server>(server: &S, count: usize, seen: &Arc<Seen>) {
     let seen = Arc::clone(seen);
     let (opened, all_opened) = mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = crate::support::alone();
         let local = tokio::task::LocalSet::new();
         runtime.block_on(local.run_until(async move {
             let mut watches = tokio::task::JoinSet::new();
