@@ -3,7 +3,9 @@
 //! A thread, a runtime and a connection of its own. The agent's thread may be busy with the kernel for seconds and its
 //! other connections with whatever a slow server keeps waiting; a node that is only busy is not to be taken for dead. An
 //! attempt that is not answered within [`LIMIT`] is given up with its connection: after a cut the next goes by a new one
-//! at once, where the old would wait for TCP's ever longer pauses.
+//! at once, where the old would wait for TCP's ever longer pauses. Where that one is not answered either, the next are given
+//! more time: a connection costs a server a hundred times what a beat costs, and thousands of nodes that open one each
+//! second would keep a server that is merely late from ever being in time again.
 //!
 //! When the server is heard again after [`CUT`] or longer, the other connections are most likely dead without knowing it
 //! (nothing is sent on a watch). Whoever has one follows [`Beat::cuts`] and opens a new one.
@@ -26,8 +28,10 @@ use tracing::{debug, info, warn};
 use crate::chain;
 use crate::client::{Client, ClientError};
 
-/// How long one beat may take.
+/// How long one beat may take, at first and by a new connection.
 pub const LIMIT: Duration = Duration::from_secs(1);
+/// The same after many that were not answered.
+const LONGEST_LIMIT: Duration = Duration::from_secs(4);
 /// How often a node beats until the server says otherwise, and within which bounds it is believed.
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -86,10 +90,12 @@ pub async fn beat(client: Client, node: &str, cuts: &watch::Sender<u64>) {
     let mut interval = INTERVAL;
     let mut answered = Instant::now();
     let mut troubled = false;
+    let mut unanswered = 0;
     loop {
         let began = Instant::now();
-        match once(&client, &path).await {
+        match once(&client, &path, limit(unanswered)).await {
             Ok(next) => {
+                unanswered = 0;
                 interval = next;
                 if answered.elapsed() >= CUT {
                     info!(node, seconds = answered.elapsed().as_secs(), "the server is heard again");
@@ -102,6 +108,9 @@ pub async fn beat(client: Client, node: &str, cuts: &watch::Sender<u64>) {
                 // It answers, if only that there is no such Node yet.
                 if error.code().is_some() {
                     answered = Instant::now();
+                    unanswered = 0;
+                } else {
+                    unanswered = unanswered.saturating_add(1);
                 }
                 // The certificate that this connection was opened with has ended; a new connection shows the renewed one.
                 if error.code() == Some(401) {
@@ -119,15 +128,20 @@ pub async fn beat(client: Client, node: &str, cuts: &watch::Sender<u64>) {
     }
 }
 
+/// How long a beat may take after so many that were not answered.
+fn limit(unanswered: u32) -> Duration {
+    LIMIT.saturating_mul(1 << unanswered.saturating_sub(1).min(8)).min(LONGEST_LIMIT)
+}
+
 /// One beat; when the next is to come.
-async fn once(client: &Client, path: &str) -> Result<Duration, ClientError> {
+async fn once(client: &Client, path: &str, limit: Duration) -> Result<Duration, ClientError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Response {
         interval_milliseconds: u64,
     }
-    let silence = |_| ClientError::Timeout { what: "a heartbeat", limit: LIMIT };
-    let answer = tokio::time::timeout(LIMIT, client.put(path, &json!({}))).await.map_err(silence)??;
+    let silence = |_| ClientError::Timeout { what: "a heartbeat", limit };
+    let answer = tokio::time::timeout(limit, client.put(path, &json!({}))).await.map_err(silence)??;
     let response: Response =
         serde_json::from_value(answer).map_err(|source| ClientError::Json { what: "an answer", source })?;
     Ok(Duration::from_millis(response.interval_milliseconds).clamp(SHORTEST, LONGEST))

@@ -77,3 +77,9 @@ async fn after_a_cut_the_other_connections_are_given_up() {
     })
     .await;
 }
+
+#[test]
+fn who_is_not_answered_by_a_new_connection_either_gives_the_next_more_time() {
+    let limits = [0, 1, 2, 3, 4, 100, u32::MAX].map(|unanswered| limit(unanswered).as_secs());
+    assert_eq!(limits, [1, 1, 2, 4, 4, 4, 4]);
+}

@@ -45,7 +45,7 @@ impl Lines {
 
     /// The next whole line, without its newline. `None` when more must be pushed first.
     pub fn next(&mut self) -> Result<Option<Bytes>, LineTooLong> {
-        let found = self.buffer[self.searched..].iter().position(|&b| b == b'\n').map(|p| p + self.searched);
+        let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|p| p + self.searched);
         let length = found.unwrap_or(self.buffer.len());
         if length > self.limit {
             return Err(LineTooLong { limit: self.limit });
@@ -59,6 +59,16 @@ impl Lines {
         line.truncate(end);
         Ok(Some(line.freeze()))
     }
+}
+
+/// The type and the object of a watch event that is written as Kubernetes writes it: `{"type":"…","object":{…}}`. Nobody has to
+/// look at each byte of the object for that.
+pub(super) fn usual_event(line: &[u8]) -> Option<(&[u8], Range<usize>)> {
+    let rest = line.strip_prefix(b"{\"type\":\"")?;
+    let kind = &rest[..memchr::memchr2(b'"', b'\\', rest)?];
+    let object = rest[kind.len()..].strip_prefix(b"\",\"object\":")?;
+    let start = line.len() - object.len();
+    (object.starts_with(b"{") && object.ends_with(b"}}")).then_some((kind, start..line.len() - 1))
 }
 
 /// Where the value of the member `name` of a JSON object stands, if the object has it before anything malformed.
@@ -111,29 +121,33 @@ fn string(json: &[u8], from: usize) -> Option<usize> {
 fn value(json: &[u8], from: usize) -> Option<usize> {
     match json.get(from)? {
         b'"' => string(json, from),
-        b'{' | b'[' => {
-            let mut depth = 0_usize;
-            let mut at = from;
-            loop {
-                match json.get(at)? {
-                    b'"' => {
-                        at = string(json, at)?;
-                        continue;
-                    }
-                    b'{' | b'[' => depth += 1,
-                    b'}' | b']' => depth -= 1,
-                    _ => {}
-                }
-                at += 1;
-                if depth == 0 {
-                    return Some(at);
-                }
-            }
-        }
+        b'{' | b'[' => brackets(json, from),
         _ => {
             let end = json[from..].iter().position(|b| matches!(b, b',' | b'}' | b']') || b.is_ascii_whitespace())?;
             (end > 0).then_some(from + end)
         }
+    }
+}
+
+/// The end of the object or array that begins at `from`. Nearly all of one is strings, so it goes from quote to quote, and
+/// looks at each byte only between them.
+fn brackets(json: &[u8], from: usize) -> Option<usize> {
+    let mut quotes = memchr::memchr_iter(b'"', &json[from..]).map(|p| from + p);
+    let (mut depth, mut at) = (0_usize, from);
+    loop {
+        let quote = quotes.next();
+        for (i, byte) in json[at..quote.unwrap_or(json.len())].iter().enumerate() {
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth == 1 => return Some(at + i + 1),
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+        }
+        let begin = quote? + 1;
+        // One behind an odd number of backslashes is a character of the string.
+        let closes = |end: &usize| json[begin..*end].iter().rev().take_while(|b| **b == b'\\').count() % 2 == 0;
+        at = quotes.find(closes)? + 1;
     }
 }
 

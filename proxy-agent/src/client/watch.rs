@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::connection::Connection;
 use super::error::{ClientError, StatusError};
-use super::split::{LineTooLong, Lines, member};
+use super::split::{LineTooLong, Lines, member, usual_event};
 
 /// One watch event as it came: `{"type": kind, "object": object}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,9 @@ impl WatchEvent {
     }
 
     fn read(line: Bytes) -> Result<Self, ClientError> {
+        if let Some((kind, object)) = usual_event(&line) {
+            return Ok(Self { kind: String::from_utf8_lossy(kind).into_owned(), object: line.slice(object) });
+        }
         let malformed = |reason| ClientError::Malformed { what: "a watch event", reason };
         let object = member(&line, "object").ok_or_else(|| malformed(excerpt(&line)))?;
         let kind = member(&line, "type").ok_or_else(|| malformed(excerpt(&line)))?;

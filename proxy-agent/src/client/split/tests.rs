@@ -39,6 +39,10 @@ fn members_are_found_past_whatever_stands_before_them() {
         (r#" { "a" : 1.5e3 , "b" : true } "#, "a", Some("1.5e3")),
         (r#"{"a":"\"b\":1,\\","b":2}"#, "b", Some("2")),
         (r#"{"a":{},"b":[]}"#, "b", Some("[]")),
+        (r#"{"a":[{"x":"]}\\"},"\"}]"],"b":[[["x"],{}]]}"#, "b", Some(r#"[[["x"],{}]]"#)),
+        (r#"{"a":{"x":"\\\""},"b":3}"#, "b", Some("3")),
+        (r#"{"a":["x\\\"],"b":3}"#, "b", None),
+        (r#"{"a":["x"}"#, "b", None),
         (r#"{}"#, "a", None),
         (r#"{"a":1}"#, "b", None),
         (r#"["a",1]"#, "a", None),
@@ -53,6 +57,32 @@ fn members_are_found_past_whatever_stands_before_them() {
     ];
     for (json, name, expected) in cases {
         assert_eq!(find(json, name).as_deref(), expected, "{name} of {json}");
+    }
+}
+
+#[test]
+fn an_event_that_is_written_as_usual_is_read_without_a_look_at_its_object() {
+    let seen = |line: &str| {
+        let (kind, object) = usual_event(line.as_bytes())?;
+        Some((String::from_utf8(kind.to_vec()).unwrap(), line[object].to_owned()))
+    };
+    let of = |kind: &str, object: &str| Some((kind.to_owned(), object.to_owned()));
+    for (line, expected) in [
+        (r#"{"type":"ADDED","object":{"a":{}}}"#, of("ADDED", r#"{"a":{}}"#)),
+        (r#"{"type":"BOOKMARK","object":{}}"#, of("BOOKMARK", "{}")),
+        // Written otherwise, it is for those who look at each byte.
+        (r#"{"object":{},"type":"ADDED"}"#, None),
+        (r#"{"type":"ADDED", "object":{}}"#, None),
+        (r#"{"type":"A"D","object":{}}"#, None),
+        (r#"{"type":"ADDED","object":[]}"#, None),
+        (r#"{"type":"ADDED","object":{}"#, None),
+        (r#"{"type":"ADDED","object":{},"more":1}"#, None),
+        (r#"{"type":"ADDED"}"#, None),
+        (r#"{"type":"ADDED","object":}}"#, None),
+        ("{\"type\":\"", None),
+        ("", None),
+    ] {
+        assert_eq!(seen(line), expected, "{line}");
     }
 }
 
