@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use model::admission::Subresource;
 use model::{Resource, Revision};
 use store::{Guard, Verb, Write, Written};
@@ -37,6 +37,8 @@ pub struct Call {
     pub name: String,
     pub query: Query,
     pub headers: HeaderMap,
+    /// Of HTTP.
+    pub version: Version,
     /// What the client can read; asked before the action does anything.
     pub accepted: Accepted,
     /// Who has a say in what it writes.

@@ -190,6 +190,7 @@ async fn dispatch(app: Arc<App>, route: Arc<Route>, parameters: PathValues, requ
                 name,
                 query,
                 headers: parts.headers,
+                version: parts.version,
                 accepted,
                 guard,
                 draining,

@@ -78,6 +78,7 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
             deadline: now + options.timeout.unwrap_or_else(|| lifetime(chance())),
             clock: call.app.clock,
             draining: call.draining,
+            version: call.version,
             guard: call.app.metrics.watcher(call.resource),
             selectors: options.selectors,
             condition,

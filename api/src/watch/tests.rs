@@ -53,6 +53,7 @@ impl Fixture {
                 deadline: Instant::now() + lasts,
                 clock: Timestamp::now,
                 draining,
+                version: Version::HTTP_11,
                 guard: Arc::new(Metrics::new()).watcher(Resource::Nodes),
                 selectors: options.selectors,
                 condition: None,
@@ -173,15 +174,16 @@ fn edges_of_a_selection() {
 
 #[test]
 fn the_more_watch_the_longer_each_rests() {
-    let rests = [0, 1, 19, 20, 1_000, 5_000, 20_000].map(|watchers| rest(watchers).as_millis());
-    assert_eq!(rests, [0, 0, 0, 1, 50, 250, 250]);
+    let rests = |version| [0, 1, 11, 12, 19, 20, 1_000, 5_000, 20_000].map(|n| rest(n, cost(version)).as_millis());
+    assert_eq!(rests(Version::HTTP_11), [0, 0, 0, 0, 0, 1, 50, 250, 400]);
+    assert_eq!(rests(Version::HTTP_2), [0, 0, 0, 1, 1, 1, 90, 400, 400]);
 }
 
 #[tokio::test]
 async fn one_of_many_watchers_gathers_what_comes_while_it_rests() {
     let fixture = Fixture::new(History::default()).await;
     let metrics = Arc::new(Metrics::new());
-    let _others: Vec<WatchGuard> = (0..5_000).map(|_| metrics.watcher(Resource::Nodes)).collect();
+    let _others: Vec<WatchGuard> = (0..20_000).map(|_| metrics.watcher(Resource::Nodes)).collect();
     let mut stream = fixture.watch("", Duration::from_secs(600), None);
     stream.guard = metrics.watcher(Resource::Nodes);
     // The first is not kept back.
