@@ -89,21 +89,40 @@ pub fn prepare_create(
     object: &mut Value,
     cluster: &Cluster,
 ) -> Result<Vec<String>, Vec<FieldError>> {
+    if resource == Resource::Services {
+        return prepare_create_service(object, cluster).map(|(_, warnings)| warnings);
+    }
+    let (document, mut errors) = begin_create(resource, object)?;
+    kinds::create(resource, document);
+    kinds::validate(resource, Subresource::None, None, document, &mut errors);
+    if errors.0.is_empty() { Ok(kinds::warnings(resource)) } else { Err(errors.0) }
+}
+
+/// As [`prepare_create`], for a Service; returns it typed, too, for who goes on with it.
+///
+/// # Errors
+/// As [`prepare_create`].
+pub fn prepare_create_service(
+    object: &mut Value,
+    cluster: &Cluster,
+) -> Result<(Service, Vec<String>), Vec<FieldError>> {
+    let (document, errors) = begin_create(Resource::Services, object)?;
+    document.remove("status");
+    let mut service: Service = decode(object)?;
+    let prepared = service::prepare_create(&mut service, cluster);
+    let warnings = finish_service(object, errors, &service, prepared)?;
+    Ok((service, warnings))
+}
+
+/// What all kinds have in common; returns what is wrong so far.
+fn begin_create(resource: Resource, object: &mut Value) -> Result<(&mut Document, Errors), Vec<FieldError>> {
     let document = document(resource.stored(), object)?;
     let mut errors = Errors::default();
     if let Some(metadata) = object_mut(document, "metadata") {
         metadata::wipe(resource, metadata);
         metadata::validate_create(resource, metadata, &mut errors);
     }
-    if resource == Resource::Services {
-        document.remove("status");
-        let mut service: Service = decode(object)?;
-        let prepared = service::prepare_create(&mut service, cluster);
-        return finish_service(object, errors, service, prepared);
-    }
-    kinds::create(resource, document);
-    kinds::validate(resource, Subresource::None, None, document, &mut errors);
-    if errors.0.is_empty() { Ok(kinds::warnings(resource)) } else { Err(errors.0) }
+    Ok((document, errors))
 }
 
 /// Defaults and validates an object that is to replace `old`; returns warnings.
@@ -208,14 +227,14 @@ fn update_service(
             if wrong.is_empty() { Ok(Vec::new()) } else { Err(wrong) }
         }
     };
-    finish_service(new, errors, service, prepared)
+    finish_service(new, errors, &service, prepared)
 }
 
 /// Writes the typed Service back, or reports what is wrong with it and with its metadata.
 fn finish_service(
     value: &mut Value,
     mut errors: Errors,
-    service: Service,
+    service: &Service,
     prepared: Result<Vec<String>, Vec<FieldError>>,
 ) -> Result<Vec<String>, Vec<FieldError>> {
     let warnings = prepared.unwrap_or_else(|wrong| {

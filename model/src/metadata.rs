@@ -4,8 +4,6 @@
 //! Source: apimachinery `pkg/api/validation/objectmeta.go` and apiserver `registry/rest` (create.go, update.go);
 //! paths and texts are theirs, also where the path has no index (`metadata.ownerReferences.uid`).
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,7 +12,7 @@ use crate::kinds;
 use crate::kinds::document::{Document, Errors, keep, text};
 use crate::resource::Resource;
 use crate::syntax;
-use crate::types::ObjectMeta;
+use crate::types::{ObjectMeta, TextMap};
 
 /// What the keys and values of all annotations together may be.
 const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
@@ -154,14 +152,14 @@ fn validate_content(metadata: &Document, errors: &mut Errors) {
 }
 
 /// Validates a map of labels.
-pub(crate) fn labels(path: &str, labels: &BTreeMap<String, String>, errors: &mut Errors) {
+pub(crate) fn labels(path: &str, labels: &TextMap, errors: &mut Errors) {
     for (key, value) in labels {
         errors.texts(path, key, syntax::qualified_name(key));
         errors.texts(path, value, syntax::label_value(value));
     }
 }
 
-fn annotations(annotations: &BTreeMap<String, String>, errors: &mut Errors) {
+fn annotations(annotations: &TextMap, errors: &mut Errors) {
     for key in annotations.keys() {
         // The case of an annotation's domain does not matter.
         errors.texts("metadata.annotations", key, syntax::qualified_name(&key.to_lowercase()));

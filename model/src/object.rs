@@ -3,7 +3,6 @@
 //! The bytes are the object; the view is derived from them by one function and holds only what the logic
 //! needs, so memory stays near the size of the JSON. A `serde_json::Value` is made on demand, for patches.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use crate::protobuf::{self, EncodeError};
 use crate::resource::Resource;
 use crate::types::{
     AccessList, AddressPool, EndpointSlice, IpAddress, LoadBalancer, Node, ObjectMeta, Pod, Service, ServiceCidr,
+    TextMap,
 };
 
 /// The store-wide counter that is `metadata.resourceVersion`. 0 is before the first write.
@@ -95,7 +95,7 @@ impl Object {
         self.view.meta()
     }
 
-    pub fn labels(&self) -> &BTreeMap<String, String> {
+    pub fn labels(&self) -> &TextMap {
         &self.meta().labels
     }
 

@@ -23,8 +23,6 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 pub use needs::{
     AddressNeed, Held, Needs, NodePortNeed, fill_address, fill_dry_run, fill_health_check_node_port, fill_node_port,
     holds, needs,
@@ -34,7 +32,7 @@ use serde_json::Value;
 
 use crate::admission::Cluster;
 use crate::field::FieldError;
-use crate::types::Service;
+use crate::types::{Service, TextMap};
 
 /// The condition that says whether every node has programmed a Service. It is put into what is read and never stored, so
 /// it goes out of what is written ([`take_out_programmed`]).
@@ -143,7 +141,7 @@ pub fn has_derived_endpoints(service: &Service) -> bool {
 
 /// Whether this Service's endpoints are derived from Pods, and a Pod with these labels is one of them.
 /// An empty selector selects nothing.
-pub fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+pub fn selects(service: &Service, labels: &TextMap) -> bool {
     has_derived_endpoints(service) && service.spec.selector.iter().all(|(k, v)| labels.get(k) == Some(v))
 }
 

@@ -9,6 +9,7 @@ mod meta;
 mod node;
 mod pod;
 mod service;
+mod text_map;
 
 pub use balancer::{
     AccessControl, AccessList, AccessListEntry, AccessListSpec, AccessType, AddressPool, AddressPoolSpec,
@@ -28,3 +29,4 @@ pub use service::{
     ClientIpConfig, IntOrString, LoadBalancerIngress, LoadBalancerStatus, PortStatus, Protocol, Service, ServicePort,
     ServiceSpec, ServiceStatus, SessionAffinityConfig,
 };
+pub use text_map::TextMap;

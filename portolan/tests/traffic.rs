@@ -168,7 +168,7 @@ impl World {
             snapshot.services.insert(key, Arc::new(service));
         }
         for slice in self.items::<EndpointSlice>("/apis/discovery.k8s.io/v1/endpointslices") {
-            let owner = slice.metadata.labels["kubernetes.io/service-name"].clone();
+            let owner = slice.metadata.labels.get("kubernetes.io/service-name").unwrap().clone();
             let key = Key::new(slice.metadata.namespace(), &owner);
             snapshot.slices.entry(key).or_default().insert(slice.metadata.name().to_owned(), Arc::new(slice));
         }

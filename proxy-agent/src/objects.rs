@@ -9,7 +9,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -17,6 +16,7 @@ use jiff::Timestamp;
 use model::endpoints::DNS_PORT;
 use model::types::{
     BalancerStatus, EdgeAssignment, EndpointSlice, LoadBalancer, Node, NodeResources, ObjectMeta, Service, ServiceCidr,
+    TextMap,
 };
 use model::{Key, Resource, Revision};
 use serde::Deserialize;
@@ -188,7 +188,7 @@ fn slim_service(service: &mut Service) {
     service.api_version = String::new();
     service.kind = String::new();
     // Pods are selected by the server; the slices say with what result.
-    service.spec.selector = BTreeMap::new();
+    service.spec.selector = TextMap::new();
     service.status.conditions = Vec::new();
     // A vector grows by doubling while it is read; here it keeps its size for good.
     service.spec.ports.shrink_to_fit();
@@ -199,12 +199,12 @@ fn slim_service(service: &mut Service) {
 fn slim_slice(slice: &mut EndpointSlice) {
     slim_metadata(&mut slice.metadata);
     // Whose it is says the place where it is kept, and a map of one label is larger than three endpoints.
-    slice.metadata.labels = BTreeMap::new();
+    slice.metadata.labels = TextMap::new();
     slice.api_version = String::new();
     slice.kind = String::new();
     for endpoint in &mut slice.endpoints {
         endpoint.addresses.shrink_to_fit();
-        endpoint.deprecated_topology = BTreeMap::new();
+        endpoint.deprecated_topology = TextMap::new();
         endpoint.target_ref = None;
         // Topology is decided by the hints.
         endpoint.zone = None;
@@ -215,7 +215,7 @@ fn slim_slice(slice: &mut EndpointSlice) {
 
 fn slim_metadata(metadata: &mut ObjectMeta) {
     let whole = std::mem::take(metadata);
-    let kept = |map: BTreeMap<String, String>| -> BTreeMap<String, String> {
+    let kept = |map: TextMap| -> TextMap {
         map.into_iter().filter(|(key, _)| KEPT_PREFIXES.iter().any(|prefix| key.starts_with(prefix))).collect()
     };
     *metadata = ObjectMeta {

@@ -160,7 +160,7 @@ impl World {
     }
 
     fn instance_of(&self, service: &str) -> String {
-        self.stored(Resource::Services, "default", service).labels()[writes::LABEL].clone()
+        self.stored(Resource::Services, "default", service).labels().get(writes::LABEL).unwrap().clone()
     }
 
     fn instance(&self, name: &str) -> LoadBalancer {

@@ -4,9 +4,8 @@ use model::Resource;
 use model::admission::Subresource;
 use model::object::Key;
 use model::patch::PatchKind;
-use model::types::{Condition, LoadBalancerIngress, LoadBalancerSpec};
+use model::types::{Condition, LoadBalancerIngress, LoadBalancerSpec, TextMap};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use store::{Verb, Write};
 
 use super::report::CONDITION;
@@ -58,7 +57,7 @@ pub(crate) fn clear_status(service: &Key) -> Write {
 }
 
 /// Makes an instance.
-pub(crate) fn create(name: &str, labels: &BTreeMap<String, String>, spec: &LoadBalancerSpec) -> Write {
+pub(crate) fn create(name: &str, labels: &TextMap, spec: &LoadBalancerSpec) -> Write {
     let object = json!({
         "apiVersion": Resource::LoadBalancers.info().api_version(),
         "kind": Resource::LoadBalancers.info().kind,

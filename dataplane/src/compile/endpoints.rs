@@ -102,7 +102,7 @@ pub(crate) fn list<'a>(
                 endpoint.conditions.serving.unwrap_or(true) && endpoint.conditions.terminating.unwrap_or(false);
             let local = endpoint.node_name.as_deref() == Some(node);
             let weight = weights.as_ref().and_then(|w| w.get(&address)).copied().unwrap_or(weights::FULL);
-            let new = Listed { address, port, local, weight, ready, leaving, hints: endpoint.hints.as_ref() };
+            let new = Listed { address, port, local, weight, ready, leaving, hints: endpoint.hints.as_deref() };
             match all.get_mut(&(address, port)) {
                 Some(known) if rank(known) >= rank(&new) => {}
                 Some(known) => *known = new,

@@ -171,7 +171,7 @@ fn topology_hints() {
     ] {
         let slice = Arc::make_mut(cluster.snapshot.slices.get_mut(&key).unwrap().get_mut("IPv4").unwrap());
         for (endpoint, hint) in slice.endpoints.iter_mut().zip(&hints) {
-            endpoint.hints.clone_from(hint);
+            endpoint.hints = hint.clone().map(Box::new);
         }
         let plan = compile_service(&cluster.snapshot, &Local::new(NODE), &key).unwrap();
         assert_eq!(leads(&plan, plan.frontends[0].action), expected, "{hints:?}");

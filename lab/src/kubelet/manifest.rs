@@ -1,11 +1,10 @@
 //! What the lab reads of a Pod. More than the logic of Services does (commands, environments), so it is a view of its
 //! own; what is not here is kept by the server and ignored by the lab, as the README says.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::types::{ObjectMeta, PodCondition};
+use model::types::{ObjectMeta, PodCondition, TextMap};
 use proxy_agent::follow::HasMeta;
 use proxy_agent::probes::{NamedPort, Probe, Probes};
 use serde::{Deserialize, Deserializer};
@@ -46,7 +45,7 @@ pub struct Spec {
     #[serde(deserialize_with = "nullable")]
     pub node_name: String,
     #[serde(deserialize_with = "nullable")]
-    pub node_selector: BTreeMap<String, String>,
+    pub node_selector: TextMap,
     #[serde(deserialize_with = "nullable")]
     pub readiness_gates: Vec<ReadinessGate>,
     #[serde(deserialize_with = "nullable")]
@@ -305,7 +304,7 @@ pub fn expand(text: &str, variables: &[(String, String)]) -> String {
 fn field_value(pod: &Manifest, facts: &Facts, path: &str) -> String {
     let first = |ips: &[IpAddr]| ips.first().map(ToString::to_string).unwrap_or_default();
     let all = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let quoted = |map: &BTreeMap<String, String>, rest: &str| {
+    let quoted = |map: &TextMap, rest: &str| {
         let key = rest.strip_prefix("['").and_then(|r| r.strip_suffix("']"));
         key.and_then(|k| map.get(k)).cloned().unwrap_or_default()
     };

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use model::types::TextMap;
+
 use super::manifest::Manifest;
 
 /// A node as the choice sees it.
@@ -11,7 +13,7 @@ pub struct Candidate {
     pub name: String,
     /// `node-10` comes after `node-9`: order is by this.
     pub number: u8,
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     pub schedulable: bool,
     /// Whether it is ready, or says nothing about it.
     pub serves: bool,

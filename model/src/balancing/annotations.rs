@@ -5,11 +5,11 @@
 //! value is read strictly: a misspelt one is told, and not taken for the default.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::table;
+use crate::types::TextMap;
 
 /// In order of precedence: ours, the cloud's, and the cloud's former one.
 pub const PREFIXES: [&str; 3] = [
@@ -33,12 +33,12 @@ pub struct Problem {
 
 /// Reads settings and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
-    annotations: &'a BTreeMap<String, String>,
+    annotations: &'a TextMap,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(annotations: &'a BTreeMap<String, String>) -> Self {
+    pub(super) fn new(annotations: &'a TextMap) -> Self {
         Self { annotations, problems: RefCell::default() }
     }
 
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `NAME=VALUE` entries; `NAME` alone has an empty value.
-    pub(super) fn pairs(&self, suffix: &'static str) -> BTreeMap<String, String> {
+    pub(super) fn pairs(&self, suffix: &'static str) -> TextMap {
         let pairs = self.entries(suffix, |part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (name.trim(), value.trim());

@@ -11,14 +11,13 @@ mod settings;
 mod tests;
 mod tls;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::annotations::{Problem, Reader};
 use super::backends::relayed;
 use crate::admission::Family;
 use crate::syntax::{dns1123_subdomain, parse_ip};
-use crate::types::{AddressType, BackendMode, BackendSource, Listener, Service};
+use crate::types::{AddressType, BackendMode, BackendSource, Listener, Service, TextMap};
 
 /// The class that we are known by. Services of no class are ours, too.
 pub const CLASS: &str = "portolan.dev/load-balancer";
@@ -45,7 +44,7 @@ pub struct Wanted {
     /// Those asked for, at most one per family.
     pub addresses: Vec<IpAddr>,
     pub preferred_edge: Option<String>,
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     /// Shown in place of the addresses.
     pub hostname: Option<String>,
     /// The instance stays when the Service goes.

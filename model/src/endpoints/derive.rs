@@ -1,11 +1,10 @@
 //! EndpointSlices from Pods.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
 use crate::admission::Family;
 use crate::service::{NONE, ServiceType, has_derived_endpoints};
-use crate::types::{Endpoint, EndpointSlice, Node, OwnerReference, Pod, Service};
+use crate::types::{Endpoint, EndpointSlice, Node, OwnerReference, Pod, Service, TextMap};
 
 use super::hints::{Allocated, Hints, Topology, Zones};
 use super::packing::{Shape, Wanted, pack};
@@ -147,7 +146,7 @@ pub(super) fn families(service: &Service) -> Vec<Family> {
 }
 
 /// A Service's own labels, without those that say something else on a slice, and the slice's own.
-pub(super) fn labels(service: &Service, manager: &str) -> BTreeMap<String, String> {
+pub(super) fn labels(service: &Service, manager: &str) -> TextMap {
     let mut labels = service.metadata.labels.clone();
     labels.insert(SERVICE_NAME.to_owned(), service.metadata.name().to_owned());
     labels.insert(MANAGED_BY.to_owned(), manager.to_owned());

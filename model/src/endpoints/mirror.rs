@@ -1,7 +1,7 @@
 //! EndpointSlices that mirror an Endpoints object: the old way of giving a Service without a selector its endpoints
 //! keeps working for readers that know slices only.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use crate::admission::Family;
 use crate::syntax::parse_ip;
 use crate::types::{
     Endpoint, EndpointConditions, EndpointPort, EndpointSlice, ObjectMeta, ObjectReference, OwnerReference, Service,
+    TextMap,
 };
 
 use super::packing::{Shape, Wanted, pack};
@@ -183,14 +184,14 @@ impl Wanted for Mirrored<'_> {
     }
 }
 
-fn labels(meta: &ObjectMeta) -> BTreeMap<String, String> {
+fn labels(meta: &ObjectMeta) -> TextMap {
     let mut labels = meta.labels.clone();
     labels.insert(SERVICE_NAME.to_owned(), meta.name().to_owned());
     labels.insert(MANAGED_BY.to_owned(), MIRRORED.to_owned());
     labels
 }
 
-fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
+fn annotations(meta: &ObjectMeta) -> TextMap {
     let mut annotations = meta.annotations.clone();
     annotations.retain(|key, _| key != LAST_APPLIED && key != TRIGGER_TIME);
     annotations

@@ -11,9 +11,7 @@
 
 mod slice;
 
-use std::collections::BTreeMap;
-
-use crate::types::{Endpoint, EndpointPort, EndpointSlice, OwnerReference};
+use crate::types::{Endpoint, EndpointPort, EndpointSlice, OwnerReference, TextMap};
 
 use self::slice::{free_name, new_slice, owned, same_metadata, same_ports, updated};
 use super::SliceChange;
@@ -40,9 +38,9 @@ pub(super) struct Shape<'a> {
     /// The name that names are generated from: that of the Service.
     pub base: &'a str,
     pub owner: OwnerReference,
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     /// Annotations beside the trigger time; `None` leaves those of existing slices alone, save the weights.
-    pub annotations: Option<BTreeMap<String, String>>,
+    pub annotations: Option<TextMap>,
     pub trigger_time: Option<&'a str>,
     pub max_endpoints: usize,
     /// Whether an address type without endpoints keeps an empty slice.

@@ -112,7 +112,7 @@ impl<'a> Candidate<'a> {
             && zone.as_deref() == self.zone
             && hostname.as_deref() == self.hostname
             && target_ref.as_ref().is_some_and(|target| self.is_target(target))
-            && hint.same(hints.as_ref())
+            && hint.same(hints.as_deref())
             && deprecated_topology.is_empty()
     }
 
@@ -122,7 +122,7 @@ impl<'a> Candidate<'a> {
         Some(Endpoint {
             addresses: vec![ip.to_string()],
             conditions: self.conditions(),
-            hints: hint.build(),
+            hints: hint.build().map(Box::new),
             hostname: self.hostname.map(str::to_owned),
             node_name: self.node_name().map(str::to_owned),
             target_ref: Some(Box::new(self.target())),
@@ -179,8 +179,8 @@ fn addresses(pod: &Pod) -> [Option<(&str, IpAddr)>; 2] {
 
 /// A Pod has a name of its own under a Service that is its `subdomain`.
 fn hostname<'a>(pod: &'a Pod, service: &Service) -> Option<&'a str> {
-    let named = !pod.spec.hostname.is_empty() && pod.spec.subdomain == service.metadata.name();
-    (named && pod.metadata.namespace == service.metadata.namespace).then_some(pod.spec.hostname.as_str())
+    let named = !pod.spec.hostname.is_empty() && *pod.spec.subdomain == *service.metadata.name();
+    (named && pod.metadata.namespace == service.metadata.namespace).then_some(&*pod.spec.hostname)
 }
 
 /// The distinct sets of ports that the Pods of a Service have. Numbers decide: an entry whose named target port a

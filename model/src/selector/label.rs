@@ -1,11 +1,12 @@
 //! Label selectors: equality and set-based requirements, joined by commas that mean *and*.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::SelectorError;
 use super::lexer::{Token, tokens};
 use crate::field::FieldError;
 use crate::syntax;
+use crate::types::TextMap;
 
 /// A parsed label selector. The empty one matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl LabelSelector {
     }
 
     /// Whether an object with these labels is selected.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &TextMap) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(labels))
     }
 
@@ -71,7 +72,7 @@ impl LabelSelector {
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn matches(&self, labels: &TextMap) -> bool {
         let value = labels.get(&self.key);
         let number = || value.and_then(|v| v.parse::<i64>().ok());
         match &self.test {

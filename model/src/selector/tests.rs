@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -9,8 +8,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::object::Object;
 use crate::resource::Resource;
+use crate::types::TextMap;
 
-fn labels(text: &str) -> BTreeMap<String, String> {
+fn labels(text: &str) -> TextMap {
     text.split_terminator(',')
         .filter_map(|pair| pair.split_once('='))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -8,8 +8,6 @@ mod change;
 mod ports;
 mod status;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 pub(super) use addresses::addresses;
@@ -20,7 +18,7 @@ use super::warnings::{TOPOLOGY_HINTS, TOPOLOGY_MODE};
 use super::{ServiceType, externally_accessible, headless, needs_health_check};
 use crate::field::FieldError;
 use crate::syntax;
-use crate::types::Service;
+use crate::types::{Service, TextMap};
 
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
@@ -58,7 +56,7 @@ pub(super) fn service(service: &Service, errors: &mut Vec<FieldError>) {
     traffic(service, errors);
 }
 
-fn annotations(annotations: &BTreeMap<String, String>, errors: &mut Vec<FieldError>) {
+fn annotations(annotations: &TextMap, errors: &mut Vec<FieldError>) {
     if let (Some(mode), Some(hints)) = (annotations.get(TOPOLOGY_MODE), annotations.get(TOPOLOGY_HINTS))
         && mode != hints
     {
@@ -97,7 +95,7 @@ fn of_type(service: &Service, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn labels(path: &str, labels: &BTreeMap<String, String>, errors: &mut Vec<FieldError>) {
+fn labels(path: &str, labels: &TextMap, errors: &mut Vec<FieldError>) {
     for (key, value) in labels {
         texts(path, key.as_str(), syntax::qualified_name(key), errors);
         texts(path, value.as_str(), syntax::label_value(value), errors);

@@ -5,7 +5,6 @@
 //! been read and checked when it stands here, with every default filled in, so an edge node needs nothing else to know
 //! what a listener does. Who the backends are does not stand here: it follows from the Services' slices and the Nodes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::meta::{Condition, ObjectMeta, list, nullable};
 use super::service::Protocol;
+use super::text_map::TextMap;
 
 /// portolan.dev/v1alpha1 `AddressPool`, whole. Cluster-scoped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,8 +82,8 @@ pub struct PoolUse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
-    pub match_labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "TextMap::is_empty", deserialize_with = "nullable")]
+    pub match_labels: TextMap,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
@@ -274,8 +274,8 @@ pub struct BackendSource {
     pub protocol: Protocol,
     pub mode: BackendMode,
     /// Node mode: only nodes with all of these labels.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
-    pub node_labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "TextMap::is_empty", deserialize_with = "nullable")]
+    pub node_labels: TextMap,
     /// Node mode: without nodes that are cordoned.
     pub skip_unschedulable: bool,
     /// Of each backend, 0 to 100, where its share does not follow from its Pods. Absent: 100.

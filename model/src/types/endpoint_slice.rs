@@ -1,10 +1,9 @@
 //! discovery.k8s.io/v1 EndpointSlice.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::meta::{ObjectMeta, list, nullable};
+use super::text_map::TextMap;
 
 /// discovery.k8s.io/v1 `EndpointSlice`, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,10 +30,11 @@ pub struct Endpoint {
     pub addresses: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub conditions: EndpointConditions,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
-    pub deprecated_topology: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "TextMap::is_empty", deserialize_with = "nullable")]
+    pub deprecated_topology: TextMap,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hints: Option<EndpointHints>,
+    /// In a box, as below: most have none.
+    pub hints: Option<Box<EndpointHints>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

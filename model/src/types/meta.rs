@@ -1,10 +1,10 @@
 //! Object metadata and what is common to statuses.
 
-use std::collections::BTreeMap;
-
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+use super::text_map::TextMap;
 
 /// `managedFields` in a typed object: nothing when it is read, and on the way out the text that it is given.
 ///
@@ -47,8 +47,8 @@ impl<'de> Deserialize<'de> for Opaque {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectMeta {
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
-    pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "TextMap::is_empty", deserialize_with = "nullable")]
+    pub annotations: TextMap,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,8 +61,8 @@ pub struct ObjectMeta {
     pub generate_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "TextMap::is_empty", deserialize_with = "nullable")]
+    pub labels: TextMap,
     #[serde(skip_serializing_if = "Opaque::is_empty")]
     pub managed_fields: Opaque,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,9 @@ use serde::Deserialize;
 use super::meta::{ObjectMeta, list, nullable};
 
 /// The fields of core/v1 `Pod` that the logic reads.
+///
+/// A server holds a hundred thousand of these: with what is mostly empty in a `Box<str>`, which is two words rather than
+/// three, one fits a place of 640 bytes, as the allocator has them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
@@ -26,7 +29,7 @@ pub struct PodSpec {
     #[serde(deserialize_with = "nullable")]
     pub host_network: bool,
     #[serde(deserialize_with = "nullable")]
-    pub hostname: String,
+    pub hostname: Box<str>,
     #[serde(deserialize_with = "nullable")]
     pub node_name: String,
     #[serde(deserialize_with = "nullable")]
@@ -34,9 +37,9 @@ pub struct PodSpec {
     #[serde(deserialize_with = "nullable")]
     pub scheduler_name: String,
     #[serde(deserialize_with = "nullable")]
-    pub service_account_name: String,
+    pub service_account_name: Box<str>,
     #[serde(deserialize_with = "nullable")]
-    pub subdomain: String,
+    pub subdomain: Box<str>,
     pub termination_grace_period_seconds: Option<i64>,
 }
 
@@ -78,7 +81,7 @@ pub struct PodStatus {
     #[serde(rename = "podIPs", deserialize_with = "list")]
     pub pod_ips: Vec<PodIp>,
     #[serde(deserialize_with = "nullable")]
-    pub nominated_node_name: String,
+    pub nominated_node_name: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -1,11 +1,11 @@
 //! core/v1 Service.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::meta::{Condition, ObjectMeta, list, nullable};
+use super::text_map::TextMap;
 
 /// core/v1 `Service`, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,8 +56,8 @@ pub struct ServiceSpec {
     pub ports: Vec<ServicePort>,
     #[serde(skip_serializing_if = "std::ops::Not::not", deserialize_with = "nullable")]
     pub publish_not_ready_addresses: bool,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
-    pub selector: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "TextMap::is_empty", deserialize_with = "nullable")]
+    pub selector: TextMap,
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub session_affinity: String,
     #[serde(skip_serializing_if = "Option::is_none")]

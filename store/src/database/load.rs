@@ -3,19 +3,26 @@
 //! Three things go on at the same time, from the newest row to the oldest: SQLite's own thread reads rows, threads of the
 //! runtime decode those that matter ([`backwards`]) by the hundred, and the caller puts objects where they belong. What is on
 //! its way is bounded.
+//!
+//! A row through sqlx costs a copy of every column in memory of its own and a place in a queue between threads: more than to
+//! read it from the file. So a row that SQLite gives is [`BATCH`] rows of the log: one text with what they say beside their
+//! objects, and the objects' bytes, one behind the other.
 
 mod backwards;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::{TryStream, TryStreamExt};
 use model::{Key, Object, Resource, Revision};
+use serde::Deserialize;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use tokio::task::JoinHandle;
 
 use self::backwards::{Backwards, Line, Needed};
@@ -26,8 +33,14 @@ use crate::error::{OpenError, RowError};
 use crate::event::{Event, EventKind, SUFFIX};
 use crate::published::Published;
 
-/// Rows that are decoded together: enough for passing them on to cost nothing beside.
+/// Rows that are read and decoded together: enough for passing them on to cost nothing beside, and few enough for SQLite,
+/// which makes no value of more than 10^9 bytes, if each has as many as an object may have.
 const BATCH: usize = 256;
+
+/// The rows before a revision, the newest of them, as one row.
+const READ: &str = "SELECT json_group_array(json_array(revision, kind, length(value), resource, namespace, name)), \
+                           CAST(group_concat(value, '') AS BLOB) \
+                    FROM (SELECT * FROM log WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2)";
 
 /// What the file held.
 pub(crate) struct Loaded {
@@ -51,57 +64,30 @@ impl Database {
         // One batch for each processor, and one to go on with.
         let most = std::thread::available_parallelism().map_or(1, usize::from) + 1;
         let mut decoding: VecDeque<JoinHandle<Result<Vec<Replayed>, Unread>>> = VecDeque::new();
-        {
-            let sql = "SELECT revision, resource, kind, value, namespace, name FROM log ORDER BY revision DESC";
-            let mut rows = sqlx::query(sql).fetch(&mut self.connection);
-            let mut more = true;
-            while more || !decoding.is_empty() {
-                if more {
-                    let batch = batch(&mut rows, &mut backwards).await.map_err(|unread| unread.explain(&path))?;
-                    more = batch.len() == BATCH;
-                    decoding.push_back(tokio::task::spawn_blocking(move || batch.iter().map(decode).collect()));
+        let mut below = Some(i64::MAX);
+        while below.is_some() || !decoding.is_empty() {
+            let oldest = if below.is_none() || decoding.len() > most { decoding.pop_front() } else { None };
+            // SQLite reads on while what was read before is put where it belongs.
+            let (row, taken) = tokio::join!(read(&mut self.connection, below), async {
+                let Some(oldest) = oldest else { return Ok(()) };
+                let decoded = oldest.await.map_err(|error| OpenError::Thread(error.into()))?;
+                for replayed in decoded.map_err(|unread| unread.explain(&path))? {
+                    replay.take(replayed);
                 }
-                if (!more || decoding.len() > most)
-                    && let Some(first) = decoding.pop_front()
-                {
-                    let decoded = first.await.map_err(|error| OpenError::Thread(error.into()))?;
-                    for replayed in decoded.map_err(|unread| unread.explain(&path))? {
-                        replay.take(replayed);
-                    }
-                }
-            }
+                Ok(())
+            });
+            taken?;
+            let Some(row) = row.map_err(|source| explain(&path, source))? else { continue };
+            let batch;
+            (batch, below) = wanted(&row, &mut backwards).map_err(|unread| unread.explain(&path))?;
+            decoding.push_back(tokio::task::spawn_blocking(move || {
+                let values = values(&row)?;
+                batch.into_iter().map(|wanted| decode(wanted, values)).collect()
+            }));
         }
         let published = replay.finish(|resource| backwards.floor(resource));
         Ok(Loaded { published, compacted, superseded: backwards.superseded().into() })
     }
-}
-
-/// A row to be decoded, with what it says beside its object.
-struct Wanted {
-    row: SqliteRow,
-    needed: Needed,
-    revision: Revision,
-    resource: Resource,
-    kind: EventKind,
-}
-
-/// The next rows that matter; fewer than [`BATCH`] at the end of the log alone.
-async fn batch(
-    rows: &mut (impl TryStream<Ok = SqliteRow, Error = sqlx::Error> + Unpin),
-    backwards: &mut Backwards,
-) -> Result<Vec<Wanted>, Unread> {
-    let mut batch = Vec::with_capacity(BATCH);
-    while batch.len() < BATCH
-        && let Some(row) = rows.try_next().await.map_err(Unread::Columns)?
-    {
-        let line = line(&row)?;
-        let needed = backwards.take(line);
-        let Line { revision, resource, kind, .. } = line;
-        if needed.any() {
-            batch.push(Wanted { row, needed, revision, resource, kind });
-        }
-    }
-    Ok(batch)
 }
 
 /// A row that was decoded.
@@ -128,32 +114,89 @@ impl Unread {
     }
 }
 
-/// What a row says beside its object.
-fn line(row: &SqliteRow) -> Result<Line<'_>, Unread> {
-    let column = Unread::Columns;
-    let revision = row.try_get::<i64, _>(0).map_err(column)? as Revision;
-    let failed = |source| Unread::Row(revision, source);
-    let plural: &str = row.try_get(1).map_err(column)?;
-    let resource = Resource::all_stored()
-        .find(|r| r.info().plural == plural)
-        .ok_or_else(|| failed(RowError::Resource(plural.to_owned())))?;
-    let kind: i64 = row.try_get(2).map_err(column)?;
-    let kind = kind_of(kind).ok_or_else(|| failed(RowError::Kind(kind)))?;
-    let len = row.try_get::<&[u8], _>(3).map_err(column)?.len();
-    let (namespace, name) = (row.try_get(4).map_err(column)?, row.try_get(5).map_err(column)?);
-    Ok(Line { revision, resource, namespace, name, kind, len })
+/// A row that is to be decoded, and where its object is among those of its batch.
+struct Wanted {
+    needed: Needed,
+    revision: Revision,
+    resource: Resource,
+    kind: EventKind,
+    place: Range<usize>,
 }
 
-fn decode(wanted: &Wanted) -> Result<Replayed, Unread> {
-    let Wanted { row, needed, revision, resource, kind } = wanted;
-    let (revision, resource, kind) = (*revision, *resource, *kind);
+/// As [`READ`] spells a row: its revision, kind, bytes of the object, resource, namespace and name.
+#[derive(Deserialize)]
+struct Header<'a>(
+    i64,
+    i64,
+    usize,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+);
+
+async fn read(connection: &mut SqliteConnection, below: Option<i64>) -> Result<Option<SqliteRow>, sqlx::Error> {
+    let Some(below) = below else { return Ok(None) };
+    sqlx::query(READ).bind(below).bind(BATCH as i64).fetch_one(connection).await.map(Some)
+}
+
+/// The rows of a batch that matter, and the revision below which to read on; None at the end of the log.
+fn wanted(row: &SqliteRow, backwards: &mut Backwards) -> Result<(Vec<Wanted>, Option<i64>), Unread> {
+    let headers = headers(row)?;
+    let below = if headers.len() < BATCH { None } else { headers.last().map(|(header, _)| header.0) };
+    let mut batch = Vec::with_capacity(headers.len());
+    for (header, place) in headers {
+        let line = line(&header)?;
+        let needed = backwards.take(line);
+        if needed.any() {
+            let Line { revision, resource, kind, .. } = line;
+            batch.push(Wanted { needed, revision, resource, kind, place });
+        }
+    }
+    Ok((batch, below))
+}
+
+/// What the rows of a batch say, the newest first, and where their objects are.
+fn headers(row: &SqliteRow) -> Result<Vec<(Header<'_>, Range<usize>)>, Unread> {
+    let text: &str = row.try_get(0).map_err(Unread::Columns)?;
+    let headers: Vec<Header<'_>> =
+        serde_json::from_str(text).map_err(|error| Unread::Columns(sqlx::Error::decode(error)))?;
+    let mut placed = Vec::with_capacity(headers.len());
+    let mut end = 0;
+    for header in headers {
+        let begin = end;
+        end += header.2;
+        placed.push((header, begin..end));
+    }
+    // They are in order, but SQL does not promise in which order rows are gathered.
+    placed.sort_unstable_by_key(|(header, _)| Reverse(header.0));
+    Ok(placed)
+}
+
+fn line<'a>(header: &'a Header<'_>) -> Result<Line<'a>, Unread> {
+    let Header(revision, kind, len, plural, namespace, name) = header;
+    let revision = *revision as Revision;
     let failed = |source| Unread::Row(revision, source);
-    let (frame, bytes) = frame(kind, row.try_get(3).map_err(Unread::Columns)?);
+    let resource = Resource::all_stored()
+        .find(|r| r.info().plural == *plural)
+        .ok_or_else(|| failed(RowError::Resource(plural.to_string())))?;
+    let kind = kind_of(*kind).ok_or_else(|| failed(RowError::Kind(*kind)))?;
+    Ok(Line { revision, resource, namespace, name, kind, len: *len })
+}
+
+/// The objects of a batch, one behind the other.
+fn values(row: &SqliteRow) -> Result<&[u8], Unread> {
+    Ok(row.try_get::<Option<&[u8]>, _>(1).map_err(Unread::Columns)?.unwrap_or_default())
+}
+
+fn decode(wanted: Wanted, values: &[u8]) -> Result<Replayed, Unread> {
+    let Wanted { needed, revision, resource, kind, place } = wanted;
+    let failed = |source| Unread::Row(revision, source);
+    let (frame, bytes) = frame(kind, values.get(place).unwrap_or_default());
     let object = Object::decode(resource, bytes).map_err(|error| failed(error.into()))?;
     if object.revision != revision {
         return Err(failed(RowError::Revision(object.revision)));
     }
-    Ok(Replayed { needed: *needed, kind, object: Arc::new(object), frame })
+    Ok(Replayed { needed, kind, object: Arc::new(object), frame })
 }
 
 /// The state, from rows that come newest first.

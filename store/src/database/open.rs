@@ -19,9 +19,6 @@ use crate::error::OpenError;
 /// "Port", in the header of the file: tells a database of ours from another program's.
 const APPLICATION_ID: i64 = 0x506f_7274;
 
-/// Rows that SQLite's thread may be ahead of whoever takes them: enough for both to work at the same time.
-const ROWS_AHEAD: usize = 1024;
-
 /// Numbered, forward only; the database's `user_version` is the number of the last one that was applied.
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_log.sql")];
 
@@ -35,7 +32,6 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
-            .row_buffer_size(ROWS_AHEAD)
             .pragma("wal_autocheckpoint", AUTOCHECKPOINT_PAGES.to_string())
             .pragma("journal_size_limit", (64 << 20).to_string())
             .disable_statement_logging();

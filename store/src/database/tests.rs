@@ -47,6 +47,24 @@ async fn groups_of_every_size_come_back() {
 }
 
 #[tokio::test]
+async fn rows_come_back_as_they_were_whatever_is_in_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&directory.path().join("portolan.db")).await.unwrap();
+    let names = ["plain", "a\"b", "ü/ö", "two\nlines", "[1,2]", "\u{1}", "☃", "{}"];
+    let events: Vec<_> = (1..=600)
+        .map(|n| event(EventKind::Added, n, &format!("{}{n}", names[n as usize % names.len()]), n as usize % 7 * 1000))
+        .collect();
+    database.append(&events).await.unwrap();
+    let loaded = load(&mut database).await;
+    let shelf = loaded.published.shelf(Resource::Namespaces);
+    assert_eq!(shelf.len(), events.len());
+    for event in events {
+        let stored = shelf.get("", &event.object.key.name).unwrap();
+        assert_eq!((stored.revision, &stored.bytes), (event.revision, &event.object.bytes));
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_takes_nothing_of_a_group() {
     let directory = tempfile::tempdir().unwrap();
     let mut database = Database::open(&directory.path().join("portolan.db")).await.unwrap();

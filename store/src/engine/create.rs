@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::admission::{Subresource, prepare_create};
-use model::types::{Service, ServiceCidr};
+use model::admission::{Subresource, prepare_create, prepare_create_service};
+use model::types::ServiceCidr;
 use model::{Object, Resource, events};
 use serde_json::Value;
 
@@ -37,7 +37,14 @@ impl Engine {
         let generated = self.settle_name(resource, namespace, name, &mut object)?;
         let name = metadata_text(&object, "name").unwrap_or_default().to_owned();
         self.check_namespace(resource, namespace, &name)?;
-        let warnings = prepare_create(resource, &mut object, &self.cluster).map_err(Refusal::Invalid)?;
+        // A Service is read into its type on the way, and stays one.
+        let (service, warnings) = if stored == Resource::Services {
+            let prepared = prepare_create_service(&mut object, &self.cluster);
+            prepared.map(|(service, warnings)| (Some(service), warnings))
+        } else {
+            prepare_create(resource, &mut object, &self.cluster).map(|warnings| (None, warnings))
+        }
+        .map_err(Refusal::Invalid)?;
         if let Some(existing) = self.state.get(stored, namespace, &name) {
             let existing = match (generated, existing.meta().terminating()) {
                 (true, _) => Existing::Generated,
@@ -47,17 +54,23 @@ impl Engine {
             return Err(Refusal::AlreadyExists { resource, name, existing });
         }
         let managers = owners.finish(None, &object, None);
-        self.stamp_new(stored, &mut object);
-        let object = self.put_new(stored, object, managers)?;
+        let object = match service {
+            Some(mut service) => {
+                let info = stored.info();
+                (service.kind, service.api_version) = (info.kind.to_owned(), info.api_version());
+                self.stamp_new_meta(&mut service.metadata);
+                self.create_service(service, managers)?
+            }
+            None => {
+                self.stamp_new(stored, &mut object);
+                self.put_new(stored, object, managers)?
+            }
+        };
         Ok(written(object, Outcome::Created, warnings))
     }
 
     fn put_new(&mut self, resource: Resource, value: Value, managers: Managers) -> Result<Arc<Object>, Refusal> {
         match resource {
-            Resource::Services => {
-                let service: Service = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
-                self.create_service(service, managers)
-            }
             Resource::ServiceCidrs => {
                 let cidr: ServiceCidr = serde_json::from_value(value).map_err(|e| cannot_handle(resource, &e))?;
                 self.create_cidr(cidr, managers)

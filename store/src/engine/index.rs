@@ -5,9 +5,13 @@
 //! Services of a Pod, look under each of its pairs and test the few candidates; to find the Pods of a Service, take its
 //! pair with fewest Pods and test those. Both are compared with a linear scan in `tests.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod small_set;
 
+use std::collections::{BTreeSet, HashMap};
+
+use model::types::TextMap;
 use model::{Key, Resource};
+use small_set::SmallSet;
 
 type Name = Box<str>;
 
@@ -17,7 +21,7 @@ pub(crate) type Id = (Resource, Key);
 /// Objects by the uid of each owner that they name, whether that owner is there or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dependents {
-    sets: HashMap<Box<str>, BTreeSet<Id>>,
+    sets: HashMap<Box<str>, SmallSet<Id>>,
 }
 
 impl Dependents {
@@ -36,14 +40,14 @@ impl Dependents {
 
     /// The objects that name this owner, in order.
     pub(crate) fn of(&self, uid: &str) -> impl Iterator<Item = &Id> {
-        self.sets.get(uid).into_iter().flatten()
+        self.sets.get(uid).into_iter().flat_map(SmallSet::iter)
     }
 }
 
 /// Names by namespace and pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pairs {
-    sets: HashMap<Box<str>, BTreeSet<Name>>,
+    sets: HashMap<Box<str>, SmallSet<Name>>,
 }
 
 /// Label keys and values hold neither `=` nor NUL.
@@ -74,19 +78,15 @@ impl Pairs {
 
     /// The names under one pair, in order.
     pub(crate) fn names(&self, namespace: &str, key: &str, value: &str) -> impl Iterator<Item = &str> {
-        self.sets.get(&*joined(namespace, key, value)).into_iter().flatten().map(|name| &**name)
+        self.sets.get(&*joined(namespace, key, value)).into_iter().flat_map(SmallSet::iter).map(|name| &**name)
     }
 
     pub(crate) fn count(&self, namespace: &str, key: &str, value: &str) -> usize {
-        self.sets.get(&*joined(namespace, key, value)).map_or(0, BTreeSet::len)
+        self.sets.get(&*joined(namespace, key, value)).map_or(0, SmallSet::len)
     }
 
     /// The pair of `labels` with fewest names under it; the first of several. None for no labels.
-    pub(crate) fn rarest<'a>(
-        &self,
-        namespace: &str,
-        labels: &'a BTreeMap<String, String>,
-    ) -> Option<(&'a str, &'a str)> {
+    pub(crate) fn rarest<'a>(&self, namespace: &str, labels: &'a TextMap) -> Option<(&'a str, &'a str)> {
         labels
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
@@ -98,31 +98,35 @@ impl Pairs {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selectors {
     pairs: Pairs,
-    /// The pair that was chosen for a Service, by namespace and name.
-    chosen: HashMap<(Name, Name), (Box<str>, Box<str>)>,
 }
 
 impl Selectors {
-    pub(crate) fn insert(&mut self, namespace: &str, name: &str, selector: &BTreeMap<String, String>) {
+    pub(crate) fn insert(&mut self, namespace: &str, name: &str, selector: &TextMap) {
         let Some((key, value)) = self.pairs.rarest(namespace, selector) else { return };
         self.pairs.insert(namespace, key, value, name);
-        self.chosen.insert((namespace.into(), name.into()), (key.into(), value.into()));
     }
 
-    pub(crate) fn remove(&mut self, namespace: &str, name: &str) {
-        if let Some((key, value)) = self.chosen.remove(&(namespace.into(), name.into())) {
-            self.pairs.remove(namespace, &key, &value, name);
+    /// `selector` is what the Service came with.
+    pub(crate) fn remove(&mut self, namespace: &str, name: &str, selector: &TextMap) {
+        // It stands under one of them: under which is not noted, since few ever go.
+        for (key, value) in selector {
+            self.pairs.remove(namespace, key, value, name);
         }
     }
 
     /// Services that may select these labels: the caller tests them.
-    pub(crate) fn candidates(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeSet<&str> {
+    pub(crate) fn candidates(&self, namespace: &str, labels: &TextMap) -> BTreeSet<&str> {
         labels.iter().flat_map(|(key, value)| self.pairs.names(namespace, key, value)).collect()
     }
 
-    /// Every Service that stands here, in order.
+    /// Every Service that stands here, in order, as often as it does.
     #[cfg(test)]
-    pub(crate) fn all(&self) -> BTreeSet<(Name, Name)> {
-        self.chosen.keys().cloned().collect()
+    pub(crate) fn all(&self) -> Vec<(Name, Name)> {
+        let namespace = |pair: &str| pair.split_once('\0').map_or("", |(namespace, _)| namespace).into();
+        let each = self.pairs.sets.iter();
+        let mut all: Vec<_> =
+            each.flat_map(|(pair, names)| names.iter().map(move |name| (namespace(pair), name.clone()))).collect();
+        all.sort();
+        all
     }
 }

@@ -368,7 +368,9 @@ impl State {
         held.addresses.iter().for_each(|address| self.addresses.release(*address));
         held.node_ports.iter().for_each(|port| self.ports.release(*port));
         if old.map(|s| &s.spec.selector) != new.map(|s| &s.spec.selector) {
-            self.selectors.remove(&key.namespace, &key.name);
+            if let Some(service) = old {
+                self.selectors.remove(&key.namespace, &key.name, &service.spec.selector);
+            }
             if let Some(service) = new {
                 self.selectors.insert(&key.namespace, &key.name, &service.spec.selector);
             }

@@ -1,7 +1,8 @@
 //! The row of a node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use model::types::TextMap;
 use serde_json::Value;
 
 use super::{NONE, Row, UNKNOWN, items, or, text};
@@ -9,7 +10,7 @@ use super::{NONE, Row, UNKNOWN, items, or, text};
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
-pub fn row(name: Value, labels: &BTreeMap<String, String>, node: &Value, age: Value) -> Row {
+pub fn row(name: Value, labels: &TextMap, node: &Value, age: Value) -> Row {
     let info = |field: &str| text(node, &format!("/status/nodeInfo/{field}"));
     vec![
         name,
@@ -36,7 +37,7 @@ fn status(node: &Value) -> String {
     if closed { format!("{word},SchedulingDisabled") } else { word.to_owned() }
 }
 
-fn roles(labels: &BTreeMap<String, String>) -> String {
+fn roles(labels: &TextMap) -> String {
     let roles: BTreeSet<&str> = labels
         .iter()
         .filter_map(|(key, value)| match key.strip_prefix(ROLE_PREFIX) {

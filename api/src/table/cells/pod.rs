@@ -48,7 +48,7 @@ pub fn row(name: Value, pod: &Pod, document: &Value, age: Value, now: Timestamp)
         age,
         or(ip, NONE).into(),
         or(pod.spec.node_name.clone(), NONE).into(),
-        or(pod.status.nominated_node_name.clone(), NONE).into(),
+        or(pod.status.nominated_node_name.to_string(), NONE).into(),
         readiness_gates(pod, document).into(),
     ]
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::types::TextMap;
 
 fn node(name: &str, number: u8, more: Value) -> (String, Arc<Node>) {
     let mut node = json!({ "metadata": { "name": name },
@@ -117,7 +118,7 @@ fn a_node_is_left_out_for_what_it_is() {
     let cordoned = json!({ "spec": { "unschedulable": true } });
     assert!(!excluded(cordoned.clone(), source()));
     assert!(excluded(cordoned, BackendSource { skip_unschedulable: true, ..source() }));
-    let ssd = BackendSource { node_labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]), ..source() };
+    let ssd = BackendSource { node_labels: TextMap::from([("disk".to_owned(), "ssd".to_owned())]), ..source() };
     assert!(excluded(labels("disk", "hdd"), ssd.clone()));
     assert!(!excluded(labels("disk", "ssd"), ssd));
 }

@@ -11,7 +11,7 @@ use crate::types::{CheckKind, ListenerProtocol, Scheduler, StickyKind};
 
 /// Ports 80, 443 and 6000 by TCP, 53 by UDP.
 fn service(annotations: &[(&str, &str)], spec: Value) -> Service {
-    let annotations: BTreeMap<String, String> =
+    let annotations: TextMap =
         annotations.iter().map(|(suffix, value)| (format!("{}{suffix}", PREFIXES[0]), (*value).to_owned())).collect();
     let mut service = json!({
         "metadata": { "namespace": "n", "name": "web", "uid": "0123-4567", "annotations": annotations },

@@ -1,10 +1,8 @@
 //! A slice as it is written, and what it is compared by.
 
-use std::collections::BTreeMap;
-
 use crate::endpoints::weights::WEIGHTS;
 use crate::endpoints::{SliceChange, TRIGGER_TIME};
-use crate::types::{Endpoint, EndpointPort, EndpointSlice, ObjectMeta};
+use crate::types::{Endpoint, EndpointPort, EndpointSlice, ObjectMeta, TextMap};
 
 use super::{Draft, Shape};
 
@@ -99,7 +97,7 @@ fn annotate(metadata: &mut ObjectMeta, weights: Option<String>, shape: &Shape<'_
     set(&mut metadata.annotations, TRIGGER_TIME, shape.trigger_time.map(str::to_owned));
 }
 
-fn set(annotations: &mut BTreeMap<String, String>, key: &str, value: Option<String>) {
+fn set(annotations: &mut TextMap, key: &str, value: Option<String>) {
     match value {
         Some(value) => annotations.insert(key.to_owned(), value),
         None => annotations.remove(key),

@@ -138,7 +138,7 @@ fn changes_are_followed_in_place() {
         update web-00003 IPv6 [:5432/TCP] -=2001:db8::1(r--)
     "#]]
     .assert_eq(&text);
-    assert!(slices.by_name.values().all(|s| s.metadata.annotations["note"] == "new"));
+    assert!(slices.by_name.values().all(|s| s.metadata.annotations.get("note").is_some_and(|note| note == "new")));
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_node_that_answers_dns_is_an_endpoint_in_each_family() {
     ];
     assert_eq!(facts(&slices), wanted.into());
     for slice in slices.by_name.values() {
-        assert_eq!(slice.metadata.labels[MANAGED_BY], OWN);
+        assert_eq!(slice.metadata.labels.get(MANAGED_BY).unwrap(), OWN);
         assert_eq!(slice.metadata.owner_references[0].uid, "service-1");
         assert_eq!(slice.endpoints[0].zone.as_deref(), Some("a"));
     }

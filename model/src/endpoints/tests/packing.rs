@@ -17,7 +17,7 @@ fn metadata_of_a_written_slice_is_kept() {
     let slice = &slices.by_name["web-00001"];
     assert_eq!(slice.endpoints.len(), 2);
     assert_eq!(slice.metadata.uid(), "slice-1");
-    assert_eq!(slice.metadata.annotations["example.com/note"], "kept");
+    assert_eq!(slice.metadata.annotations.get("example.com/note").unwrap(), "kept");
 }
 
 #[test]
