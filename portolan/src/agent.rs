@@ -15,13 +15,13 @@ use tracing::info;
 use crate::Failure;
 use crate::cli::AgentArgs;
 use crate::identity::{self, Told};
+use crate::memory;
 
 /// Runs the agent until SIGTERM or SIGINT; the kernel keeps what was programmed.
 pub fn run(args: AgentArgs) -> Result<(), Failure> {
     if args.cleanup {
         return cleanup();
     }
-    small_pages();
     one_per_family(&args.node_ip)?;
     let told = Told {
         role: Role::Node,
@@ -52,16 +52,10 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         dns,
         resolver: args.resolver.config(),
         workloads: args.workloads.config(),
+        at_rest: Some(memory::give_back),
     };
     // One thread: the work is a stream of small steps, and a node's processors belong to its workloads.
     until_stopped("running the agent", |stop| proxy_agent::run(config, stop))
-}
-
-/// Keeps the kernel from giving this process two megabytes where it asks for a page: each thread's heap would have some, and an
-/// agent with a hundred Services needs less than that for all of them.
-fn small_pages() {
-    // A kernel that does not know it has no such pages either.
-    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 /// Removes what an agent left, and says what that was.

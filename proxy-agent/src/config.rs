@@ -50,6 +50,8 @@ pub struct Config {
     pub resolver: Option<ResolverConfig>,
     /// `None`: what runs on this machine is others' business.
     pub workloads: Option<WorkloadsConfig>,
+    /// What is called once when nothing has been programmed for half a minute: for what only a busy agent needs.
+    pub at_rest: Option<fn()>,
 }
 
 /// How a machine's own resolver is to ask for the cluster's names.
@@ -93,6 +95,7 @@ impl Config {
             dns: None,
             resolver: None,
             workloads: None,
+            at_rest: None,
         }
     }
 }

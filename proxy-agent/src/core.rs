@@ -50,6 +50,8 @@ const MIN_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// How long a Service that the kernel refused is left out.
 const RETRY_REFUSED: Duration = Duration::from_secs(60);
+/// So long without anything to program, and the agent is at rest. What it then gives up has to be worth it.
+const REST: Duration = Duration::from_secs(30);
 /// The rest after the tables were written anew because somebody else had changed them.
 const REPAIR_REST: Duration = Duration::from_millis(50);
 
@@ -68,6 +70,8 @@ pub struct Core<P> {
     postponed: (u64, u64),
     /// What others change is looked at from then on.
     rest_until: Option<Instant>,
+    /// When it will be at rest, if it is not.
+    at_rest: Option<Instant>,
     census: Census,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -94,6 +98,8 @@ pub struct Links {
     pub own: watch::Sender<OwnNode>,
     /// That the agent is to end, and how soon.
     pub ending: watch::Receiver<Ending>,
+    /// What is called when nothing was programmed for [`REST`].
+    pub at_rest: Option<fn()>,
 }
 
 /// The end of an agent that answers DNS, in steps: what it does last is to let others answer.
@@ -131,6 +137,7 @@ impl<P: Program> Core<P> {
             retry_at: None,
             postponed: (0, 0),
             rest_until: None,
+            at_rest: None,
             census: Census::default(),
             metrics,
             health,
@@ -171,6 +178,11 @@ impl<P: Program> Core<P> {
                     if self.end(ending) {
                         return Ok(());
                     }
+                    continue;
+                }
+                () = until(self.at_rest) => {
+                    self.at_rest = None;
+                    self.links.at_rest.iter().for_each(|call| call());
                     continue;
                 }
                 () = noticed(&mut self.kernel, self.rest_until) => {
@@ -250,6 +262,7 @@ impl<P: Program> Core<P> {
 
     fn program(&mut self, dirty: &Dirty, work: Work, now: Instant) -> Result<(), P::Error> {
         let begin = Instant::now();
+        self.at_rest = self.links.at_rest.map(|_| now + REST);
         self.compile(dirty);
         match self.kernel.program(&self.plan, dirty) {
             Ok(report) => {

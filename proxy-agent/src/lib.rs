@@ -236,6 +236,7 @@ pub async fn run_with<P: Program>(
         detours,
         own,
         ending,
+        at_rest: config.at_rest,
     };
     let clean = kernel.conntrack();
     let core = Core::new(state, config.local, kernel, Arc::clone(&site.metrics), Arc::clone(&site.health), links);

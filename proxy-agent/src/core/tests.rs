@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dataplane::{Repairs, Report};
 use model::{Key, Resource, Revision};
@@ -97,6 +98,7 @@ impl Bench {
             detours: None,
             own: watch::channel(OwnNode::default()).0,
             ending: watch::channel(Ending::No).1,
+            at_rest: None,
         };
         let core = Core::new(
             state,
@@ -469,4 +471,29 @@ async fn what_others_change_is_put_right_and_whole_loads_have_a_rest_between_the
     }
     assert_eq!(kernel.last().0, Dirty::All);
     core.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_rest_is_called_once_after_something_was_programmed() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let mut bench = Bench::new();
+    bench.core.links.at_rest = Some(|| _ = CALLS.fetch_add(1, Ordering::Relaxed));
+    assert_eq!(bench.core.at_rest, None);
+    for resource in WATCHED {
+        bench.apply(Update::Replaced { resource, revision: 1, objects: Vec::new(), unreadable: Vec::new() });
+    }
+    bench.turn();
+    assert_eq!(bench.core.at_rest, Some(bench.now + REST));
+    bench.now += REST / 2;
+    bench.service("a", 2);
+    bench.turn();
+    assert_eq!(bench.core.at_rest, Some(bench.now + REST), "what was programmed meanwhile puts it off");
+    let (sender, updates) = mpsc::channel(1);
+    let run = bench.core.run(updates);
+    tokio::pin!(run);
+    for (rests, calls) in [(1, 0), (1, 1), (20, 1)] {
+        let _ = tokio::time::timeout(REST * rests, &mut run).await;
+        assert_eq!(CALLS.load(Ordering::Relaxed), calls, "after {rests} more");
+    }
+    drop(sender);
 }
