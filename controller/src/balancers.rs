@@ -1,9 +1,9 @@
 //! Services of type LoadBalancer: for each an instance as it wants it, and for the Service what became of it.
 //!
 //! This is the part that has to do with time and with the doings of others: an edge node has set an instance up, a
-//! certificate has expired, an address has become free. Twenty times a second it is looked at what has changed, and the
-//! Services that it concerns are brought to where they shall be ([`sync`]): whatever differs is put right, whoever
-//! changed it. Nothing is remembered that does not follow from the objects.
+//! certificate has expired, an address has become free. When anything was written, and at most twenty times a second, it is
+//! looked at what has changed, and the Services that it concerns are brought to where they shall be ([`sync`]): whatever
+//! differs is put right, whoever changed it. Nothing is remembered that does not follow from the objects.
 //!
 //! Many Services are worked on at a time, since each waits for its writes; one commit takes those of all.
 
@@ -26,13 +26,17 @@ use model::types::{LoadBalancer, Node, Service};
 use model::{Object, Resource};
 use store::{Event, EventKind, Store};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::follow::{Follow, News};
+use crate::pace::Pace;
 use sync::{Context, Found};
 
-/// How often it is looked.
+/// How often it is looked at most.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often the wall clock is asked whether it has come to a time, however far that is: somebody may set it.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// Services that are worked on at a time.
 const AT_A_TIME: usize = 64;
@@ -69,11 +73,11 @@ impl Options {
 
 /// Sees to load balancers for as long as it is polled. `clock` is the wall clock, by which certificates expire.
 pub async fn run(store: Store, options: Options, clock: fn() -> Timestamp) {
+    let mut pace = Pace::new(&store, LOOK_EVERY);
     let mut balancers = Balancers::new(store, options, clock);
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let due = balancers.known.values().filter_map(|known| known.due(Instant::now(), clock())).min();
+        pace.next(due).await;
         balancers.look(Instant::now()).await;
     }
 }
@@ -99,6 +103,15 @@ struct Known {
     found: Found,
     failures: u32,
     retry: Option<Instant>,
+}
+
+impl Known {
+    /// When it has to be looked at though nothing may have been written; None: never. `time` is the wall clock's.
+    fn due(&self, now: Instant, time: Timestamp) -> Option<Instant> {
+        let until = |again| Duration::try_from(time.duration_until(again)).unwrap_or_default().min(CLOCK_EVERY);
+        let again = self.found.again.map(|again| now + until(again));
+        [again, self.retry].into_iter().flatten().min()
+    }
 }
 
 impl Balancers {

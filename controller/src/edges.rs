@@ -3,6 +3,7 @@
 //! Twenty times a second it is looked at what has changed: the Leases of edges go to the machine that judges them
 //! ([`liveness`]), and what it finds decides with what stands in the instances who holds what ([`place`]). Both are
 //! pure; here it is only spelled and written. A decision that could not be written is made again at the next look.
+//! Where there is neither an edge nor an instance, time brings nothing about, and the next look waits for a write.
 //!
 //! Before the instances of a silent edge go to others the Lease is taken from it, in the very state by which the edge
 //! was judged. If it was renewed meanwhile that write is refused, and nothing moves. This and the edges' own fence keep
@@ -29,10 +30,11 @@ use model::types::{EdgeAssignment, LoadBalancer, ServiceReference};
 use model::{Object, Resource, Revision};
 use store::{EventKind, Refusal, Store, Write};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::events::{self, Note};
 use crate::follow::{Follow, News};
+use crate::pace::Pace;
 use crate::writes::time;
 pub use figures::Figures;
 pub use liveness::Times;
@@ -40,7 +42,7 @@ use liveness::{Machine, Seen, Standing};
 use place::{Instance, Move, Why, plan};
 use writes::{COMPONENT, CONDITION, Held};
 
-/// How often it is looked.
+/// How often it is looked, where there is something to look at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Writes that are on their way at a time: one commit takes them all.
@@ -48,12 +50,11 @@ const WRITES_MOST: usize = 64;
 
 /// Looks at edges and instances for as long as it is polled. `clock` is the wall clock, which is written into objects.
 pub async fn run(store: Store, figures: Arc<Figures>, times: Times, clock: fn() -> Timestamp) {
+    let mut pace = Pace::new(&store, LOOK_EVERY);
     let mut edges = Edges::new(store, figures, times, clock);
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = Instant::now();
     loop {
-        ticks.tick().await;
+        pace.next(edges.has_any().then_some(looked)).await;
         let elapsed = looked.elapsed();
         looked += elapsed;
         edges.look(elapsed).await;
@@ -108,6 +109,11 @@ impl Edges {
             told: BTreeMap::new(),
             events: 0,
         }
+    }
+
+    /// Whether there is an edge or an instance, for which time counts.
+    fn has_any(&self) -> bool {
+        !self.machine.is_empty() || !self.instances.is_empty()
     }
 
     /// One look: what has changed, and what follows.

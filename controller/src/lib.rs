@@ -17,6 +17,7 @@ mod follow;
 pub mod lifecycle;
 mod metrics;
 mod nodes;
+mod pace;
 mod pulse;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::{Object, Resource, Revision};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::{Config, Environment};
 use crate::error::{Expired, OpenError, Refusal};
@@ -57,6 +57,11 @@ impl Store {
     /// The revision of the newest published change.
     pub fn revision(&self) -> Revision {
         self.shared.read().revision
+    }
+
+    /// The newest revision as it goes on: for who looks at what has changed only when something has. It ends with the store.
+    pub fn revisions(&self) -> watch::Receiver<Revision> {
+        self.shared.newest()
     }
 
     /// The revision of the newest change of one resource; 0 or the start of the history when there was none.

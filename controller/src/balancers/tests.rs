@@ -625,3 +625,19 @@ async fn hostname_and_mode_of_the_ingress() {
     assert_eq!(ingress("named"), ("web.example.com".to_owned(), None));
     assert_eq!(ingress("http"), (String::new(), Some("Proxy".to_owned())));
 }
+
+#[test]
+fn a_service_is_due_at_the_first_of_its_times_and_the_wall_clock_is_asked_again() {
+    let (now, time) = (Instant::now(), clock());
+    let due = |again: Option<i64>, retry: Option<u64>| {
+        let again = again.map(|seconds| Timestamp::from_second(time.as_second() + seconds).unwrap());
+        let found = Found { again, ..Found::default() };
+        let known = Known { found, failures: 0, retry: retry.map(|millis| now + Duration::from_millis(millis)) };
+        known.due(now, time).map(|due| (due - now).as_millis())
+    };
+    assert_eq!(due(None, None), None);
+    assert_eq!(due(None, Some(200)), Some(200));
+    assert_eq!(due(Some(DAY), None), Some(1_000));
+    assert_eq!(due(Some(DAY), Some(200)), Some(200));
+    assert_eq!((due(Some(0), None), due(Some(-DAY), Some(200))), (Some(0), Some(0)));
+}

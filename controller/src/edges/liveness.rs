@@ -136,6 +136,11 @@ impl Machine {
         self.edges.retain(|_, edge| edge.there || goes_on(edge));
     }
 
+    /// Whether there is nobody to be judged.
+    pub fn is_empty(&self) -> bool {
+        self.edges.is_empty()
+    }
+
     /// The edges that there are, and how they are.
     pub fn seen(&self) -> BTreeMap<Box<str>, Seen> {
         let see = |edge: &Edge| Seen {
