@@ -46,7 +46,7 @@ async fn slices_follow_pods_in_the_same_commit() {
     let endpoints = home.value(Resource::Endpoints, "default", "web");
     assert_eq!(endpoints["subsets"][0]["addresses"].as_array().unwrap().len(), 2);
     assert_eq!(
-        slices(&home)[0].metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"],
+        slices(&home)[0].metadata.annotations.get("endpoints.kubernetes.io/last-change-trigger-time").unwrap(),
         "2023-11-14T22:13:19Z"
     );
     home.status(Resource::Pods, "default", "a", running("10.9.0.1", false)).await.unwrap();

@@ -30,7 +30,7 @@ fn slices(home: &Home, namespace: &str) -> Vec<String> {
         let not_ready = |e: &model::types::Endpoint| if e.conditions.ready == Some(true) { "" } else { "!" };
         let endpoints: Vec<String> =
             slice.endpoints.iter().map(|e| format!("{}{}", not_ready(e), e.addresses[0])).collect();
-        let service = &slice.metadata.labels["kubernetes.io/service-name"];
+        let service = slice.metadata.labels.get("kubernetes.io/service-name").unwrap();
         format!("{service} {} {}: {}", slice.address_type, ports.join("+"), endpoints.join(", "))
     });
     let mut shown: Vec<String> = shown.collect();
