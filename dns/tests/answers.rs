@@ -67,7 +67,10 @@ fn snapshot() -> Snapshot {
             }
             "EndpointSlice" => {
                 let slice: EndpointSlice = serde_saphyr::from_str(text).unwrap();
-                let key = Key::new(slice.metadata.namespace(), &slice.metadata.labels["kubernetes.io/service-name"]);
+                let key = Key::new(
+                    slice.metadata.namespace(),
+                    slice.metadata.labels.get("kubernetes.io/service-name").unwrap(),
+                );
                 let name = slice.metadata.name().to_owned();
                 snapshot.slices.entry(key).or_default().insert(name, Arc::new(slice));
             }
