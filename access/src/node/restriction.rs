@@ -88,7 +88,7 @@ fn labels(node: &str, old: Option<&Object>, new: &Object) -> Result<(), String> 
     let before = old.map(Object::labels);
     let value = |key: &str| before.and_then(|labels| labels.get(key));
     let set = new.labels().iter().filter(|(key, now)| value(key) != Some(*now)).map(|(key, _)| key);
-    let removed = before.into_iter().flat_map(|labels| labels.keys()).filter(|key| !new.labels().contains_key(*key));
+    let removed = before.into_iter().flat_map(|labels| labels.keys()).filter(|key| !new.labels().contains_key(key));
     match set.chain(removed).find(|key| !may_set(key)) {
         Some(key) => Err(format!("node {node:?} may not change the label {key}")),
         None => Ok(()),

@@ -86,7 +86,7 @@ pub(crate) fn own(there: &LoadBalancer, service: &Service, wanted: &Wanted) -> R
     }
     let labels = &there.metadata.labels;
     if *labels != wanted.labels {
-        let gone = labels.keys().filter(|key| !wanted.labels.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+        let gone = labels.keys().filter(|key| !wanted.labels.contains_key(key)).map(|key| (key.clone(), Value::Null));
         let there = wanted.labels.iter().map(|(key, value)| (key.clone(), json!(value)));
         patch["metadata"]["labels"] = gone.chain(there).collect();
     }

@@ -171,7 +171,7 @@ fn eligible<'a>(source: &'a BackendSource, snapshot: &'a Snapshot) -> impl Itera
     let may = |node: &Node| {
         let labels = &node.metadata.labels;
         let out = node.metadata.terminating()
-            || EXCLUDE_LABELS.iter().any(|name| labels.get(*name).is_some_and(|value| value != "false"))
+            || EXCLUDE_LABELS.iter().any(|name| labels.get(name).is_some_and(|value| value != "false"))
             || node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED)
             || (source.skip_unschedulable && node.spec.unschedulable);
         !out && source.node_labels.iter().all(|(name, value)| labels.get(name) == Some(value))

@@ -38,7 +38,7 @@ pub enum Share<'a> {
 impl<'a> Share<'a> {
     pub fn of(node: &'a Node) -> Self {
         let labels = &node.metadata.labels;
-        if !node.ready() || EXCLUDED.iter().any(|label| labels.contains_key(*label)) {
+        if !node.ready() || EXCLUDED.iter().any(|label| labels.contains_key(label)) {
             return Self::None;
         }
         match (labels.get(ZONE).map_or("", String::as_str), node.status.allocatable.cpu_milli) {
