@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_agent::client::{Client, ClientError};
-use proxy_agent::hollow::{Beats, Hollow};
+use proxy_agent::hollow::{Apart, Hollow};
 use proxy_agent::join::IssueError;
 use tokio::time::Instant;
 
@@ -116,7 +116,7 @@ async fn work(arguments: &Arguments, stop: &Stop, made: &mut Vec<Hollow>) -> Res
     nodes::register(arguments, stop, made).await?;
     report.nodes = u32::try_from(made.len()).unwrap_or(u32::MAX);
     let sights = Arc::new(sights::Sights::new(arguments.lists, arguments.record.is_some()));
-    let beats = Beats::start().map_err(HollowError::Beats)?;
+    let beats = Apart::start("beats").map_err(HollowError::Beats)?;
     nodes::watch(made, &sights, &beats, stop).await;
     report.began = Begun { seconds: began.elapsed().as_secs_f64(), watches: sights.open(), listed: sights.listed() };
     eprintln!("{} hollow nodes watch after {:.1} s", report.nodes, report.began.seconds);

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -39,12 +40,50 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// So long without an answer, and other connections are given up when there is one.
 pub const CUT: Duration = Duration::from_secs(3);
 
+/// A thread with a runtime of its own. Dropping it ends what runs there.
+#[derive(Debug)]
+pub struct Apart {
+    runtime: Handle,
+    stop: Option<watch::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Apart {
+    /// A thread in the network namespace of the calling one.
+    ///
+    /// # Errors
+    /// When there can be no thread or no runtime.
+    pub fn start(name: &str) -> io::Result<Self> {
+        let (stop, mut stopped) = watch::channel(());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Nothing is ever sent: the sender is gone.
+            drop(runtime.block_on(stopped.changed()));
+        })?;
+        Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What runs on this thread.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.stop = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a thread for what must not wait had panicked");
+        }
+    }
+}
+
 /// The thread that beats. Dropping this ends it.
 #[derive(Debug)]
 pub struct Beat {
-    stop: Option<watch::Sender<()>>,
+    _thread: Apart,
     cuts: watch::Receiver<u64>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Beat {
@@ -53,34 +92,16 @@ impl Beat {
     /// # Errors
     /// When there can be no thread or no runtime.
     pub fn start(client: &Client, node: &str) -> io::Result<Self> {
-        let (stop, mut stopped) = watch::channel(());
+        let thread = Apart::start("beat")?;
         let (cut, cuts) = watch::channel(0);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (client, node) = (client.apart(), node.to_owned());
-        let thread = std::thread::Builder::new().name("beat".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = beat(client, &node, &cut) => {}
-                    // Nothing is ever sent: the sender is gone.
-                    _ = stopped.changed() => {}
-                }
-            });
-        })?;
-        Ok(Self { stop: Some(stop), cuts, thread: Some(thread) })
+        thread.runtime().spawn(async move { beat(client, &node, &cut).await });
+        Ok(Self { _thread: thread, cuts })
     }
 
     /// Counts how often the server was away for long and is heard again.
     pub fn cuts(&self) -> watch::Receiver<u64> {
         self.cuts.clone()
-    }
-}
-
-impl Drop for Beat {
-    fn drop(&mut self) {
-        self.stop = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that says that this node lives had panicked");
-        }
     }
 }
 

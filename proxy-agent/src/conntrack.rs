@@ -139,9 +139,11 @@ impl Flows {
 impl Leaving {
     /// What a Service's change says of who leaves, and of who is back.
     fn update(&mut self, old: &ServicePlan, new: &ServicePlan) -> bool {
-        for back in left(new, old) {
-            self.fresh.remove(&back);
-            self.due.remove(&back);
+        if !(self.fresh.is_empty() && self.due.is_empty()) {
+            for back in left(new, old) {
+                self.fresh.remove(&back);
+                self.due.remove(&back);
+            }
         }
         let gone = left(old, new);
         let any = !gone.is_empty();

@@ -14,15 +14,12 @@ mod tests;
 mod watching;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::{Resource, Revision};
 use serde_json::json;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -36,6 +33,7 @@ use crate::objects::WATCHED;
 use crate::questions::{self, Asked};
 use crate::{beat, give_up, process_id};
 
+pub use crate::beat::Apart;
 pub use crate::reflector::collection;
 
 /// How often it is looked whether a Node is registered.
@@ -107,8 +105,9 @@ impl Hollow {
         }
     }
 
-    /// Watches, beats, acknowledges and refuses questions from now on.
-    pub fn watch<A: Audience>(&mut self, audience: &Arc<A>, beats: &Beats) {
+    /// Watches, beats, acknowledges and refuses questions from now on. All nodes of a process beat from the thread `beats`: an
+    /// agent's have one of their own, too, and are not kept waiting by what the others are busy with.
+    pub fn watch<A: Audience>(&mut self, audience: &Arc<A>, beats: &Apart) {
         let (programmed, acknowledged) = watch::channel(Programmed::default());
         let programmed = Arc::new(programmed);
         let since = Instant::now();
@@ -131,43 +130,8 @@ impl Hollow {
         self.tasks.spawn(refuse(questions));
         let (cut, cuts) = watch::channel(0);
         let (client, name) = (self.client.apart(), self.name.clone());
-        self.tasks.spawn_on(async move { beat::beat(client, &name, &cut).await }, &beats.runtime);
+        self.tasks.spawn_on(async move { beat::beat(client, &name, &cut).await }, beats.runtime());
         self.tasks.spawn(give_up(self.client.clone(), Some(cuts)));
-    }
-}
-
-/// The thread on which all hollow nodes of a process beat. An agent's beats have a thread of their own, too ([`Beat`]), and
-/// are not kept waiting by what the other threads are busy with. Dropping it ends the beats.
-///
-/// [`Beat`]: beat::Beat
-#[derive(Debug)]
-pub struct Beats {
-    runtime: Handle,
-    stop: Option<watch::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Beats {
-    /// # Errors
-    /// When there can be no thread or no runtime.
-    pub fn start() -> io::Result<Self> {
-        let (stop, mut stopped) = watch::channel(());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let thread = std::thread::Builder::new().name("beats".to_owned()).spawn(move || {
-            // Nothing is ever sent: the sender is gone.
-            drop(runtime.block_on(stopped.changed()));
-        })?;
-        Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Beats {
-    fn drop(&mut self) {
-        self.stop = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of the hollow nodes' beats had panicked");
-        }
     }
 }
 

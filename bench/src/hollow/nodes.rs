@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use proxy_agent::client::{Client, ClientError};
-use proxy_agent::hollow::{Beats, Hollow, watched};
+use proxy_agent::hollow::{Apart, Hollow, watched};
 use proxy_agent::join::{IssueError, introduce};
 use tokio::task::JoinSet;
 
@@ -85,7 +85,7 @@ fn is_passing(error: &ClientError) -> bool {
 }
 
 /// Lets all watch; returns when all their watches are open, or somebody wants an end.
-pub async fn watch(made: &mut [Hollow], sights: &Arc<Sights>, beats: &Beats, stop: &Stop) {
+pub async fn watch(made: &mut [Hollow], sights: &Arc<Sights>, beats: &Apart, stop: &Stop) {
     let each = watched().count() as u64;
     let bar = ProgressBar::new(made.len() as u64 * each).with_message("watches");
     let mut wanted = 0;

@@ -73,7 +73,7 @@ fn an_event_that_is_written_as_usual_is_read_without_a_look_at_its_object() {
         // Written otherwise, it is for those who look at each byte.
         (r#"{"object":{},"type":"ADDED"}"#, None),
         (r#"{"type":"ADDED", "object":{}}"#, None),
-        (r#"{"type":"A"D","object":{}}"#, None),
+        (r#"{"type":"A\"D","object":{}}"#, None),
         (r#"{"type":"ADDED","object":[]}"#, None),
         (r#"{"type":"ADDED","object":{}"#, None),
         (r#"{"type":"ADDED","object":{},"more":1}"#, None),
