@@ -1,7 +1,9 @@
 //! The packet-flow table with packets: each row in network namespaces, through the kernel's own tables, by any dataplane.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use dataplane::Dirty;
@@ -27,6 +29,15 @@ fn place(answer: &Answer) -> Option<Place> {
     }
 }
 
+/// The turn of one client at a destination. A dataplane that takes endpoints strictly in turn leads two clients who ask in step each to
+/// one of two endpoints for ever; so who draws, draws alone there.
+fn turn(to: SocketAddr) -> MutexGuard<'static, ()> {
+    static TURNS: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
+    let mut hasher = DefaultHasher::new();
+    to.hash(&mut hasher);
+    TURNS[hasher.finish() as usize % TURNS.len()].lock().unwrap()
+}
+
 /// What is wrong with the row, if anything. Runs in the client's namespace.
 fn check(cell: &Cell) -> Result<(), String> {
     let (address, port) = cell.destination();
@@ -42,6 +53,7 @@ fn check(cell: &Cell) -> Result<(), String> {
             got => Err(format!("{got:?} in place of {failure:?}")),
         };
     };
+    let _turn = turn(to);
     let mut seen = BTreeSet::new();
     for _ in 0..DRAWS {
         let ask = || ask_here(cell.protocol, to, PATIENCE);
