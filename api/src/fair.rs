@@ -52,6 +52,11 @@ const BODIES_KIB: u32 = 32 * 1024;
 /// Beside them the bodies of nodes' own requests.
 const NODE_BODIES_KIB: u32 = 8 * 1024;
 
+/// Watches of one node: an agent has some ten. How many nodes there may be is bounded by their connections; so many watches for
+/// each of those are never what is wanting.
+const NODE_WATCHES: u32 = 64;
+const NODE_WATCHES_PER_CONNECTION: u32 = 10;
+
 /// Upper bounds of the time that requests wait, in seconds.
 pub const WAIT_BOUNDS: [f64; 8] = [0.0, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0, 15.0];
 
@@ -61,6 +66,7 @@ pub struct Fair {
     bodies: Arc<Gate>,
     node_bodies: Arc<Gate>,
     watches: Arc<Gate>,
+    node_watches: Arc<Gate>,
     queue_timeout: Duration,
     request_bytes: usize,
 }
@@ -91,12 +97,9 @@ impl Fair {
             Class::Mutating => limits.shared(limits.mutating_requests),
             Class::CatchAll => NOBODYS_SEATS,
         };
-        let watches = Bounds {
-            seats: limits.watches_per_user.saturating_mul(4),
-            seats_per_user: limits.watches_per_user,
-            waiting_per_user: 0,
-            waiting: 0,
-        };
+        let none_waits = |seats, seats_per_user| Bounds { seats, seats_per_user, waiting_per_user: 0, waiting: 0 };
+        let watches = none_waits(limits.watches_per_user.saturating_mul(4), limits.watches_per_user);
+        let node_watches = none_waits(limits.connections.saturating_mul(NODE_WATCHES_PER_CONNECTION), NODE_WATCHES);
         // A body that is as long as may be always fits.
         let longest = kib(limits.request_bytes as u64);
         let node_bodies = Bounds { seats: NODE_BODIES_KIB.max(longest), ..limits.shared(NODE_BODIES_KIB) };
@@ -105,19 +108,21 @@ impl Fair {
             bodies: Gate::new("bodies", limits.shared(BODIES_KIB.max(longest))),
             node_bodies: Gate::new("node-bodies", node_bodies),
             watches: Gate::new("watches", watches),
+            node_watches: Gate::new("node-watches", node_watches),
             queue_timeout: limits.queue_timeout,
             request_bytes: limits.request_bytes,
         }
     }
 
     /// Waits until a request with a body of this size may go on. First there must be room for the body, so that no seat is
-    /// held by one who waits for that.
+    /// held by one who waits for that. `node`: the user is one.
     ///
     /// # Errors
     /// 429 where too many of its user wait, or watch, or it has waited for too long.
-    pub async fn admit(&self, name: &Arc<str>, demand: Demand, body: &SizeHint) -> Result<Held, Status> {
+    pub async fn admit(&self, name: &Arc<str>, node: bool, demand: Demand, body: &SizeHint) -> Result<Held, Status> {
         let watch = if demand.lasts {
-            let seat = self.watches.enter_now(name, 1);
+            let watches = if node { &self.node_watches } else { &self.watches };
+            let seat = watches.enter_now(name, 1);
             Some(seat.ok_or_else(|| Status::too_many("too many watches of this user are open"))?)
         } else {
             None
@@ -156,7 +161,7 @@ impl Fair {
 
     /// What else is shared.
     pub fn rest(&self) -> impl Iterator<Item = &Gate> {
-        [&self.bodies, &self.node_bodies, &self.watches].into_iter().map(|gate| &**gate)
+        [&self.bodies, &self.node_bodies, &self.watches, &self.node_watches].into_iter().map(|gate| &**gate)
     }
 
     fn gate(&self, class: Class) -> &Arc<Gate> {

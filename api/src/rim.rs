@@ -194,7 +194,7 @@ async fn in_turn(
     let path = request.uri().path();
     let count = || asked.known().map_or(0, |resource| app.store.size(resource, asked.within()));
     let demand = fair::demand(asked, path, query, anonymous, count);
-    match app.fair.admit(&name, demand, &request.body().size_hint()).await {
+    match app.fair.admit(&name, node, demand, &request.body().size_hint()).await {
         Ok(held) => held.until_sent(permitted(app, user, asked, bounded::bound(request, &app.limits), next).await),
         Err(status) => status.into_response(),
     }

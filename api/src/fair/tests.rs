@@ -82,7 +82,7 @@ async fn a_long_answer_keeps_its_seat_while_it_is_sent_but_not_for_ever() {
     let fair = Fair::new(&Limits::default());
     let demand = Demand { seats: Some((Class::ReadOnly, 3)), lasts: false };
     let taken = || fair.gate(Class::ReadOnly).load().0;
-    let admit = async || fair.admit(&user("a"), demand, &SizeHint::with_exact(0)).await.unwrap();
+    let admit = async || fair.admit(&user("a"), false, demand, &SizeHint::with_exact(0)).await.unwrap();
 
     let short = admit().await.until_sent(Response::new(Body::from("short")));
     assert_eq!((taken(), short.into_body().collect().await.unwrap().to_bytes().len()), (0, 5));
@@ -109,13 +109,13 @@ async fn bodies_of_one_user_leave_room_for_others() {
     let longest = SizeHint::with_exact(3 << 20);
     let greedy = user("greedy");
     let mut held = Vec::new();
-    while let Ok(admitted) = timeout(Duration::ZERO, fair.admit(&greedy, demand, &longest)).await {
+    while let Ok(admitted) = timeout(Duration::ZERO, fair.admit(&greedy, false, demand, &longest)).await {
         held.push(admitted.unwrap());
     }
     assert_eq!(held.len(), 5, "half of 32 MiB");
-    assert!(timeout(Duration::ZERO, fair.admit(&user("other"), demand, &longest)).await.is_ok());
+    assert!(timeout(Duration::ZERO, fair.admit(&user("other"), false, demand, &longest)).await.is_ok());
     let beat = Demand { seats: Some((Class::NodeHigh, 1)), lasts: false };
-    assert!(timeout(Duration::ZERO, fair.admit(&greedy, beat, &SizeHint::with_exact(100))).await.is_ok());
+    assert!(timeout(Duration::ZERO, fair.admit(&greedy, false, beat, &SizeHint::with_exact(100))).await.is_ok());
 }
 
 #[test]

@@ -152,8 +152,20 @@ async fn watches_are_counted_by_user_and_hold_no_seat() {
     assert_eq!(api.get(&a, SERVICES).await.status(), StatusCode::OK);
     drop(second);
     assert_eq!(api.get(&a, path).await.status(), StatusCode::OK);
-    drop(first);
+    // Nodes have watches of their own, however many there are of them.
+    let nodes = ["vm-1", "vm-2", "vm-3", "vm-4", "vm-5"].map(User::node);
+    let mut watching = Vec::new();
+    for node in &nodes {
+        for path in ["/api/v1/services?watch=true", "/api/v1/nodes?watch=true"] {
+            let answer = api.get(node, path).await;
+            assert_eq!(answer.status(), StatusCode::OK, "{} {path}", node.name);
+            watching.push(answer);
+        }
+    }
+    assert_eq!(api.get(&b, path).await.status(), StatusCode::OK, "theirs are not others'");
+    drop((first, watching));
     api.until(r#"portolan_api_shared_taken{of="watches"}"#, 0.0).await;
+    api.until(r#"portolan_api_shared_taken{of="node-watches"}"#, 0.0).await;
 }
 
 /// Whoever waits because it asked to wait is not in the way of those who want something now.
