@@ -7,8 +7,8 @@
 //! more time: a connection costs a server a hundred times what a beat costs, and thousands of nodes that open one each
 //! second would keep a server that is merely late from ever being in time again.
 //!
-//! When the server is heard again after [`CUT`] or longer, the other connections are most likely dead without knowing it
-//! (nothing is sent on a watch). Whoever has one follows [`Beat::cuts`] and opens a new one.
+//! When the server is heard again after [`CUT`] or longer, the other connections may be dead without knowing it (nothing is
+//! sent on a watch). Whoever has one follows [`Beat::cuts`], asks over it, and opens a new one where nothing comes.
 //!
 //! Beats begin when the node forwards, and not before: silence of a node that never spoke means nothing.
 

@@ -15,6 +15,7 @@
 pub mod authority;
 mod connection;
 mod error;
+mod heard;
 pub(crate) mod kubeconfig;
 mod list;
 mod pool;
@@ -35,8 +36,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, watch as channel};
+use tokio::time::Instant;
 
-use connection::{Connection, Unanswered};
+use connection::{Connection, Cut, Unanswered};
 use pool::{MAX_CONNECTIONS, Pool};
 use server::{Identity, Server};
 
@@ -79,7 +81,7 @@ struct Inner {
     opening: Mutex<()>,
     slots: Semaphore,
     /// Ends every connection that is open when it says something.
-    cut: channel::Sender<()>,
+    cut: channel::Sender<Cut>,
     authorization: Option<HeaderValue>,
 }
 
@@ -143,7 +145,7 @@ impl Client {
                 sharing,
                 opening: Mutex::new(()),
                 slots: Semaphore::new(MAX_CONNECTIONS),
-                cut: channel::Sender::new(()),
+                cut: channel::Sender::default(),
                 authorization,
             }),
         }
@@ -153,7 +155,19 @@ impl Client {
     /// reached they may be dead without knowing it, and what they wait for would come late or never.
     pub fn cut(&self) {
         self.inner.pool.clear();
-        self.inner.cut.send_replace(());
+        self.inner.cut.send_modify(|cut| cut.all = cut.all.wrapping_add(1));
+    }
+
+    /// Gives up the connections that are dead without knowing it, after the server could not be reached for a while. It is
+    /// asked something over the connection that requests share, for `limit` at most; whichever connection brings nothing
+    /// until the answer is taken for dead. A server that was only late keeps its connections so: thousands of new ones at
+    /// once would make it later still.
+    pub async fn cut_silent(&self, limit: Duration) {
+        let since = Instant::now();
+        // Whatever it answers: what counts is that it does.
+        drop(tokio::time::timeout(limit, self.get_text("/livez")).await);
+        self.inner.pool.clear_silent(since);
+        self.inner.cut.send_modify(|cut| cut.silent_since = Some(since));
     }
 
     /// A client of the same server that shares no connection with this one, and each of whose requests has one for itself:

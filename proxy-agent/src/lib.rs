@@ -307,11 +307,11 @@ pub async fn run_with<P: Program>(
     }
 }
 
-/// Gives up the connections each time that the server is heard again after it was not for long.
+/// Gives up the connections that are dead, each time that the server is heard again after it was not for long.
 async fn give_up(client: Client, cuts: Option<watch::Receiver<u64>>) {
     let Some(mut cuts) = cuts else { return };
     while cuts.changed().await.is_ok() {
-        client.cut();
+        client.cut_silent(beat::CUT).await;
     }
 }
 

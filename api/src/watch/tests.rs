@@ -175,8 +175,8 @@ fn edges_of_a_selection() {
 #[test]
 fn the_more_watch_the_longer_each_rests() {
     let rests = |version| [0, 1, 11, 12, 19, 20, 1_000, 5_000, 20_000].map(|n| rest(n, cost(version)).as_millis());
-    assert_eq!(rests(Version::HTTP_11), [0, 0, 0, 0, 0, 1, 50, 250, 400]);
-    assert_eq!(rests(Version::HTTP_2), [0, 0, 0, 1, 1, 1, 90, 400, 400]);
+    assert_eq!(rests(Version::HTTP_11), [0, 0, 0, 0, 0, 1, 50, 250, 700]);
+    assert_eq!(rests(Version::HTTP_2), [0, 0, 1, 1, 2, 2, 130, 650, 700]);
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ pub async fn find(url: &str, expected: CaHash) -> Result<String, AuthorityError>
         .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let connected = Server::believed_by(url, config)?.connect(http::Version::HTTP_11, &watch::Sender::new(())).await;
+    let connected = Server::believed_by(url, config)?.connect(http::Version::HTTP_11, &watch::Sender::default()).await;
     let seen = std::mem::take(&mut *verifier.seen.lock().unwrap_or_else(PoisonError::into_inner));
     match (connected, seen) {
         (Ok(_), Seen::Authority(der)) => Ok(pem(&der)),

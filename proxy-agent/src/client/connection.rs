@@ -20,8 +20,10 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::error::ClientError;
+use super::heard::{Ear, Heard};
 
 /// hyper's read buffer of one connection. Its default of 400 KiB is for bodies that are taken whole.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -55,12 +57,57 @@ enum Sender {
 /// What has gone with the last handle.
 struct Life {
     _ends: watch::Sender<()>,
+    ear: Arc<Ear>,
+}
+
+/// Which connections have been given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cut {
+    /// Counts how often all of them were.
+    pub all: u64,
+    /// Those that have brought nothing since then.
+    pub silent_since: Option<Instant>,
+}
+
+/// What gives a connection up that is being opened.
+#[derive(Clone)]
+pub(super) struct Cuts {
+    news: watch::Receiver<Cut>,
+    /// How often all were given up before it.
+    before: u64,
+}
+
+impl Cuts {
+    pub fn of(cut: &watch::Sender<Cut>) -> Self {
+        let mut news = cut.subscribe();
+        let before = news.borrow_and_update().all;
+        Self { news, before }
+    }
+
+    /// Returns when something was given up since.
+    pub async fn any(&mut self) {
+        if self.news.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Returns when the connection with this ear was.
+    async fn come(&mut self, ear: &Ear) {
+        loop {
+            self.any().await;
+            let Cut { all, silent_since } = *self.news.borrow_and_update();
+            if all != self.before || silent_since.is_some_and(|since| !ear.heard_after(since)) {
+                return;
+            }
+        }
+    }
 }
 
 /// Ends the tasks of a connection.
 #[derive(Clone)]
 struct Ends {
-    cut: watch::Receiver<()>,
+    cuts: Cuts,
+    ear: Arc<Ear>,
     life: watch::Receiver<()>,
 }
 
@@ -69,7 +116,7 @@ impl Ends {
         tokio::select! {
             biased;
             _ = task => {}
-            Ok(()) = self.cut.changed() => {}
+            () = self.cuts.come(&self.ear) => {}
             // Nothing is ever sent: the sender is gone.
             _ = self.life.changed() => {}
         }
@@ -93,13 +140,16 @@ pub(super) struct Unanswered {
 }
 
 impl Connection {
-    /// Speaks HTTP on a stream, until `cut` says something.
-    pub async fn start<S>(stream: S, version: Version, cut: watch::Receiver<()>) -> Result<Self, ClientError>
+    /// Speaks HTTP on a stream, until it is given up.
+    pub async fn start<S>(stream: S, version: Version, cuts: Cuts) -> Result<Self, ClientError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (ends, life) = watch::channel(());
-        let (tasks, life) = (Ends { cut, life }, Arc::new(Life { _ends: ends }));
+        let ear = Arc::new(Ear::new());
+        let tasks = Ends { cuts, ear: Arc::clone(&ear), life };
+        let stream = Heard::new(stream, Arc::clone(&ear));
+        let life = Arc::new(Life { _ends: ends, ear });
         let refused = |source| ClientError::Http { what: "opening an HTTP connection", source };
         let stream = TokioIo::new(stream);
         // An error of the connection reaches whoever waits for an answer or a body; here it has no reader.
@@ -138,6 +188,11 @@ impl Connection {
 
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.life, &other.life)
+    }
+
+    /// Whether anything has come over it after that.
+    pub fn heard_after(&self, since: Instant) -> bool {
+        self.life.ear.heard_after(since)
     }
 
     pub fn is_closed(&self) -> bool {

@@ -73,6 +73,13 @@ impl Pool {
         drop(former);
     }
 
+    /// Nothing more is sent over those that have brought nothing since then, nor over any that carries one request at a time.
+    pub fn clear_silent(&self, since: Instant) {
+        let mut open = self.lock();
+        open.idle.clear();
+        open.shared.retain(|connection| connection.heard_after(since));
+    }
+
     /// Doubts a connection from now on, until [`Doubt::over`].
     pub fn doubt(&self, connection: &Connection) -> Doubt<'_> {
         Doubt { pool: self, connection: connection.shared(), since: Instant::now() }

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::connection::Connection;
+use super::connection::{Connection, Cut, Cuts};
 use super::error::ClientError;
 
 /// The versions of HTTP as TLS names them.
@@ -152,18 +152,19 @@ impl Server {
         Ok(socket.local_addr()?.ip())
     }
 
-    /// Opens a connection of this version of HTTP, or an older one, within [`CONNECT_TIMEOUT`]; both the opening and the
-    /// connection end when `cut` says something.
-    pub async fn connect(&self, version: Version, cut: &watch::Sender<()>) -> Result<Connection, ClientError> {
+    /// Opens a connection of this version of HTTP, or an older one, within [`CONNECT_TIMEOUT`]. The opening ends whatever is
+    /// given up, and the connection when it is.
+    pub async fn connect(&self, version: Version, cut: &watch::Sender<Cut>) -> Result<Connection, ClientError> {
         let timeout = |_| ClientError::Timeout { what: "connecting to the server", limit: CONNECT_TIMEOUT };
-        let (mut given_up, later) = (cut.subscribe(), cut.subscribe());
+        let cuts = Cuts::of(cut);
+        let (mut given_up, later) = (cuts.clone(), cuts);
         tokio::select! {
             opened = tokio::time::timeout(CONNECT_TIMEOUT, self.open(version, later)) => opened.map_err(timeout)?,
-            Ok(()) = given_up.changed() => Err(ClientError::GivenUp),
+            () = given_up.any() => Err(ClientError::GivenUp),
         }
     }
 
-    async fn open(&self, version: Version, cut: watch::Receiver<()>) -> Result<Connection, ClientError> {
+    async fn open(&self, version: Version, cuts: Cuts) -> Result<Connection, ClientError> {
         let address = self.to_string();
         let stream = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
@@ -172,7 +173,7 @@ impl Server {
         };
         let stream = stream.await.map_err(|source| ClientError::Connect { address: address.clone(), source })?;
         match &self.tls {
-            None => Connection::start(stream, Version::HTTP_11, cut).await,
+            None => Connection::start(stream, Version::HTTP_11, cuts).await,
             Some(tls) => {
                 let connector = tls.connector.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let offered = if version == Version::HTTP_2 { [H2, HTTP_11].as_slice() } else { &[HTTP_11] };
@@ -181,7 +182,7 @@ impl Server {
                 let stream = stream.map_err(|source| ClientError::Handshake { address, source })?;
                 let multiplexed = stream.get_ref().1.alpn_protocol() == Some(H2);
                 let version = if multiplexed { Version::HTTP_2 } else { Version::HTTP_11 };
-                Connection::start(stream, version, cut).await
+                Connection::start(stream, version, cuts).await
             }
         }
     }

@@ -10,7 +10,7 @@ mod tests;
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// A line, or one object of a list, may have this many bytes. Kubernetes itself takes no object over 3 MiB.
 pub(super) const MAX_OBJECT_BYTES: usize = 8 * 1024 * 1024;
@@ -22,11 +22,12 @@ pub(super) struct LineTooLong {
     pub limit: usize,
 }
 
-/// Collects chunks and gives out whole lines.
+/// Collects chunks and gives out whole lines. A line that came in one chunk is a part of that, and is not copied.
 pub(super) struct Lines {
-    buffer: BytesMut,
-    /// Bytes of `buffer` that are known to hold no newline.
-    searched: usize,
+    /// The beginning of a line whose end is not there yet.
+    begun: BytesMut,
+    /// What came after it.
+    chunk: Bytes,
     limit: usize,
 }
 
@@ -36,28 +37,36 @@ impl Lines {
     }
 
     pub fn with_limit(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), searched: 0, limit }
+        Self { begun: BytesMut::new(), chunk: Bytes::new(), limit }
     }
 
-    pub fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    /// Takes a chunk; all lines of the one before were asked for, or else they are copied.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.chunk = if self.chunk.is_empty() {
+            chunk
+        } else {
+            let mut both = BytesMut::from(&self.chunk[..]);
+            both.extend_from_slice(&chunk);
+            both.freeze()
+        };
     }
 
     /// The next whole line, without its newline. `None` when more must be pushed first.
     pub fn next(&mut self) -> Result<Option<Bytes>, LineTooLong> {
-        let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|p| p + self.searched);
-        let length = found.unwrap_or(self.buffer.len());
-        if length > self.limit {
+        let found = memchr::memchr(b'\n', &self.chunk);
+        let length = found.unwrap_or(self.chunk.len());
+        if self.begun.len() + length > self.limit {
             return Err(LineTooLong { limit: self.limit });
         }
-        let Some(end) = found else {
-            self.searched = self.buffer.len();
-            return Ok(None);
-        };
-        self.searched = 0;
-        let mut line = self.buffer.split_to(end + 1);
-        line.truncate(end);
-        Ok(Some(line.freeze()))
+        let rest = self.chunk.split_to(length);
+        if found.is_some() {
+            self.chunk.advance(1);
+            if self.begun.is_empty() {
+                return Ok(Some(rest));
+            }
+        }
+        self.begun.extend_from_slice(&rest);
+        Ok(found.map(|_| self.begun.split().freeze()))
     }
 }
 
@@ -73,11 +82,26 @@ pub(super) fn usual_event(line: &[u8]) -> Option<(&[u8], Range<usize>)> {
 
 /// Where the value of the member `name` of a JSON object stands, if the object has it before anything malformed.
 pub(super) fn member(json: &[u8], name: &str) -> Option<Range<usize>> {
-    let mut at = blanks(json, 0);
-    if json.get(at) != Some(&b'{') {
+    let start = value_of(json, blanks(json, 0), name)?;
+    Some(start..value(json, start)?)
+}
+
+/// Where the resourceVersion of an object stands, quotes included, by the first `metadata` in it: no kind that is watched has
+/// another before its own. What stands before may be thousands of bytes of endpoints, and is not taken apart; nor is it
+/// mistaken, since within a string the quotes would be escaped.
+pub(super) fn resource_version(object: &[u8]) -> Option<Range<usize>> {
+    const METADATA: &[u8] = b"\"metadata\":";
+    let metadata = memchr::memmem::find(object, METADATA)? + METADATA.len();
+    let start = value_of(object, metadata, "resourceVersion")?;
+    Some(start..string(object, start)?)
+}
+
+/// Where the value of the member `name` of the object that begins at `from` begins.
+fn value_of(json: &[u8], from: usize, name: &str) -> Option<usize> {
+    if json.get(from) != Some(&b'{') {
         return None;
     }
-    at += 1;
+    let mut at = from + 1;
     loop {
         let key = blanks(json, at);
         let key_end = string(json, key)?;
@@ -86,11 +110,10 @@ pub(super) fn member(json: &[u8], name: &str) -> Option<Range<usize>> {
             return None;
         }
         let start = blanks(json, colon + 1);
-        let end = value(json, start)?;
         if &json[key + 1..key_end - 1] == name.as_bytes() {
-            return Some(start..end);
+            return Some(start);
         }
-        at = blanks(json, end);
+        at = blanks(json, value(json, start)?);
         if json.get(at) != Some(&b',') {
             return None;
         }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::connection::Connection;
 use super::error::{ClientError, StatusError};
-use super::split::{LineTooLong, Lines, member, usual_event};
+use super::split::{LineTooLong, Lines, member, resource_version, usual_event};
 
 /// One watch event as it came: `{"type": kind, "object": object}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl WatchEvent {
             .map_err(|source| ClientError::Json { what: "the object of a watch event", source })
     }
 
-    /// The object's resourceVersion, without a look at what stands behind its metadata.
+    /// The object's resourceVersion, without reading the rest. For objects that are written without blanks.
     pub fn revision(&self) -> Option<Revision> {
-        let metadata = &self.object[member(&self.object, "metadata")?];
-        let text = metadata[member(metadata, "resourceVersion")?].strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let text = &self.object[resource_version(&self.object)?];
+        let text = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         std::str::from_utf8(text).ok()?.parse().ok()
     }
 
@@ -82,7 +82,7 @@ impl WatchStream {
             };
             let frame = frame.map_err(|source| ClientError::Http { what: "reading a watch", source })?;
             if let Ok(data) = frame.into_data() {
-                self.lines.push(&data);
+                self.lines.push(data);
             }
         }
     }

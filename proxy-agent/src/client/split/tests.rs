@@ -11,7 +11,7 @@ fn lines_come_whole_whatever_the_chunks() {
         let mut splitter = Lines::new();
         let mut got = Vec::new();
         for chunk in text.chunks(size) {
-            splitter.push(chunk);
+            splitter.push(Bytes::copy_from_slice(chunk));
             got.extend(lines(&mut splitter));
         }
         assert_eq!(got, ["{\"a\":1}", "", "{\"b\":\"x\"}"], "chunks of {size}");
@@ -19,13 +19,27 @@ fn lines_come_whole_whatever_the_chunks() {
 }
 
 #[test]
+fn a_line_that_came_in_one_chunk_is_a_part_of_it() {
+    let mut splitter = Lines::new();
+    let chunk = Bytes::from_static(b"one\ntwo\nthr");
+    splitter.push(chunk.clone());
+    let first = splitter.next().unwrap().unwrap();
+    assert_eq!((first.as_ptr(), &first[..]), (chunk.as_ptr(), &b"one"[..]));
+    // Before all lines were asked for.
+    splitter.push(Bytes::from_static(b"ee\n\nfour"));
+    assert_eq!(lines(&mut splitter), ["two", "three", ""]);
+    splitter.push(Bytes::from_static(b"\n"));
+    assert_eq!(lines(&mut splitter), ["four"]);
+}
+
+#[test]
 fn an_endless_line_is_refused_before_it_is_whole() {
     let mut splitter = Lines::with_limit(10);
-    splitter.push(b"0123456789");
+    splitter.push(Bytes::from_static(b"0123456789"));
     assert_eq!(splitter.next(), Ok(None));
-    splitter.push(b"\n");
+    splitter.push(Bytes::from_static(b"\n"));
     assert_eq!(splitter.next().unwrap().unwrap(), &b"0123456789"[..]);
-    splitter.push(b"0123456789a");
+    splitter.push(Bytes::from_static(b"0123456789a"));
     assert_eq!(splitter.next(), Err(LineTooLong { limit: 10 }));
 }
 
@@ -57,6 +71,28 @@ fn members_are_found_past_whatever_stands_before_them() {
     ];
     for (json, name, expected) in cases {
         assert_eq!(find(json, name).as_deref(), expected, "{name} of {json}");
+    }
+}
+
+#[test]
+fn the_resource_version_is_found_without_a_look_at_the_rest() {
+    let find = |json: &str| resource_version(json.as_bytes()).map(|range| json[range].to_owned());
+    for (json, expected) in [
+        (r#"{"kind":"x","metadata":{"name":"{","resourceVersion":"7","labels":{}},"spec":{}}"#, Some(r#""7""#)),
+        (r#"{"endpoints":[{"targetRef":{"resourceVersion":"1"}}],"metadata":{"resourceVersion":"2"}}"#, Some(r#""2""#)),
+        (
+            r#"{"a":"\"metadata\":{\"resourceVersion\":\"1\"}","metadata":{"b":[{}],"resourceVersion":"3"}}"#,
+            Some(r#""3""#),
+        ),
+        (r#"{"metadata":{"resourceVersion":"4","gar"bage"#, Some(r#""4""#)),
+        (r#"{"metadata":{"labels":{"resourceVersion":"5"}},"resourceVersion":"6"}"#, None),
+        (r#"{"metadata":["resourceVersion","7"]}"#, None),
+        (r#"{"metadata":{"resourceVersion":8}}"#, None),
+        (r#"{"metadata":{"resourceVersion":"#, None),
+        (r#"{"metadata":"#, None),
+        ("", None),
+    ] {
+        assert_eq!(find(json).as_deref(), expected, "{json}");
     }
 }
 

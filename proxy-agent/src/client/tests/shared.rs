@@ -213,6 +213,25 @@ async fn a_cut_ends_everything_and_the_next_request_has_a_new_connection() {
 }
 
 #[tokio::test]
+async fn who_answers_is_not_taken_for_dead() {
+    let server = start().await;
+    let client = server.client();
+    let mut first = client.watch("/x?watch=true").await.unwrap();
+    assert_eq!(over(&mut first).await, 0);
+    client.cut_silent(Duration::from_secs(5)).await;
+    // The next goes by another connection; what is on the first one goes on.
+    tokio::time::timeout(Duration::from_millis(600), client.get("/silent")).await.unwrap_err();
+    let mut second = client.watch("/x?watch=true").await.unwrap();
+    assert_eq!((over(&mut second).await, server.connections()), (1, 2));
+    // Of these two the second is asked, and brings something.
+    client.cut_silent(Duration::from_secs(5)).await;
+    assert!(first.next().await.is_err());
+    assert_eq!(asked(&client).await, 1);
+    server.streams_become(1).await;
+    assert!(tokio::time::timeout(Duration::from_millis(50), second.next()).await.is_err(), "it is still open");
+}
+
+#[tokio::test]
 async fn a_request_that_is_given_up_leaves_the_connection_to_what_is_on_it() {
     let server = start().await;
     let client = server.client();
