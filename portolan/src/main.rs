@@ -35,15 +35,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit codes: 0 done, 1 failed, 2 wrong usage (clap's own).
 fn main() -> ExitCode {
-    // Before two megabytes of heap are given for the arguments.
-    let pages = memory::small_pages();
     // A child of the lab is started through /proc/self/exe, and would be called that: `nft list` shows who owns a table.
     // Only a name in listings; nothing depends on it.
     let _ = nix::sys::prctl::set_name(c"portolan");
     let cli = Cli::parse();
-    // Large heaps are faster with huge pages, and what a command starts inherits this.
     if !matches!(cli.command, Command::Agent(_)) {
-        pages.restore();
+        memory::restore_pages();
     }
     // What happens to a thousand nodes is a number in a report, and no thousand lines.
     let level = if matches!(cli.command, Command::Bench(_)) { "error" } else { "info" };

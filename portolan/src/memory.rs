@@ -5,47 +5,61 @@
 //! the program that the start and a load of Services went through, which stay mapped though nobody goes there again.
 //!
 //! Rejected: `MADV_PAGEOUT`, which passes over what other processes have mapped too; `MADV_RANDOM`, which leaves the kernel's
-//! faulting in of neighbours as it is.
+//! faulting in of neighbours ([`alone`]) as it is.
+
+mod alone;
 
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::mman::{MmapAdvise, madvise};
 use nix::sys::prctl;
 use tracing::debug;
 
+use alone::Alone;
+
 /// Mappings of which less is there are left alone.
 const WORTH_KIB: usize = 64;
 
+/// How it is with huge pages when this process begins, before any code of it but the loader's has run.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// The heap has its first pages before `main`: for the names of the arguments alone it would be given four megabytes. So this
+/// runs before the heap is there, and [`restore_pages`] makes it good where huge pages are wanted.
+// SAFETY: the loader calls what this section lists once, in the order of the numbers and after the C library's own start; the
+// standard library finds the arguments in the same way, with 99. The function needs no heap, no thread and no environment.
+#[used]
+#[unsafe(link_section = ".init_array.00098")]
+static SMALL_PAGES: extern "C" fn() = small_pages;
+
 /// Keeps the kernel from giving this process two megabytes where it asks for a page: each thread's heap would have some, and an
 /// agent with a hundred Services needs less than that for all of them. What it has of them already it keeps, so this comes first.
-pub fn small_pages() -> Pages {
+extern "C" fn small_pages() {
     // A kernel that does not know it has no such pages either.
-    let small = prctl::get_thp_disable().unwrap_or(false);
+    BEGUN.store(prctl::get_thp_disable().unwrap_or(false), Ordering::Relaxed);
     let _ = prctl::set_thp_disable(true);
-    Pages { small }
 }
 
-/// How it was before [`small_pages`].
-pub struct Pages {
-    small: bool,
-}
-
-impl Pages {
-    /// Makes it so again.
-    pub fn restore(self) {
-        let _ = prctl::set_thp_disable(self.small);
-    }
+/// Lets the kernel give huge pages again, if it might when the process began: a large heap is faster with them, and what this
+/// process starts inherits it.
+pub fn restore_pages() {
+    let _ = prctl::set_thp_disable(BEGUN.load(Ordering::Relaxed));
 }
 
 /// Gives back what is mapped of the program and its libraries. It stays in the kernel's cache of files, and what an idle agent
-/// goes on using comes back by some two hundred faults, a millisecond or two for all of them.
+/// goes on using comes back by some nine hundred faults, a page by each: a millisecond or two for all of them.
 pub fn give_back() {
     let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+    let alone = Alone::get();
     let mut bytes = 0;
     for Range { start, end } in clean_files(&smaps) {
         let Some(address) = NonNull::new(std::ptr::with_exposed_provenance_mut::<c_void>(start)) else { continue };
+        // Before the first of its pages comes back.
+        if let Some(Err(error)) = alone.map(|alone| alone.register(start..end)) {
+            debug!(%error, "pages of a file come back with their neighbours");
+        }
         // SAFETY: it is one mapping of a file, as the kernel has just said, which nobody can write to and no page of which
         // differs from the file: the next access finds in it what it had. Nothing else can have come to its place meanwhile,
         // since neither the program nor a library is unmapped before the end.
