@@ -25,37 +25,38 @@ mod tokens;
 mod writes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use store::Store;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 pub use lifecycle::Times;
 pub use metrics::Metrics;
 pub use nodes::SILENT;
 pub use pulse::Pulse;
 
+use lifecycle::{Passed, SOON};
 use nodes::Nodes;
+use pace::Pace;
 use tokens::Tokens;
 
-/// How often it is looked at who is silent.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Looks at nodes and tokens for as long as it is polled. `clock` is the wall clock, which is written into objects and
-/// ends tokens; silence is counted by tokio's monotonic one.
+/// Looks at nodes and tokens for as long as it is polled: where all is well, when the first node would have been silent for
+/// long, or something was written. `clock` is the wall clock, which is written into objects and ends tokens; silence is
+/// counted by tokio's monotonic one.
 pub async fn run(store: Store, pulse: Arc<Pulse>, metrics: Arc<Metrics>, times: Times, clock: fn() -> Timestamp) {
     let mut nodes = Nodes::new(store.clone(), clock, times);
     let mut tokens = Tokens::new();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = Pace::new(&store, SOON);
     let mut looked = Instant::now();
+    let mut due = looked;
     loop {
-        ticks.tick().await;
-        let elapsed = looked.elapsed();
-        looked += elapsed;
-        let (census, decisions) = nodes.look(elapsed, pulse.take()).await;
+        pace.next(Some(due)).await;
+        let now = Instant::now();
+        let passed = Passed { elapsed: now - looked, late: now.saturating_duration_since(due) };
+        looked = now;
+        let (census, decisions) = nodes.look(passed, pulse.take(now)).await;
         metrics.note(census, &decisions);
         tokens.look(&store, clock()).await;
+        due = looked + nodes.rest();
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Silence is counted by the server's own clock, from when a sign was *heard*; what clocks nodes have does not matter. And
 //! it is counted only while the server listens: a look that comes late by [`STALL`] or more says that the process stood
-//! still, so no time has passed for anybody.
+//! still, so no time has passed for anybody. Where all is well looks are rare ([`Machine::rest`]).
 //!
 //! **Nobody is blamed for what the server's own network does.** When a node's grace is over, all nodes that were ready
 //! vote: one that is *half*-silent (for half of its grace or longer) votes that it is the server who does not hear. With
@@ -30,8 +30,14 @@ use std::time::Duration;
 
 use damping::Falls;
 
-/// A look that comes so long after the one before tells of the server's own standstill.
+/// A look that comes so late tells of the server's own standstill.
 pub const STALL: Duration = Duration::from_secs(1);
+
+/// Between two looks, where a node is out or silent for long.
+pub const SOON: Duration = Duration::from_millis(100);
+
+/// Between two looks, where all is well.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// How long what may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +100,14 @@ pub enum Decision {
     Relent { lasted: Duration },
 }
 
+/// The time between two looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed {
+    pub elapsed: Duration,
+    /// By so much the second came later than it should have.
+    pub late: Duration,
+}
+
 /// How many nodes are how, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
@@ -113,6 +127,8 @@ pub struct Census {
 pub struct Machine {
     times: Times,
     now: Duration,
+    /// When it was looked before.
+    before: Duration,
     nodes: BTreeMap<Box<str>, Node>,
     /// Since when nobody is taken out.
     sparing: Option<Duration>,
@@ -170,7 +186,7 @@ impl Votes {
 
 impl Machine {
     pub fn new(times: Times) -> Self {
-        Self { times, now: Duration::ZERO, nodes: BTreeMap::new(), sparing: None }
+        Self { times, now: Duration::ZERO, before: Duration::ZERO, nodes: BTreeMap::new(), sparing: None }
     }
 
     /// There is a Node, with this readiness. One that was out for its silence before this machine began stays so until it
@@ -194,17 +210,27 @@ impl Machine {
         self.nodes.remove(node);
     }
 
-    /// A node was heard. Signs of what is no Node mean nothing.
-    pub fn hear(&mut self, node: &str, sign: Sign) {
-        let (now, times) = (self.now, self.times);
-        let Some(node) = self.nodes.get_mut(node) else { return };
-        let gap = node.silence(now).is_none_or(|silence| silence >= node.grace(&times));
-        if gap || node.back_since.is_none() {
-            node.back_since = Some(now);
+    /// So much time has gone by since the last look; what is heard from here on was heard in it.
+    pub fn pass(&mut self, Passed { elapsed, late }: Passed) {
+        self.before = self.now;
+        if late < STALL {
+            self.now += elapsed;
         }
-        node.heard = Some(now);
+    }
+
+    /// A node was heard so long ago. Signs of what is no Node mean nothing.
+    pub fn hear(&mut self, node: &str, sign: Sign, ago: Duration) {
+        let (now, times) = (self.now, self.times);
+        // Where the server stood still, it was before no time.
+        let at = now.saturating_sub(ago).max(self.before);
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        let gap = node.silence(at).is_none_or(|silence| silence >= node.grace(&times));
+        if gap || node.back_since.is_none() {
+            node.back_since = Some(at);
+        }
+        node.heard = node.heard.max(Some(at));
         match sign {
-            Sign::Beat => node.beat = Some(now),
+            Sign::Beat => node.beat = Some(at),
             // Its agent beats no more, and lives.
             Sign::Lease => node.beat = node.beat.filter(|beat| now.saturating_sub(*beat) < times.grace),
         }
@@ -218,12 +244,9 @@ impl Machine {
         }
     }
 
-    /// What follows from so much more time. A decision is repeated at each look until [`set`](Self::set) says that it is
-    /// stored; `Damp`, `Spare` and `Relent` are said once.
-    pub fn look(&mut self, elapsed: Duration) -> Vec<Decision> {
-        if elapsed < STALL {
-            self.now += elapsed;
-        }
+    /// What follows. A decision is repeated at each look until [`set`](Self::set) says that it is stored; `Damp`, `Spare`
+    /// and `Relent` are said once.
+    pub fn look(&mut self) -> Vec<Decision> {
         let mut decisions = Vec::new();
         let (beating, all) = self.count_votes();
         if let Some(since) = self.sparing
@@ -242,6 +265,21 @@ impl Machine {
         }
         self.returned(&mut decisions);
         decisions
+    }
+
+    /// How long the next look can wait: to when the first node will have been silent for half of its grace, if it is not
+    /// heard before. From then on, and while anybody is out, looks are close to each other: whoever is back is served at
+    /// once, and a standstill of the server that is shorter than a rest would count as time.
+    pub fn rest(&self) -> Duration {
+        if self.sparing.is_some() || self.nodes.values().any(|node| node.out) {
+            return SOON;
+        }
+        let until_half = |node: &Node| {
+            let silence = node.silence(self.now).unwrap_or_default();
+            (node.grace(&self.times) / 2).saturating_sub(silence)
+        };
+        let first = self.nodes.values().filter(|node| node.votes()).map(until_half).min();
+        first.unwrap_or(LONGEST).clamp(SOON, LONGEST)
     }
 
     /// The votes of the nodes that beat, and of all.

@@ -1,6 +1,6 @@
 //! The nodes in the store and the [`Machine`] that judges them: what it is told, and what it decides, written.
 //!
-//! Ten times a second it is told what has changed and who was heard; what it decides goes through the store's writer like
+//! At each look it is told what has changed and who was heard; what it decides goes through the store's writer like
 //! anybody's write, and is stored before the next look. Nothing is decided here but how a decision is spelled.
 
 use std::collections::{BTreeMap, HashSet};
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::events::{self, Note};
 use crate::follow::{Follow, News};
-use crate::lifecycle::{Census, Decision, Machine, Sign, Stored, Times};
+use crate::lifecycle::{Census, Decision, Machine, Passed, Sign, Stored, Times};
 use crate::writes::{self, COMPONENT};
 
 /// Where the Leases of nodes are.
@@ -64,12 +64,14 @@ impl Nodes {
         }
     }
 
-    /// One look: what has changed, who has beaten, what follows. Returns how the nodes are, and what was decided.
-    pub(crate) async fn look(&mut self, elapsed: Duration, beats: HashSet<Box<str>>) -> (Census, Vec<Decision>) {
+    /// One look: what has changed, who has beaten and how long ago, what follows. Returns how the nodes are, and what was
+    /// decided.
+    pub(crate) async fn look(&mut self, passed: Passed, beats: Vec<(Box<str>, Duration)>) -> (Census, Vec<Decision>) {
+        self.machine.pass(passed);
         self.read_nodes();
         self.read_leases();
-        beats.iter().for_each(|node| self.machine.hear(node, Sign::Beat));
-        let decisions = self.machine.look(elapsed);
+        beats.iter().for_each(|(node, ago)| self.machine.hear(node, Sign::Beat, *ago));
+        let decisions = self.machine.look();
         for some in decisions.chunks(WRITES_MOST) {
             let mut writes = JoinSet::new();
             for decision in some {
@@ -83,6 +85,11 @@ impl Nodes {
             }
         }
         (self.machine.census(), decisions)
+    }
+
+    /// How long the next look can wait, if nothing is written before.
+    pub(crate) fn rest(&self) -> Duration {
+        self.machine.rest()
     }
 
     fn read_nodes(&mut self) {
@@ -144,14 +151,14 @@ impl Nodes {
             Some(known) if *known == renewed => {}
             Some(known) => {
                 *known = renewed;
-                self.machine.hear(name, Sign::Lease);
+                self.machine.hear(name, Sign::Lease, Duration::ZERO);
             }
             None => {
                 self.renewed.insert(name.clone(), renewed);
                 if found {
                     self.machine.expect(name);
                 } else {
-                    self.machine.hear(name, Sign::Lease);
+                    self.machine.hear(name, Sign::Lease, Duration::ZERO);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The controller over a real store: what it decides is there for every reader, and survives a restart.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use model::admission::Subresource;
 use model::patch::PatchKind;
@@ -67,8 +68,8 @@ impl World {
     /// So many seconds, in which these nodes beat.
     async fn run(&mut self, seconds: u32, beating: &[&str]) {
         for tenth in 0..seconds * 10 {
-            let beats = beating.iter().filter(|_| tenth % 10 == 0).map(|name| (*name).into()).collect();
-            self.nodes.look(LOOK, beats).await;
+            let beats = beating.iter().filter(|_| tenth % 10 == 0).map(|name| ((*name).into(), LOOK)).collect();
+            self.nodes.look(Passed { elapsed: LOOK, late: Duration::ZERO }, beats).await;
         }
     }
 

@@ -65,7 +65,7 @@ impl World {
             for (name, (sign, phase)) in &self.nodes {
                 let period = if *sign == Sign::Beat { 10 } else { 100 };
                 if phase.is_some_and(|phase| (self.time + phase).is_multiple_of(period)) {
-                    self.machine.hear(name, *sign);
+                    self.machine.hear(name, *sign, Duration::ZERO);
                 }
             }
             self.step(LOOK);
@@ -73,7 +73,8 @@ impl World {
     }
 
     fn step(&mut self, elapsed: Duration) {
-        for decision in self.machine.look(elapsed) {
+        self.machine.pass(Passed { elapsed, late: elapsed - LOOK });
+        for decision in self.machine.look() {
             let text = match &decision {
                 Decision::TakeOut { node, silent } => format!("out {node} after {:.1} s", silent.as_secs_f64()),
                 Decision::TakeBack { node } => format!("back {node}"),
@@ -390,4 +391,61 @@ fn another_node_of_the_name_begins_anew() {
     world.cut(&["a"]);
     world.run(60);
     assert!(!world.log().contains("out"), "it was never heard");
+}
+
+/// Nodes that beat to the millisecond, and looks that come when they are due.
+#[test]
+fn rare_looks_find_silence_in_its_moment() {
+    const STOPPED: u64 = 60_000;
+    let millis = Duration::from_millis;
+    for phases in [[0, 0, 0], [0, 300, 900], [150, 151, 650]] {
+        let mut machine = Machine::new(Times::default());
+        let names = ["a", "b", "c"];
+        names.iter().for_each(|name| machine.set(name, Stored::Ready));
+        let last_of_b = (1..STOPPED).rev().find(|time| time % 1000 == phases[1]).unwrap();
+        let (mut now, mut looks) = (0, 0);
+        let (out, silent) = loop {
+            let (looked, rest) = (now, machine.rest());
+            now += rest.as_millis() as u64;
+            machine.pass(Passed { elapsed: rest, late: Duration::ZERO });
+            for time in looked + 1..=now {
+                for (name, phase) in names.iter().zip(phases) {
+                    if time % 1000 == phase && (*name != "b" || time < STOPPED) {
+                        machine.hear(name, Sign::Beat, millis(now - time));
+                    }
+                }
+            }
+            looks += u64::from(now < STOPPED);
+            match machine.look().as_slice() {
+                [] => assert!(now < 2 * STOPPED, "b is never out"),
+                [Decision::TakeOut { node, silent }] if **node == *"b" => break (now, *silent),
+                decisions => panic!("{decisions:?}"),
+            }
+        };
+        assert!((4000..4100).contains(&(out - last_of_b)), "{phases:?}: after {} ms", out - last_of_b);
+        assert_eq!(silent, millis(out - last_of_b), "it is counted from the beat and not from a look");
+        assert!(looks <= 70, "{phases:?}: {looks} looks");
+    }
+}
+
+#[test]
+fn looks_are_close_while_somebody_is_out_and_a_beat_in_a_standstill_is_no_older_than_it() {
+    let mut world = World::beating(&["a", "b", "c"]);
+    world.run(3);
+    assert!(world.machine.rest() > SOON);
+    world.cut(&["a"]);
+    world.run(3);
+    assert_eq!(world.machine.rest(), SOON, "half of its grace is over");
+    world.run(10);
+    assert_eq!(world.machine.rest(), SOON, "it is out");
+    world.heal(&["a"]);
+    world.run(3);
+    assert!(world.machine.rest() > SOON);
+    let minute = Duration::from_secs(60);
+    world.machine.pass(Passed { elapsed: minute, late: minute - LOOK });
+    for name in ["a", "b", "c"] {
+        world.machine.hear(name, Sign::Beat, minute);
+    }
+    assert_eq!(world.machine.look(), []);
+    assert_eq!(world.machine.census().heard, 3);
 }

@@ -33,7 +33,7 @@ proptest! {
                     .filter(|(_, (_, phase))| phase.is_some_and(|phase| (world.time + phase).is_multiple_of(10)))
                     .map(|(name, _)| *name)
                     .collect();
-                heard.iter().for_each(|name| world.machine.hear(name, Sign::Beat));
+                heard.iter().for_each(|name| world.machine.hear(name, Sign::Beat, Duration::ZERO));
                 world.step(LOOK);
                 prop_assert!(ready(&world) >= 1, "the last is not taken out\n{}", world.log);
                 prop_assert!((before.saturating_sub(ready(&world))) * 2 <= before, "most at once\n{}", world.log);
