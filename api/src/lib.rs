@@ -25,6 +25,7 @@ mod discovery;
 mod docs;
 mod encode;
 mod fair;
+mod frames;
 mod health;
 mod holding;
 mod incoming;

@@ -63,6 +63,8 @@ pub enum Endpoint {
 pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// JSON, a line each, that goes on as long as the connection.
+pub const LINES: &str = "application/x-ndjson";
 
 /// What objects can be spelled as, in the order in which errors name the types.
 pub const OBJECT_TYPES: [&str; 3] = [JSON, YAML, PROTOBUF];
@@ -146,6 +148,11 @@ pub fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
         Some(PROTOBUF) => Ok(Format::Protobuf),
         Some(_) => Err(Status::unsupported_media_type(&OBJECT_TYPES)),
     }
+}
+
+/// Whether a body is lines that come as they are written.
+pub fn has_lines(headers: &HeaderMap) -> bool {
+    content_type(headers).as_deref() == Some(LINES)
 }
 
 /// Whether JSON is to be indented: for people with a terminal or a browser, or on request.

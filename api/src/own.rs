@@ -70,6 +70,7 @@ pub async fn serve(app: Arc<App>, own: Own, parameters: PathValues, request: Req
             };
             match own {
                 Own::Acknowledge => acknowledge::acknowledge(call, body).await,
+                Own::Beat if negotiate::has_lines(&call.headers) => beat::beats(call, body),
                 Own::Beat => beat::beat(&call),
                 Own::ServiceProgrammed => programmed::service(call).await,
                 Own::Programmed => programmed::everything(call).await,

@@ -21,6 +21,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use hyper::body::SizeHint;
 
 use crate::app::App;
 use crate::asked::Asked;
@@ -58,7 +59,9 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
 
     let mut record = app.audit.as_ref().map(|_| Record::begin(&request, (app.clock)()));
 
-    let (mut request, leftover) = leftover::lend(request);
+    // What its body brings later is no leftover, and its bounds are the handler's to set.
+    let converses = Own::converses(request.uri().path()) && negotiate::has_lines(request.headers());
+    let (mut request, leftover) = if converses { (request, None) } else { leftover::lend(request) };
 
     let mut response = match identify(&app, &request) {
         Ok(Identity { user, other }) => {
@@ -67,7 +70,7 @@ pub async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -
                 other.iter().for_each(|other| record.impersonated(other));
             }
             // Whoever acts for others has one share, not theirs.
-            let turn = Turn::of(&user, &request);
+            let turn = Turn { converses, ..Turn::of(&user, &request) };
             let user = other.unwrap_or(user);
             let asked = Arc::new(Asked::read(request.method(), request.uri().path(), &query));
             request.extensions_mut().insert(Arc::clone(&user));
@@ -165,13 +168,20 @@ struct Turn {
     name: Arc<str>,
     anonymous: bool,
     node: bool,
+    /// Its body goes on beside the answer, for as long as a watch.
+    converses: bool,
 }
 
 impl Turn {
     fn of(user: &User, request: &Request) -> Self {
         let anonymous = user.is_anonymous();
         let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-        Self { name: fair::name(user, anonymous, address), anonymous, node: user.node_name().is_some() }
+        Self {
+            name: fair::name(user, anonymous, address),
+            anonymous,
+            node: user.node_name().is_some(),
+            converses: false,
+        }
     }
 }
 
@@ -185,7 +195,7 @@ async fn in_turn(
     request: Request,
     next: Next,
 ) -> Response {
-    let Turn { name, anonymous, node } = turn;
+    let Turn { name, anonymous, node, converses } = turn;
     if let Some(standing) = request.extensions().get::<Arc<Standing>>().filter(|_| !anonymous)
         && !standing.known(&name, node)
     {
@@ -193,9 +203,14 @@ async fn in_turn(
     }
     let path = request.uri().path();
     let count = || asked.known().map_or(0, |resource| app.store.size(resource, asked.within()));
-    let demand = fair::demand(asked, path, query, anonymous, count);
-    match app.fair.admit(&name, node, demand, &request.body().size_hint()).await {
-        Ok(held) => held.until_sent(permitted(app, user, asked, bounded::bound(request, &app.limits), next).await),
+    let mut demand = fair::demand(asked, path, query, anonymous, count);
+    demand.lasts |= converses;
+    let length = if converses { SizeHint::with_exact(0) } else { request.body().size_hint() };
+    match app.fair.admit(&name, node, demand, &length).await {
+        Ok(held) => {
+            let request = if converses { request } else { bounded::bound(request, &app.limits) };
+            held.until_sent(permitted(app, user, asked, request, next).await)
+        }
         Err(status) => status.into_response(),
     }
 }

@@ -10,7 +10,6 @@
 //! writes to sockets; a few watchers, such as the agents of a small cluster, never rest.
 
 mod condition;
-mod frames;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 pub use condition::Conditioned;
-pub use frames::Frames;
 use http::Version;
 use jiff::Timestamp;
 use model::{Object, Resource, Revision};
@@ -30,6 +28,7 @@ pub use render::{Render, error_event};
 use store::{Event, EventKind, Watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::frames::Source;
 use crate::metrics::WatchGuard;
 use crate::negotiate::Format;
 use crate::options::Selectors;
@@ -115,6 +114,12 @@ pub struct Stream {
     guard: WatchGuard,
 }
 
+impl Source for Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        self.next_frame().await
+    }
+}
+
 /// What woke a stream.
 enum Wake {
     Events(Vec<Arc<Event>>),
@@ -149,7 +154,7 @@ impl Stream {
     }
 
     /// The next frame: waits until there is something to say. None at the end.
-    pub async fn next(&mut self) -> Option<Bytes> {
+    async fn next_frame(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.initial_frame() {
                 return Some(frame);

@@ -14,6 +14,7 @@
 
 pub mod authority;
 mod connection;
+mod conversation;
 mod error;
 mod heard;
 pub(crate) mod kubeconfig;
@@ -35,13 +36,14 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore, watch as channel};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch as channel};
 use tokio::time::Instant;
 
-use connection::{Connection, Cut, Unanswered};
+use connection::{Connection, Cut, Outgoing, Unanswered};
 use pool::{MAX_CONNECTIONS, Pool};
 use server::{Identity, Server};
 
+pub use conversation::Conversation;
 pub use error::{ClientError, KubeconfigError, StatusError};
 pub use list::ListStream;
 pub use watch::{WatchEvent, WatchStream};
@@ -65,6 +67,8 @@ const MAX_BUSY_RETRIES: u32 = 4;
 
 const USER_AGENT: &str = concat!("portolan/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Lines that go on.
+const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 /// A handle on one API server. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -282,6 +286,25 @@ impl Client {
         Ok(WatchStream::new(response.into_body(), connection))
     }
 
+    /// Opens a request whose body and answer go on together, a line each way, on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn converse(&self, method: &Method, path: &str) -> Result<Conversation, ClientError> {
+        let opening = async {
+            let mut connection = self.inner.server.connect(Version::HTTP_11, &self.inner.cut).await?;
+            let (sender, lines) = mpsc::channel(1);
+            let ask = Ask { method, path, content_type: Some(&LINES), body: Bytes::new() };
+            let request = self.with_body(&connection, &ask, Outgoing::Lines(lines))?;
+            let response = connection.send(request).await.map_err(|unanswered| unanswered.error)?;
+            if !response.status().is_success() {
+                return Err(refusal(response).await);
+            }
+            Ok(Conversation::new(sender, response.into_body(), connection))
+        };
+        within("opening a conversation", REQUEST_TIMEOUT, opening).await
+    }
+
     async fn json(
         &self,
         method: Method,
@@ -394,8 +417,17 @@ impl Client {
         Ok((connection, false))
     }
 
-    fn request(&self, connection: &Connection, ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let Ask { method, path, content_type, body } = ask;
+    fn request(&self, connection: &Connection, ask: &Ask<'_>) -> Result<Request<Outgoing>, ClientError> {
+        self.with_body(connection, ask, Outgoing::Whole(Full::new(ask.body.clone())))
+    }
+
+    fn with_body(
+        &self,
+        connection: &Connection,
+        ask: &Ask<'_>,
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, ClientError> {
+        let Ask { method, path, content_type, .. } = ask;
         let server = &self.inner.server;
         let bad = |e: http::Error| ClientError::Setup { what: "a request", reason: format!("{path:?}: {e}") };
         let target = format!("{}{path}", server.prefix());
@@ -415,7 +447,7 @@ impl Client {
         if let Some(authorization) = &self.inner.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        request.body(Full::new(body.clone())).map_err(bad)
+        request.body(body).map_err(bad)
     }
 }
 

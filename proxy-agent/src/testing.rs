@@ -166,6 +166,10 @@ async fn converse(
     mut answer: impl FnMut(Asked) -> Reply,
 ) {
     while let Some(asked) = read(&mut stream, connection).await {
+        if asked.head.to_lowercase().contains("transfer-encoding: chunked") {
+            lines(&mut stream, &asked, answer).await;
+            return;
+        }
         let reply = answer(asked);
         if write(&mut stream, reply).await.is_none() {
             return;
@@ -188,9 +192,33 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), connection: usize) -> Optio
     Some(Asked { method, target, head: rest.to_owned(), body, connection })
 }
 
+/// Answers each chunk of a body that goes on as a request of its own, until one is not answered with 200.
+async fn lines(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    asked: &Asked,
+    mut answer: impl FnMut(Asked) -> Reply,
+) -> Option<()> {
+    stream.write_all(STREAM).await.ok()?;
+    loop {
+        let mut length = Vec::new();
+        while !length.ends_with(b"\r\n") {
+            length.push(stream.read_u8().await.ok()?);
+        }
+        let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap().trim_end(), 16).unwrap();
+        let mut body = vec![0; length + 2];
+        stream.read_exact(&mut body).await.ok()?;
+        body.truncate(length);
+        let Reply::Whole(200, mut line) = answer(Asked { body, ..asked.clone() }) else { return None };
+        line.push(b'\n');
+        chunk(stream, &line).await?;
+    }
+}
+
+/// The head of an answer in chunks.
+const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 /// `None` when the connection is to be closed.
 async fn write(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> Option<()> {
-    const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let open = match reply {
         Reply::Nothing => return None,
         Reply::Whole(code, body) => {

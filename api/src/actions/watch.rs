@@ -14,11 +14,12 @@ use tokio::time::Instant;
 
 use super::list;
 use crate::call::Call;
+use crate::frames::Frames;
 use crate::negotiate::{Format, JSON, Shape};
 use crate::options::ListOptions;
 use crate::status::Status;
 use crate::table::{Include, Table};
-use crate::watch::{Conditioned, Frames, Render, Stream, error_event};
+use crate::watch::{Conditioned, Render, Stream, error_event};
 
 /// How long a watch lasts when the client does not say: between these bounds, drawn anew for each, so that the
 /// clients of a restarted server do not come back all at once for ever (kube-apiserver's `--min-request-timeout`).

@@ -131,6 +131,11 @@ impl Own {
         all
     }
 
+    /// Whether the body of a request to this path may go on beside its answer, as lines.
+    pub fn converses(path: &str) -> bool {
+        path.ends_with("/heartbeat") && Self::waits(path)
+    }
+
     /// Whether a request to this path may be meant to wait (`timeoutSeconds`).
     pub fn waits(path: &str) -> bool {
         path.strip_prefix("/apis/").and_then(|rest| rest.strip_prefix(API_VERSION)).is_some_and(|r| r.starts_with('/'))
@@ -161,5 +166,8 @@ mod tests {
     fn the_group_is_what_its_parts_say() {
         assert_eq!(API_VERSION, format!("{GROUP}/{VERSION}"));
         assert!(Own::waits(&Own::Programmed.path()) && !Own::waits("/api/v1/nodes"));
+        let converse: Vec<Own> = Own::ALL.into_iter().filter(|own| Own::converses(&own.path())).collect();
+        assert_eq!(converse, [Own::Beat]);
+        assert!(!Own::converses("/api/v1/nodes/n/heartbeat"));
     }
 }

@@ -9,17 +9,20 @@
 //! hyper runs parts of an HTTP/2 connection as tasks of their own; [`Ends`] is what ends them all, when the last handle of
 //! the connection is dropped, or everything is cut.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::error::ClientError;
@@ -50,8 +53,44 @@ pub(super) struct Connection {
 }
 
 enum Sender {
-    One(http1::SendRequest<Full<Bytes>>),
-    Many(http2::SendRequest<Full<Bytes>>),
+    One(http1::SendRequest<Outgoing>),
+    Many(http2::SendRequest<Outgoing>),
+}
+
+/// The body of a request.
+pub(super) enum Outgoing {
+    Whole(Full<Bytes>),
+    /// What is sent as it comes; the end when the sender is gone.
+    Lines(mpsc::Receiver<Bytes>),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Whole(body) => Pin::new(body).poll_frame(context),
+            Self::Lines(lines) => lines.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Lines(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Lines(_) => SizeHint::default(),
+        }
+    }
 }
 
 /// What has gone with the last handle.
@@ -211,7 +250,7 @@ impl Connection {
     }
 
     /// Sends one request and awaits the head of its answer.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Unanswered> {
+    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Unanswered> {
         let what = "sending a request";
         // A connection that was just used needs a moment before it takes the next request.
         let ready = match &mut self.sender {

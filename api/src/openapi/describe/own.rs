@@ -48,7 +48,10 @@ fn id(own: Own) -> &'static str {
 fn description(own: Own) -> &'static str {
     match own {
         Own::Acknowledge => "Say what the kernel of a node has. For the node's agent.",
-        Own::Beat => "Say that a node lives. For the node's agent. A body is not read.",
+        Own::Beat => {
+            "Say that a node lives. For the node's agent. A body is not read, unless it is application/x-ndjson: then \
+             each line of it is a beat, and answered by a line, for as long as the connection lasts."
+        }
         Own::ServiceProgrammed => "Read which live nodes have programmed a Service as it is when asked.",
         Own::Programmed => "Read which live nodes have programmed everything up to a revision.",
         Own::Listen => "Wait for questions to a node. For the node's agent.",

@@ -1,4 +1,4 @@
-//! A stream as an HTTP body. The future of the next frame owns the stream, and both are boxed: what is handed from one frame
+//! A source of frames as an HTTP body. The future of the next frame owns the source, and both are boxed: what is handed from one frame
 //! to the next is a pointer, and not the kilobyte behind it.
 
 use std::convert::Infallible;
@@ -10,24 +10,28 @@ use axum::body::HttpBody;
 use bytes::Bytes;
 use hyper::body::Frame;
 
-use super::Stream;
+/// What gives out frames until it has no more.
+pub trait Source: Send + 'static {
+    /// The next frame; None at the end.
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
 
-type Step = Pin<Box<dyn Future<Output = Option<(Bytes, Box<Stream>)>> + Send>>;
+type Step<S> = Pin<Box<dyn Future<Output = Option<(Bytes, Box<S>)>> + Send>>;
 
-/// The body of a watch.
-pub struct Frames(Option<Step>);
+/// The body that a source makes.
+pub struct Frames<S>(Option<Step<S>>);
 
-impl Frames {
-    pub fn new(stream: Stream) -> Self {
-        Self(Some(step(Box::new(stream))))
+impl<S: Source> Frames<S> {
+    pub fn new(source: S) -> Self {
+        Self(Some(step(Box::new(source))))
     }
 }
 
-fn step(mut stream: Box<Stream>) -> Step {
-    Box::pin(async move { stream.next().await.map(|frame| (frame, stream)) })
+fn step<S: Source>(mut source: Box<S>) -> Step<S> {
+    Box::pin(async move { source.next().await.map(|frame| (frame, source)) })
 }
 
-impl HttpBody for Frames {
+impl<S: Source> HttpBody for Frames<S> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -37,8 +41,8 @@ impl HttpBody for Frames {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Some(current) = self.0.as_mut() else { return Poll::Ready(None) };
         match ready!(current.as_mut().poll(context)) {
-            Some((frame, stream)) => {
-                self.0 = Some(step(stream));
+            Some((frame, source)) => {
+                self.0 = Some(step(source));
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
             None => {
