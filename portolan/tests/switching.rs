@@ -155,7 +155,9 @@ fn has(lab: &Lab, dataplane: &str, variant: &str) -> bool {
         "iptables" => ours(lab, variant) > 0,
         _ => {
             let links = lab.exec("node-1", &["ip", "-o", "link"]);
-            links.contains("portolan-ipvs") || !lab.exec("node-1", &["ipvsadm", "-Sn"]).is_empty()
+            let serves = links.contains("portolan-ipvs") || !lab.exec("node-1", &["ipvsadm", "-Sn"]).is_empty();
+            // The last that goes are the marks that tell which settings to put back.
+            serves || ours(lab, variant) > 0
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Stale UDP flows, and connections that nobody answers any more, are removed behind every change that can have made some.
 //!
 //! The core loop says what it has programmed ([`Flows::programmed`]) and goes on; whether a change calls for a clean-up
-//! is told from the two plans of a Service, and nearly none does. The clean-up reads every UDP flow of the machine, so it
-//! happens on a thread of its own, and not more often than [`RESTS`] say: what falls due meanwhile is done in one.
+//! is told from the two plans of a Service. The clean-up reads every UDP flow of the machine, or every connection that
+//! nobody has answered, so it happens on a thread of its own, and not more often than [`RESTS`] say: what falls due meanwhile
+//! is done in one.
 //!
 //! An endpoint that leaves may have been dead for seconds, and connections to it unanswered for as long: they are forgotten,
 //! so that their clients' next attempt goes to somebody who lives. Those that are still unanswered a rest later, that is: by
@@ -49,6 +50,8 @@ pub struct Flows {
 struct Known {
     node: NodePlan,
     services: BTreeMap<Key, Arc<ServicePlan>>,
+    /// Whether UDP flows may be stale. An index of them goes through all Services, so it is not made for anything else.
+    udp: bool,
     missed: Option<Missed>,
     leaving: Leaving,
 }
@@ -62,9 +65,10 @@ struct Leaving {
     due: HashSet<Left>,
 }
 
-/// What a clean-up looks for beside UDP, and what it must look for again, should it fail.
+/// What a clean-up looks for, and must look for again, should it fail.
 #[derive(Debug, Default)]
 struct Wanted {
+    udp: bool,
     missed: Option<Missed>,
     left: HashSet<Left>,
 }
@@ -83,6 +87,7 @@ impl Flows {
     pub fn repaired(&self, plan: &Plan) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.missed = Some(Missed { services: plan.services.values().cloned().collect(), looks: 2 });
+        known.udp = true;
         self.due.notify_one();
     }
 
@@ -120,8 +125,9 @@ impl Flows {
         if !due.is_empty() {
             self.due.notify_one();
         }
-        let wanted = Wanted { missed: known.missed.take(), left };
-        let index = Index::new(&known.node, known.services.values())
+        let wanted = Wanted { udp: std::mem::take(&mut known.udp), missed: known.missed.take(), left };
+        let services = wanted.udp.then(|| known.services.values());
+        let index = Index::new(&known.node, services.into_iter().flatten())
             .with_missed(wanted.missed.iter().flat_map(|missed| &missed.services))
             .with_left(wanted.left.iter().copied());
         (index, wanted)
@@ -130,6 +136,7 @@ impl Flows {
     /// Calls for another look; what was missed is forgotten if there was another repair meanwhile.
     fn again(&self, wanted: Wanted) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.udp |= wanted.udp;
         known.missed = known.missed.take().or(wanted.missed);
         known.leaving.due.extend(wanted.left);
         self.due.notify_one();
@@ -159,12 +166,16 @@ impl Known {
         if differs {
             self.node = node.clone();
         }
-        differs && !self.services.is_empty()
+        let look = differs && !self.services.is_empty();
+        self.udp |= look;
+        look
     }
 
+    /// Whether a Service's change calls for a look.
     fn update(&mut self, key: &Key, new: Option<&Arc<ServicePlan>>) -> bool {
         let old = self.services.get(key);
         let mut look = due(old.map(|old| &**old), new.map(|new| &**new));
+        self.udp |= look;
         if let (Some(old), Some(new)) = (old, new) {
             look |= self.leaving.update(old, new);
         }
@@ -196,7 +207,8 @@ where
                 removed.inc_by(report.removed as u64);
                 known_cause = None;
                 if let Some(Missed { services, looks: 2.. }) = wanted.missed {
-                    flows.again(Wanted { missed: Some(Missed { services, looks: 1 }), left: HashSet::new() });
+                    let missed = Some(Missed { services, looks: 1 });
+                    flows.again(Wanted { udp: true, missed, left: HashSet::new() });
                 }
                 rests.rest
             }
