@@ -97,9 +97,9 @@ impl Fair {
             Class::Mutating => limits.shared(limits.mutating_requests),
             Class::CatchAll => NOBODYS_SEATS,
         };
-        let none_waits = |seats, seats_per_user| Bounds { seats, seats_per_user, waiting_per_user: 0, waiting: 0 };
-        let watches = none_waits(limits.watches_per_user.saturating_mul(4), limits.watches_per_user);
-        let node_watches = none_waits(limits.connections.saturating_mul(NODE_WATCHES_PER_CONNECTION), NODE_WATCHES);
+        let watches = Bounds::without_queue(limits.watches_per_user.saturating_mul(4), limits.watches_per_user);
+        let node_watches =
+            Bounds::without_queue(limits.connections.saturating_mul(NODE_WATCHES_PER_CONNECTION), NODE_WATCHES);
         // A body that is as long as may be always fits.
         let longest = kib(limits.request_bytes as u64);
         let node_bodies = Bounds { seats: NODE_BODIES_KIB.max(longest), ..limits.shared(NODE_BODIES_KIB) };

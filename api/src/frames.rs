@@ -1,5 +1,5 @@
-//! A source of frames as an HTTP body. The future of the next frame owns the source, and both are boxed: what is handed from one frame
-//! to the next is a pointer, and not the kilobyte behind it.
+//! A source of frames as an HTTP body. The future of the next frame owns the source, and both are boxed: what is handed from
+//! one frame to the next is a pointer, and not the kilobyte behind it.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -32,6 +32,7 @@ use crate::frames::Source;
 use crate::metrics::WatchGuard;
 use crate::negotiate::Format;
 use crate::options::Selectors;
+use crate::programmed::stopping;
 use crate::serve::Draining;
 use crate::status::Status;
 
@@ -200,13 +201,7 @@ impl Stream {
     async fn wait(&mut self) -> Wake {
         let bookmark = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
         let deadline = self.deadline;
-        let draining = self.draining.as_mut();
-        let drained = async {
-            match draining {
-                Some(draining) => draining.begun().await,
-                None => std::future::pending().await,
-            }
-        };
+        let drained = stopping(self.draining.as_mut());
         let (rests_until, watch) = (self.rests_until, &mut self.watch);
         let condition = self.condition.as_mut();
         let condition = async {

@@ -24,6 +24,13 @@ pub struct Bounds {
     pub waiting: usize,
 }
 
+impl Bounds {
+    /// Seats that nobody waits for: who finds none is refused.
+    pub fn without_queue(seats: u32, seats_per_user: u32) -> Self {
+        Self { seats, seats_per_user, waiting_per_user: 0, waiting: 0 }
+    }
+}
+
 /// What becomes of a request when it comes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {

@@ -20,6 +20,7 @@ use super::Call;
 use crate::app::App;
 use crate::frames::{Frames, Source};
 use crate::negotiate::LINES;
+use crate::programmed::stopping;
 use crate::routes::{API_VERSION, Own};
 use crate::serve::Draining;
 use crate::status::Status;
@@ -100,12 +101,6 @@ struct Beats {
 impl Source for Beats {
     async fn next(&mut self) -> Option<Bytes> {
         let Self { app, node, body, draining, end, answer } = self;
-        let drained = async {
-            match draining {
-                Some(draining) => draining.begun().await,
-                None => std::future::pending().await,
-            }
-        };
         let begun = Instant::now();
         let lines = async {
             loop {
@@ -123,7 +118,7 @@ impl Source for Beats {
         let lines = tokio::select! {
             biased;
             lines = lines => lines?,
-            () = drained => return None,
+            () = stopping(draining.as_mut()) => return None,
             () = sleep_until((begun + SILENCE).min(*end)) => return None,
         };
         let interval = heard(app, node)?;

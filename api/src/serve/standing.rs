@@ -48,7 +48,6 @@ impl Connections {
     pub fn new(limits: &Limits) -> Arc<Self> {
         let strangers = limits.strangers.min(limits.connections);
         let known = limits.connections.saturating_sub(strangers).max(2);
-        let none_wait = |seats, seats_per_user| Bounds { seats, seats_per_user, waiting_per_user: 0, waiting: 0 };
         // A third is for nodes alone; what they need besides they take from the whole.
         let users = known - known / 3;
         Arc::new(Self {
@@ -58,8 +57,8 @@ impl Connections {
                 idle: limits.idle_timeout,
             },
             strangers: Mutex::new(Strangers::new(strangers as usize, limits.share(strangers) as usize)),
-            users: Gate::new("connections", none_wait(users, limits.share(users))),
-            nodes: Gate::new("node-connections", none_wait(known, NODES_MOST)),
+            users: Gate::new("connections", Bounds::without_queue(users, limits.share(users))),
+            nodes: Gate::new("node-connections", Bounds::without_queue(known, NODES_MOST)),
         })
     }
 
