@@ -36,6 +36,8 @@ pub enum Shape {
     Table(&'static str),
     /// `PartialObjectMetadata` or its list, in this version.
     Metadata(&'static str),
+    /// Objects without what decides about neither traffic nor names ([`model::slim`]): Portolan's own, for its agents.
+    Slim,
     /// Aggregated discovery (`APIGroupDiscoveryList`), in this version. Only `/api` and `/apis` serve it.
     Discovery(&'static str),
 }
@@ -112,6 +114,10 @@ fn entry_accepts(entry: &str, endpoint: Endpoint) -> Option<Accepted> {
         ("Table", "meta.k8s.io") if objects && format != Format::Protobuf => Shape::Table(version(["v1", "v1beta1"])?),
         ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") if objects => {
             Shape::Metadata(version(["v1", "v1beta1"])?)
+        }
+        // The version is the group's; the objects have that of their kind.
+        ("Slim", "portolan.dev") if objects && format != Format::Protobuf && parameter("v") == Some("v1alpha1") => {
+            Shape::Slim
         }
         ("APIGroupDiscoveryList", "apidiscovery.k8s.io") if endpoint == Endpoint::DiscoveryRoot => {
             Shape::Discovery(version(["v2", "v2beta1"])?)

@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use list_body::{Item, ListBody};
-use model::{Object, Resource, Revision, events};
+use model::{Object, Resource, Revision, events, slim};
 
 use crate::call::Call;
 use crate::encode::{self, Spelling};
@@ -43,6 +43,7 @@ pub fn object(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Res
             }
             object.bytes.clone()
         }
+        Shape::Slim => slim::or_whole(&events::shown(call.resource, object)),
         Shape::Metadata(version) => {
             let mut out = Vec::with_capacity(512);
             table::partial_metadata(&mut out, object, version);
@@ -125,6 +126,10 @@ pub fn list(call: &Call, meta: &ListMeta, objects: Vec<Arc<Object>>) -> Result<R
                 return Ok(encode::bytes(StatusCode::OK, list, Format::Protobuf));
             }
             (head, Item::Object)
+        }
+        Shape::Slim => {
+            objects = shown(call.resource, objects);
+            (head(call.resource, &metadata), Item::Slim)
         }
         Shape::Metadata(version) => {
             let head = format!(

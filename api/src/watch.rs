@@ -246,12 +246,14 @@ impl Stream {
 
     fn pending_frame(&mut self) -> Option<Bytes> {
         // One event as it is: the bytes that the store holds, for every watcher the same.
-        if self.pending.len() == 1 && self.renderer.is_plain() && self.selectors.is_empty() {
-            return self.pending.pop_front().map(|event| event.frame());
+        if self.pending.len() == 1
+            && self.selectors.is_empty()
+            && let Some(made) = self.renderer.made(&self.pending[0])
+        {
+            self.pending = VecDeque::new();
+            return Some(made);
         }
-        // Prefix and suffix of a line take some thirty bytes.
-        let size: usize = self.pending.iter().map(|event| event.object.bytes.len() + 32).sum();
-        let mut frame = BytesMut::with_capacity(if self.selectors.is_empty() { size.min(FRAME) } else { 0 });
+        let mut frame = BytesMut::with_capacity(if self.selectors.is_empty() { self.room() } else { 0 });
         while let Some(event) = self.pending.pop_front() {
             self.write(&mut frame, &event);
             if frame.len() >= FRAME {
@@ -264,13 +266,21 @@ impl Stream {
         (!frame.is_empty()).then(|| frame.freeze())
     }
 
+    /// How long the next frame will be, about.
+    fn room(&self) -> usize {
+        // Prefix and suffix of a line take some thirty bytes.
+        let length = |event: &Arc<Event>| {
+            self.renderer.made(event).map_or_else(|| event.object.bytes.len() + 32, |made| made.len())
+        };
+        self.pending.iter().map(length).sum::<usize>().min(FRAME)
+    }
+
     /// Writes one event as this watcher sees it: an object that begins to match is added, one that ceases is deleted.
     fn write(&mut self, frame: &mut BytesMut, event: &Event) {
         if self.selectors.is_empty() {
-            if self.renderer.is_plain() {
-                frame.extend_from_slice(&event.frame());
-            } else {
-                self.renderer.event(frame, event.kind, &event.object);
+            match self.renderer.made(event) {
+                Some(made) => frame.extend_from_slice(&made),
+                None => self.renderer.event(frame, event.kind, &event.object),
             }
             return;
         }

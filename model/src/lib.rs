@@ -18,6 +18,7 @@ pub mod review;
 pub mod schema;
 pub mod selector;
 pub mod service;
+pub mod slim;
 pub mod snapshot;
 pub mod syntax;
 pub mod types;

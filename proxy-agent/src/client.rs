@@ -67,6 +67,11 @@ const MAX_BUSY_RETRIES: u32 = 4;
 
 const USER_AGENT: &str = concat!("portolan/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The same without what decides about neither traffic nor names, from a server that can leave it out.
+const SLIM: HeaderValue =
+    HeaderValue::from_static("application/json;as=Slim;g=portolan.dev;v=v1alpha1, application/json");
+/// Metrics have a type of their own.
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 /// Lines that go on.
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -74,6 +79,8 @@ const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// What is asked to be answered, if the server can.
+    accept: HeaderValue,
 }
 
 struct Inner {
@@ -152,6 +159,7 @@ impl Client {
                 cut: channel::Sender::default(),
                 authorization,
             }),
+            accept: JSON,
         }
     }
 
@@ -178,6 +186,11 @@ impl Client {
     /// for another thread's runtime, and for what must not wait behind anything.
     pub fn apart(&self) -> Self {
         Self::over(Arc::clone(&self.inner.server), false, self.inner.authorization.clone())
+    }
+
+    /// The same client, which asks for [slim](model::slim) objects: all that an agent keeps is in them.
+    pub fn slim(&self) -> Self {
+        Self { accept: SLIM, ..self.clone() }
     }
 
     /// Shows another certificate (PEM, with its key) on every connection that is opened from now on, and opens none of the
@@ -434,7 +447,7 @@ impl Client {
         let mut request = Request::builder()
             .method(*method)
             .header(header::USER_AGENT, USER_AGENT)
-            .header(header::ACCEPT, if path.starts_with("/metrics") { HeaderValue::from_static("*/*") } else { JSON });
+            .header(header::ACCEPT, if path.starts_with("/metrics") { ANYTHING } else { self.accept.clone() });
         request = if connection.version() == Version::HTTP_2 {
             let uri = Uri::builder().scheme("https").authority(server.authority().as_bytes()).path_and_query(target);
             request.version(Version::HTTP_2).uri(uri.build().map_err(bad)?)

@@ -2,8 +2,8 @@
 //! decides about traffic and names.
 //!
 //! An agent holds every Service and endpoint of the cluster, so what it does not need it does not keep: of the
-//! metadata the name, the namespace, whether deletion has begun, and those labels and annotations whose prefix
-//! the dataplane reads. Slimming has a second use: two versions that are equal afterwards need no programming. Of a
+//! metadata the name, the namespace, whether deletion has begun, and those labels and annotations that
+//! decide about traffic. Slimming has a second use: two versions that are equal afterwards need no programming. Of a
 //! Namespace only the name is kept.
 
 #[cfg(test)]
@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use model::endpoints::DNS_PORT;
+use model::endpoints::{DNS_PORT, SERVICE_NAME, TRIGGER_TIME};
+use model::slim::decides;
 use model::types::{
     BalancerStatus, EdgeAssignment, EndpointSlice, LoadBalancer, Node, NodeResources, ObjectMeta, Service, ServiceCidr,
     TextMap,
@@ -22,14 +23,8 @@ use model::{Key, Resource, Revision};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Names the Service of a slice.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// When the first of the changes happened that a slice's latest version follows from (research E.1).
-const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// A node that is about to be removed; load balancers are to send it nothing new.
 const GOING_AWAY_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
-/// Labels and annotations with these prefixes are kept.
-const KEPT_PREFIXES: [&str; 4] = ["service.kubernetes.io/", "topology.kubernetes.io/", "portolan.dev/", SERVICE_NAME];
 
 /// The resources that an agent watches for its plan. LoadBalancers, of which it only needs to know where edge nodes are, are
 /// watched apart ([`crate::detours`]).
@@ -215,9 +210,7 @@ fn slim_slice(slice: &mut EndpointSlice) {
 
 fn slim_metadata(metadata: &mut ObjectMeta) {
     let whole = std::mem::take(metadata);
-    let kept = |map: TextMap| -> TextMap {
-        map.into_iter().filter(|(key, _)| KEPT_PREFIXES.iter().any(|prefix| key.starts_with(prefix))).collect()
-    };
+    let kept = |map: TextMap| -> TextMap { map.into_iter().filter(|(key, _)| decides(key)).collect() };
     *metadata = ObjectMeta {
         annotations: kept(whole.annotations),
         deletion_timestamp: whole.deletion_timestamp,

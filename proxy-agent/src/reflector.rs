@@ -75,7 +75,7 @@ pub async fn follow(
     updates: mpsc::Sender<News>,
     mut chance: impl FnMut() -> u64,
 ) {
-    let epoch = lineage.epoch();
+    let (client, epoch) = (client.slim(), lineage.epoch());
     let mut reflector =
         Reflector { client, lineage, epoch, resource, updates, machine: Machine::new(), newest: None, troubled: false };
     loop {

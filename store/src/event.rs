@@ -3,7 +3,7 @@
 //! An object is serialised *inside* its watch frame, and its own bytes are a slice of that frame: the row in SQLite, the
 //! answer to a GET, an item of a LIST and the line of every watch are one allocation.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use model::{Object, Revision};
@@ -49,17 +49,29 @@ pub struct Event {
     /// The state before it; None for `Added`.
     pub previous: Option<Arc<Object>>,
     frame: Bytes,
+    /// See [`Event::slim`].
+    slim: OnceLock<Bytes>,
 }
 
 impl Event {
     /// `frame` is the whole line; `object.bytes` is a slice of it.
     pub(crate) fn new(kind: EventKind, object: Arc<Object>, previous: Option<Arc<Object>>, frame: Bytes) -> Self {
-        Self { kind, revision: object.revision, object, previous, frame }
+        Self { kind, revision: object.revision, object, previous, frame, slim: OnceLock::new() }
     }
 
     /// `{"type":"ADDED","object":{…}}` and a line end: the same bytes for every watcher.
     pub fn frame(&self) -> Bytes {
         self.frame.clone()
+    }
+
+    /// The same with the [slim](model::slim) object, or with the whole where its kind has no other. Made when somebody first
+    /// asks: these bytes, too, are the same for every watcher.
+    pub fn slim(&self) -> Bytes {
+        let made = || match model::slim::slim(&self.object) {
+            Some(object) => Bytes::from([self.kind.prefix(), &object, SUFFIX].concat()),
+            None => self.frame(),
+        };
+        self.slim.get_or_init(made).clone()
     }
 
     /// An estimate of the memory that this event alone keeps from being freed once its object is superseded.
@@ -74,7 +86,7 @@ pub(crate) fn cost(kind: EventKind, len: usize) -> usize {
 }
 
 fn of_frame(len: usize) -> usize {
-    // The view repeats about what the JSON holds, in small allocations. The protobuf that a client may have asked for
-    // is not counted: it adds a quarter to that, at most.
+    // The view repeats about what the JSON holds, in small allocations. The protobuf and the slim line that a client may
+    // have asked for are not counted: each adds a quarter to that, at most.
     512 + 2 * len
 }

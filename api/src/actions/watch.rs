@@ -54,6 +54,7 @@ pub async fn watch(call: Call) -> Result<Response, Status> {
     };
     let render = match call.accepted.shape {
         Shape::Plain | Shape::Discovery(_) => Render::Plain,
+        Shape::Slim => Render::Slim,
         Shape::Metadata(version) => Render::Metadata(version),
         Shape::Table(version) => {
             Render::Table(Table { resource: call.resource, version, include: Include::read(&call.query)? })

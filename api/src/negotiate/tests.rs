@@ -65,6 +65,19 @@ fn protobuf_is_for_objects() {
 }
 
 #[test]
+fn agents_ask_for_slim_objects() {
+    let slim = "application/json;as=Slim;g=portolan.dev;v=v1alpha1, application/json";
+    let accepted = Accepted { format: Format::Json, shape: Shape::Slim };
+    assert_eq!(negotiate(slim, Endpoint::Objects), Ok(accepted));
+    assert_eq!(negotiate(slim, Endpoint::Watch), Ok(accepted));
+    assert_eq!(negotiate(slim, Endpoint::Documents), Ok(PLAIN));
+    let newer = "application/json;as=Slim;g=portolan.dev;v=v2, application/json";
+    assert_eq!(negotiate(newer, Endpoint::Watch), Ok(PLAIN));
+    let protobuf = "application/vnd.kubernetes.protobuf;as=Slim;g=portolan.dev;v=v1alpha1";
+    assert_eq!(negotiate(protobuf, Endpoint::Watch), Err(406));
+}
+
+#[test]
 fn bodies_are_json_unless_they_say_otherwise() {
     let format = |text: &str| {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(text).unwrap())]);

@@ -34,9 +34,9 @@ const MAX_REFUSED_BYTES: usize = 1024;
 /// Bytes of what tells an agent's process from another.
 const MAX_AGENT_BYTES: usize = 64;
 /// All agents together acknowledge every change no more often than this.
-const EACH: Duration = Duration::from_micros(500);
+const EACH: Duration = Duration::from_millis(1);
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
-const MAX_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The time by both clocks: what a Lease says is in the wall's, what is measured here is not.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use axum::body::HttpBody;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use jiff::Timestamp;
-use model::Object;
+use model::{Object, slim};
 
 use crate::table::{self, Table};
 
@@ -28,6 +28,8 @@ pub const TAIL: &[u8] = b"]}";
 #[derive(Clone, Copy, Debug)]
 pub enum Item {
     Object,
+    /// Without what decides about neither traffic nor names.
+    Slim,
     /// `PartialObjectMetadata`, in this version.
     Metadata(&'static str),
     Row(Table, Timestamp),
@@ -37,6 +39,7 @@ impl Item {
     fn write(self, out: &mut Vec<u8>, object: &Arc<Object>) {
         match self {
             Self::Object => out.extend_from_slice(&object.bytes),
+            Self::Slim => out.extend_from_slice(&slim::or_whole(object)),
             Self::Metadata(version) => table::partial_metadata(out, object, version),
             Self::Row(table, now) => table.row(out, object, now),
         }

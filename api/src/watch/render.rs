@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use model::{Object, Resource, Revision, events};
+use model::{Object, Resource, Revision, events, slim};
 use serde_json::{Value, json};
-use store::EventKind;
+use store::{Event, EventKind};
 
 use crate::encode;
 use crate::negotiate::Format;
@@ -19,6 +19,8 @@ use crate::table::{self, Table};
 #[derive(Clone, Copy, Debug)]
 pub enum Render {
     Plain,
+    /// Without what decides about neither traffic nor names.
+    Slim,
     /// `PartialObjectMetadata`, in this version.
     Metadata(&'static str),
     /// A `Table` of one row for each event.
@@ -44,11 +46,16 @@ impl Renderer {
         self.format
     }
 
-    /// Whether an event's line is the one that the store has made.
-    pub fn is_plain(&self) -> bool {
-        matches!(self.render, Render::Plain)
-            && self.format != Format::Protobuf
-            && self.resource.info().stored_as.is_none()
+    /// The event's line where that is one that the store has made, the same bytes for all.
+    pub fn made(&self, event: &Event) -> Option<Bytes> {
+        if self.format == Format::Protobuf || self.resource.info().stored_as.is_some() {
+            return None;
+        }
+        match self.render {
+            Render::Plain => Some(event.frame()),
+            Render::Slim => Some(event.slim()),
+            Render::Metadata(_) | Render::Table(_) => None,
+        }
     }
 
     /// One event.
@@ -62,6 +69,10 @@ impl Renderer {
                     }
                     Format::Json | Format::Yaml => line(out, kind.as_str(), &object.bytes),
                 }
+            }
+            Render::Slim => {
+                let object = events::shown(self.resource, object);
+                write(self.format, out, kind.as_str(), &slim::or_whole(&object));
             }
             Render::Metadata(version) => {
                 let mut text = Vec::with_capacity(512);
@@ -93,7 +104,9 @@ impl Renderer {
         }
         let info = self.resource.info();
         let object = match self.render {
-            Render::Plain => json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata }),
+            Render::Plain | Render::Slim => {
+                json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata })
+            }
             Render::Metadata(version) => {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata })
             }

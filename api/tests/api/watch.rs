@@ -124,6 +124,59 @@ async fn a_table_watch_sends_its_columns_once() {
 }
 
 #[tokio::test]
+async fn agents_ask_for_slices_without_what_decides_nothing() {
+    const SLIM: &str = "application/json;as=Slim;g=portolan.dev;v=v1alpha1, application/json";
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let app = App::new().await;
+    let slice = |name: &str| {
+        let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true, "serving": true},
+                              "targetRef": {"kind": "Pod", "name": "p"}});
+        json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4",
+               "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "web", "tier": "front"}},
+               "endpoints": [endpoint], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})
+    };
+    let created = app.with_body("POST", SLICES, "application/json", slice("a").to_string()).await.json();
+    let slim = json!({
+        "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4",
+        "metadata": {
+            "name": "a", "namespace": "default", "uid": created["metadata"]["uid"],
+            "resourceVersion": created["metadata"]["resourceVersion"],
+            "labels": {"kubernetes.io/service-name": "web"},
+        },
+        "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    });
+    assert_eq!(app.get_as(&format!("{SLICES}/a"), SLIM).await.json(), slim);
+    let list = app.get_as(SLICES, SLIM).await.json();
+    assert_eq!((&list["kind"], &list["items"]), (&json!("EndpointSliceList"), &json!([slim])));
+    // What there is, what comes alone, and what comes with others.
+    let mut lines = Lines::open_at(&app, &format!("{SLICES}?watch=true"), SLIM).await;
+    let mut filtered = Lines::open_at(&app, &format!("{SLICES}?watch=true&labelSelector=tier%3Dfront"), SLIM).await;
+    let mut whole = Lines::open_at(&app, &format!("{SLICES}?watch=true"), "application/json").await;
+    assert_eq!(lines.next().await, Some(json!({"type": "ADDED", "object": slim})));
+    for name in ["b", "c", "d"] {
+        app.with_body("POST", SLICES, "application/json", slice(name).to_string()).await;
+        if name == "b" {
+            assert_eq!(lines.next().await.unwrap()["object"]["endpoints"], slim["endpoints"]);
+        }
+    }
+    for name in ["c", "d"] {
+        let event = lines.next().await.unwrap();
+        assert_eq!(
+            (&event["object"]["metadata"]["name"], &event["object"]["endpoints"]),
+            (&json!(name), &slim["endpoints"])
+        );
+    }
+    for name in ["a", "b"] {
+        assert_eq!(filtered.brief().await, format!("ADDED {name}"));
+        assert_eq!(whole.next().await.unwrap()["object"]["endpoints"][0]["targetRef"]["name"], "p");
+    }
+    // Other kinds have no other form.
+    app.service("web", json!({})).await;
+    let path = format!("{SERVICES}/web");
+    assert_eq!(app.get_as(&path, SLIM).await.json()["spec"], app.get(&path).await.json()["spec"]);
+}
+
+#[tokio::test]
 async fn a_watch_list_marks_the_end_of_what_was_there() {
     let app = App::new().await;
     app.service("a", json!({})).await;

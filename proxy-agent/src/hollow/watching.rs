@@ -30,6 +30,7 @@ pub async fn follow<A: Audience>(
     programmed: Arc<watch::Sender<Programmed>>,
 ) {
     let place = WATCHED.iter().position(|watched| *watched == resource);
+    let client = client.slim();
     let mut follower = Follower { client, lineage, resource, place, audience, programmed, machine: Machine::new() };
     let (mut chance, mut since) = (chance(), since);
     loop {
