@@ -144,19 +144,30 @@ impl Index {
 
     /// Whether there is no frontend, so that no flow has to go.
     pub fn is_empty(&self) -> bool {
-        self.protocols().next().is_none()
+        self.looks().next().is_none()
     }
 
-    /// Of which protocols flows are to be looked at.
-    fn protocols(&self) -> impl Iterator<Item = Protocol> + '_ {
-        [Protocol::Udp, Protocol::Tcp, Protocol::Sctp].into_iter().filter(|protocol| match protocol {
-            Protocol::Udp => !(self.addresses.is_empty() && self.node_ports.is_empty()),
-            other => {
-                self.missed.iter().any(|(protocol, _)| protocol == other)
-                    || self.missed_node_ports.iter().any(|(protocol, ..)| protocol == other)
-                    || self.left.iter().any(|left| left.protocol == *other)
-            }
+    /// Of which protocols and families flows are to be looked at: for each the kernel goes through the whole of its table, which
+    /// takes 10 ms where that is large, empty or not.
+    fn looks(&self) -> impl Iterator<Item = (Protocol, Family)> + '_ {
+        let protocols = [Protocol::Udp, Protocol::Tcp, Protocol::Sctp].into_iter();
+        protocols.flat_map(|protocol| Family::ALL.map(|family| (protocol, family))).filter(|&(protocol, family)| {
+            if protocol == Protocol::Udp { self.serves(family) } else { self.lacks(protocol, family) }
         })
+    }
+
+    /// Whether there is a UDP frontend of this family.
+    fn serves(&self, family: Family) -> bool {
+        self.addresses.keys().any(|address| Family::of(address.ip()) == family)
+            || self.node_ports.keys().any(|(of, _)| *of == family)
+    }
+
+    /// Whether connections of this protocol, which is not UDP, and this family may have been missed or abandoned.
+    fn lacks(&self, protocol: Protocol, family: Family) -> bool {
+        let is = |of: Protocol, ip: IpAddr| of == protocol && Family::of(ip) == family;
+        self.left.iter().any(|left| is(left.protocol, left.endpoint.ip()))
+            || self.missed.iter().any(|(of, address)| is(*of, address.ip()))
+            || self.missed_node_ports.iter().any(|(of, at, _)| (*of, *at) == (protocol, family))
     }
 
     /// Whether node ports answer at this address.

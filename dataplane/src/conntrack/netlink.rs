@@ -92,23 +92,21 @@ impl Cleaner {
     /// When the kernel refuses; some flows may have been removed.
     pub fn clean(&self, index: &Index) -> Result<Report, NetlinkError> {
         let mut report = Report::default();
-        for protocol in index.protocols() {
-            for family in Family::ALL {
-                let known = RefCell::new(HashMap::new());
-                let is_here = |address: IpAddr| {
-                    // What cannot be told is not touched.
-                    let look = || self.routes.is_local(address).unwrap_or(false);
-                    *known.borrow_mut().entry(address).or_insert_with(look)
+        for (protocol, family) in index.looks() {
+            let known = RefCell::new(HashMap::new());
+            let is_here = |address: IpAddr| {
+                // What cannot be told is not touched.
+                let look = || self.routes.is_local(address).unwrap_or(false);
+                *known.borrow_mut().entry(address).or_insert_with(look)
+            };
+            if protocol == Protocol::Udp {
+                let goes = |connection: &Connection| stale(index, &connection.flow, is_here);
+                self.sweep(protocol, family, Which::All, goes, &mut report)?;
+            } else {
+                let goes = |connection: &Connection| {
+                    missed(index, connection, is_here) || abandoned(index, connection, is_here)
                 };
-                if protocol == Protocol::Udp {
-                    let goes = |connection: &Connection| stale(index, &connection.flow, is_here);
-                    self.sweep(protocol, family, Which::All, goes, &mut report)?;
-                } else {
-                    let goes = |connection: &Connection| {
-                        missed(index, connection, is_here) || abandoned(index, connection, is_here)
-                    };
-                    self.sweep(protocol, family, Which::Unanswered, goes, &mut report)?;
-                }
+                self.sweep(protocol, family, Which::Unanswered, goes, &mut report)?;
             }
         }
         Ok(report)

@@ -101,7 +101,7 @@ fn which_flows_are_stale() {
 fn which_connections_were_missed() {
     let services = [Arc::new(dns(&ENDPOINTS))];
     let index = index(&[]).with_missed(&services);
-    assert_eq!(index.protocols().collect::<Vec<_>>(), [Protocol::Tcp]);
+    assert_eq!(index.looks().collect::<Vec<_>>(), [(Protocol::Tcp, Family::V4)]);
     let tcp = |destination: &str, reply_source: &str| Connection {
         protocol: Protocol::Tcp,
         flow: flow(destination, reply_source),
@@ -223,9 +223,24 @@ fn who_has_left() {
 }
 
 #[test]
+fn nobody_goes_through_a_table_in_which_nothing_is_looked_for() {
+    let looks = |index: &Index| index.looks().collect::<Vec<_>>();
+    assert_eq!(looks(&index(&[dns(&ENDPOINTS)])), [(Protocol::Udp, Family::V4)]);
+    let gone = |protocol, endpoint: &str| Left {
+        protocol,
+        at: At::NodePort(Family::V6),
+        port: 30053,
+        endpoint: endpoint.parse().unwrap(),
+    };
+    let left = [gone(Protocol::Sctp, "[fd00::1]:53"), gone(Protocol::Tcp, "[fd00::1]:53")];
+    let both = [(Protocol::Tcp, Family::V6), (Protocol::Sctp, Family::V6)];
+    assert_eq!(looks(&Index::default().with_left(left)), both);
+}
+
+#[test]
 fn which_connections_were_abandoned() {
     let index = index(&[]).with_left(left(&web(&[2, 3]), &web(&[2])));
-    assert_eq!(index.protocols().collect::<Vec<_>>(), [Protocol::Tcp]);
+    assert_eq!(index.looks().collect::<Vec<_>>(), Family::ALL.map(|family| (Protocol::Tcp, family)));
     let tcp = |destination: &str, reply_source: &str| Connection {
         protocol: Protocol::Tcp,
         flow: flow(destination, reply_source),
