@@ -7,14 +7,18 @@
 //! `/`, so the namespace `a-b` comes before `a`. The map itself keeps the plain order, which lookups need; the few
 //! namespaces are sorted for each list.
 
+mod name;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use model::{Key, Object};
+use name::Name;
 
-type Names = BTreeMap<Box<str>, Arc<Object>>;
+type Names = BTreeMap<Name, Arc<Object>>;
 
 /// Where a list begins: at the first key that is not before this one. The default is the beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +68,7 @@ impl Shelf {
     }
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
-        self.namespaces.get(namespace)?.get(name)
+        self.namespaces.get(namespace)?.get(name.as_bytes())
     }
 
     /// Puts `object` at its own key; returns what stood there.
@@ -73,17 +77,19 @@ impl Shelf {
             Some(names) => names,
             None => self.namespaces.entry(object.key.namespace.clone()).or_default(),
         };
-        if let Some(place) = names.get_mut(&*object.key.name) {
-            return Some(std::mem::replace(place, object));
+        match names.entry(Name::new(&object.key.name)) {
+            Entry::Occupied(mut there) => Some(there.insert(object)),
+            Entry::Vacant(free) => {
+                free.insert(object);
+                self.len += 1;
+                None
+            }
         }
-        names.insert(object.key.name.clone(), object);
-        self.len += 1;
-        None
     }
 
     pub(crate) fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let names = self.namespaces.get_mut(namespace)?;
-        let removed = names.remove(name)?;
+        let removed = names.remove(name.as_bytes())?;
         if names.is_empty() {
             self.namespaces.remove(namespace);
         }
@@ -112,8 +118,8 @@ impl Shelf {
         namespaces.sort_by(|(a, _), (b, _)| namespace_order(a, b));
         let begun = move |(namespace, _): &(&str, &Names)| namespace_order(namespace, &place.namespace).is_ge();
         namespaces.into_iter().filter(begun).flat_map(move |(namespace, names)| {
-            let first = if namespace == place.namespace { place.name.as_str() } else { "" };
-            names.range::<str, _>((Bound::Included(first), Bound::Unbounded)).map(|(_, object)| object)
+            let first = if namespace == place.namespace { place.name.as_bytes() } else { b"" };
+            names.range::<[u8], _>((Bound::Included(first), Bound::Unbounded)).map(|(_, object)| object)
         })
     }
 
