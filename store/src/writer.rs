@@ -181,9 +181,7 @@ impl Writer {
         };
         let mut state = State::new(loaded.published.revision, ports);
         for resource in Resource::ALL {
-            for object in loaded.published.shelf(resource).all() {
-                state.restore(Arc::clone(object));
-            }
+            state.restore(resource, loaded.published.shelf(resource).clone());
         }
         let mut engine = Engine::new(state, families(&config), environment);
         let now = engine.tick();

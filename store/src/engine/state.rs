@@ -1,6 +1,6 @@
 //! The writer's private state: objects, indexes, allocations, and the journal that takes them back.
 //!
-//! One function, `place`, puts an object at its key or takes it away, and moves every index and every allocation with it.
+//! One function, `index`, moves every index and every allocation with an object that comes, changes or goes.
 //! What an address pool or an index holds is therefore a function of the objects; nothing else writes to them, and undoing
 //! is `place` with the states of before, last first.
 
@@ -114,10 +114,12 @@ impl State {
         }
     }
 
-    /// Puts an object that the log already has.
-    pub(crate) fn restore(&mut self, object: Arc<Object>) {
-        let key = object.key.clone();
-        self.place(object.resource, &key, Some(object));
+    /// Takes in the objects of a resource that the log already has; there are none of it yet.
+    pub(crate) fn restore(&mut self, resource: Resource, shelf: Shelf) {
+        for object in shelf.all() {
+            self.index(resource, &object.key, None, Some(object));
+        }
+        self.shelves[resource as usize] = shelf;
     }
 
     pub(crate) fn revision(&self) -> Revision {
@@ -309,7 +311,12 @@ impl State {
             Some(object) => shelf.insert(Arc::clone(object)),
             None => shelf.remove(&key.namespace, &key.name),
         };
-        let (old, new) = (before.as_deref(), now.as_deref());
+        self.index(resource, key, before.as_deref(), now.as_deref());
+        before
+    }
+
+    /// Has indexes and allocations follow a change of what is at a key.
+    fn index(&mut self, resource: Resource, key: &Key, old: Option<&Object>, new: Option<&Object>) {
         self.place_dependent(resource, key, old, new);
         match resource {
             Resource::Services => self.place_service(key, old, new),
@@ -345,7 +352,6 @@ impl State {
             | Resource::AccessLists
             | Resource::Secrets => {}
         }
-        before
     }
 
     fn place_dependent(&mut self, resource: Resource, key: &Key, old: Option<&Object>, new: Option<&Object>) {
