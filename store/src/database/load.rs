@@ -39,7 +39,7 @@ const BATCH: usize = 256;
 
 /// The rows before a revision, the newest of them, as one row.
 const READ: &str = "SELECT json_group_array(json_array(revision, kind, length(value), resource, namespace, name)), \
-                           CAST(group_concat(value, '') AS BLOB) \
+                           CAST(group_concat(value, '') AS BLOB), count(*), min(revision) \
                     FROM (SELECT * FROM log WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2)";
 
 /// What the file held.
@@ -65,10 +65,18 @@ impl Database {
         let most = std::thread::available_parallelism().map_or(1, usize::from) + 1;
         let mut decoding: VecDeque<JoinHandle<Result<Vec<Replayed>, Unread>>> = VecDeque::new();
         let mut below = Some(i64::MAX);
-        while below.is_some() || !decoding.is_empty() {
+        let mut unread: Option<SqliteRow> = None;
+        while below.is_some() || unread.is_some() || !decoding.is_empty() {
             let oldest = if below.is_none() || decoding.len() > most { decoding.pop_front() } else { None };
-            // SQLite reads on while what was read before is put where it belongs.
+            // SQLite reads on while what was read before is looked through, decoded, and put where it belongs.
             let (row, taken) = tokio::join!(read(&mut self.connection, below), async {
+                if let Some(row) = unread.take() {
+                    let batch = wanted(&row, &mut backwards).map_err(|unread| unread.explain(&path))?;
+                    decoding.push_back(tokio::task::spawn_blocking(move || {
+                        let values = values(&row)?;
+                        batch.into_iter().map(|wanted| decode(wanted, values)).collect()
+                    }));
+                }
                 let Some(oldest) = oldest else { return Ok(()) };
                 let decoded = oldest.await.map_err(|error| OpenError::Thread(error.into()))?;
                 for replayed in decoded.map_err(|unread| unread.explain(&path))? {
@@ -77,13 +85,9 @@ impl Database {
                 Ok(())
             });
             taken?;
-            let Some(row) = row.map_err(|source| explain(&path, source))? else { continue };
-            let batch;
-            (batch, below) = wanted(&row, &mut backwards).map_err(|unread| unread.explain(&path))?;
-            decoding.push_back(tokio::task::spawn_blocking(move || {
-                let values = values(&row)?;
-                batch.into_iter().map(|wanted| decode(wanted, values)).collect()
-            }));
+            let row = row.map_err(|source| explain(&path, source))?;
+            below = row.as_ref().map(rest).transpose().map_err(|source| explain(&path, source))?.flatten();
+            unread = row;
         }
         let published = replay.finish(|resource| backwards.floor(resource));
         Ok(Loaded { published, compacted, superseded: backwards.superseded().into() })
@@ -139,10 +143,15 @@ async fn read(connection: &mut SqliteConnection, below: Option<i64>) -> Result<O
     sqlx::query(READ).bind(below).bind(BATCH as i64).fetch_one(connection).await.map(Some)
 }
 
-/// The rows of a batch that matter, and the revision below which to read on; None at the end of the log.
-fn wanted(row: &SqliteRow, backwards: &mut Backwards) -> Result<(Vec<Wanted>, Option<i64>), Unread> {
+/// The revision below which to read on after a batch; None at the end of the log.
+fn rest(row: &SqliteRow) -> Result<Option<i64>, sqlx::Error> {
+    let rows: i64 = row.try_get(2)?;
+    if rows < BATCH as i64 { Ok(None) } else { row.try_get(3) }
+}
+
+/// The rows of a batch that matter.
+fn wanted(row: &SqliteRow, backwards: &mut Backwards) -> Result<Vec<Wanted>, Unread> {
     let headers = headers(row)?;
-    let below = if headers.len() < BATCH { None } else { headers.last().map(|(header, _)| header.0) };
     let mut batch = Vec::with_capacity(headers.len());
     for (header, place) in headers {
         let line = line(&header)?;
@@ -152,7 +161,7 @@ fn wanted(row: &SqliteRow, backwards: &mut Backwards) -> Result<(Vec<Wanted>, Op
             batch.push(Wanted { needed, revision, resource, kind, place });
         }
     }
-    Ok((batch, below))
+    Ok(batch)
 }
 
 /// What the rows of a batch say, the newest first, and where their objects are.
