@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::endpoints::hints::Allocated;
+use model::endpoints::hints::{Allocated, Topology};
 use model::endpoints::{
     DERIVED, Derivation, Derived, MANAGED_BY, MIRRORED, OWN, SliceChange, derive_endpoints, derive_slices,
     mirror_slices, renew_endpoints,
@@ -14,6 +14,7 @@ use model::types::{EndpointSlice, Node, Service};
 use model::{Key, Object, Resource};
 
 use super::Engine;
+use super::own::is_own;
 use super::report::Report;
 use super::stale::Stale;
 use super::stamp::broken;
@@ -180,6 +181,37 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether all that is derived from a Service says what it would if it were derived now. False where that takes more than
+/// a look at its Pods and Nodes: of Services whose endpoints are not derived, or are allocated to zones, of those that go,
+/// and of the cluster's own.
+pub(super) fn is_derived(state: &State, object: &Object) -> bool {
+    let key = &object.key;
+    let Some(service) = object.service() else { return false };
+    let plain = has_derived_endpoints(service)
+        && !service.metadata.terminating()
+        && Topology::of(service) != Topology::Auto
+        && !is_own(key);
+    let Some(stored) = state.get(Resource::Endpoints, &key.namespace, &key.name).filter(|_| plain) else {
+        return false;
+    };
+    if !managed_slices(state, key, MIRRORED).is_empty() {
+        return false;
+    }
+    let pods = state.pods_of(object);
+    let derived = derive_slices(Derivation {
+        service,
+        pods: &pods,
+        node: &|name| node(state, name),
+        zones: state.zones(),
+        existing: &managed_slices(state, key, DERIVED),
+        trigger_time: None,
+        suffix: &mut String::new,
+    });
+    let endpoints = || derive_endpoints(service, &pods, &|name| node(state, name), None);
+    derived.changes.is_empty()
+        && stored.value().is_ok_and(|stored| renew_endpoints(Some(&stored), endpoints()).is_none())
 }
 
 fn node<'a>(state: &'a State, name: &str) -> Option<&'a Node> {

@@ -15,10 +15,12 @@ use model::types::Service;
 use model::{Key, Object, Resource, View};
 
 use super::Engine;
+use super::derive::is_derived;
 use super::report::Report;
 use super::services::{ADDRESS_MANAGED_BY, ADDRESS_MANAGER, parent_is};
 use super::stale::Stale;
 use super::start::DEFAULT_CIDR;
+use super::state::State;
 use crate::error::Refusal;
 
 /// Events that one start writes at most; a database in ruins needs no more of them.
@@ -164,14 +166,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Has the endpoints of every Service derived, and of every name that derived slices are left of.
+    /// Has the endpoints of every Service derived, and of every name that derived slices are left of, but for those that
+    /// say already what they would.
     fn touch_all(&mut self, services: &[Arc<Object>]) {
         let ours = |object: &&Arc<Object>| {
             object.labels().get(MANAGED_BY).is_some_and(|manager| manager == DERIVED || manager == MIRRORED)
         };
-        let mut keys: BTreeSet<Key> = services.iter().map(|object| object.key.clone()).collect();
+        let mut keys: BTreeSet<Key> = stale(&self.state, services).into_iter().collect();
         for slice in self.state.shelf(Resource::EndpointSlices).all().filter(ours) {
-            if let Some(service) = slice.labels().get(SERVICE_NAME) {
+            if let Some(service) = slice.labels().get(SERVICE_NAME)
+                && self.state.get(Resource::Services, &slice.key.namespace, service).is_none()
+            {
                 keys.insert(Key::new(&slice.key.namespace, service));
             }
         }
@@ -179,4 +184,26 @@ impl Engine {
             self.state.touch(key, Stale::beyond_pods());
         }
     }
+}
+
+/// The Services whose endpoints are to be derived. To compare them all takes a good part of a start, so every processor
+/// takes its share.
+fn stale(state: &State, services: &[Arc<Object>]) -> Vec<Key> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let of = |services: &[Arc<Object>]| -> Vec<Key> {
+        let stale = services.iter().filter(|service| !is_derived(state, service));
+        stale.map(|service| service.key.clone()).collect()
+    };
+    let (own, others) = services.split_at(services.len() / threads);
+    std::thread::scope(|scope| {
+        let size = own.len().max(1);
+        let others: Vec<_> = others.chunks(size).map(|share| (share, scope.spawn(move || of(share)))).collect();
+        let mut keys = of(own);
+        // Where a thread has failed, the engine finds it out for itself.
+        let each = others.into_iter().map(|(share, done)| {
+            done.join().unwrap_or_else(|_| share.iter().map(|service| service.key.clone()).collect())
+        });
+        keys.extend(each.flatten());
+        keys
+    })
 }

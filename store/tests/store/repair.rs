@@ -87,6 +87,27 @@ async fn stale_and_missing_endpoints_are_derived() {
 }
 
 #[tokio::test]
+async fn of_many_services_those_are_derived_whose_endpoints_are_stale() {
+    let mut home = home().await;
+    for i in 0..9 {
+        home.create(Resource::Services, web(&format!("web-{i}"))).await.unwrap();
+    }
+    let before = home.store.revision();
+    home.reopen().await;
+    assert_eq!(home.store.revision(), before);
+    let of = |name: &str, resource: &str| {
+        format!("resource = '{resource}' AND (name = '{name}' OR name LIKE '{name}-_____')")
+    };
+    let first = of("web-0", "endpointslices");
+    let last = of("web-7", "endpoints");
+    edit(&mut home, &format!("DELETE FROM log WHERE {first} OR {last}")).await;
+    // One for each that was missing, and nothing for the others.
+    assert_eq!(home.store.revision(), before + 2);
+    assert_eq!(home.names(Resource::EndpointSlices, "default").len(), 10);
+    assert!(home.names(Resource::Endpoints, "default").contains(&"web-7".to_owned()));
+}
+
+#[tokio::test]
 async fn another_service_range_is_reported_and_a_second_family_added() {
     let mut home = Home::with(|config| config.service_cidrs.truncate(1)).await;
     let created = home.create(Resource::Services, web("web")).await.unwrap().object;
