@@ -92,7 +92,13 @@ pub fn prepare_create(
     if resource == Resource::Services {
         return prepare_create_service(object, cluster).map(|(_, warnings)| warnings);
     }
-    let (document, mut errors) = begin_create(resource, object)?;
+    let document = begin_create(resource, object)?;
+    let mut errors = Errors::default();
+    if let Some(metadata) = object_mut(document, "metadata")
+        && let Some(metadata) = metadata::read(metadata, &mut errors)
+    {
+        metadata::validate_create(resource, &metadata, &mut errors);
+    }
     kinds::create(resource, document);
     kinds::validate(resource, Subresource::None, None, document, &mut errors);
     if errors.0.is_empty() { Ok(kinds::warnings(resource)) } else { Err(errors.0) }
@@ -106,23 +112,23 @@ pub fn prepare_create_service(
     object: &mut Value,
     cluster: &Cluster,
 ) -> Result<(Service, Vec<String>), Vec<FieldError>> {
-    let (document, errors) = begin_create(Resource::Services, object)?;
+    let document = begin_create(Resource::Services, object)?;
     document.remove("status");
     let mut service: Service = decode(object)?;
+    let mut errors = Errors::default();
+    metadata::validate_create(Resource::Services, &service.metadata, &mut errors);
     let prepared = service::prepare_create(&mut service, cluster);
     let warnings = finish_service(object, errors, &service, prepared)?;
     Ok((service, warnings))
 }
 
-/// What all kinds have in common; returns what is wrong so far.
-fn begin_create(resource: Resource, object: &mut Value) -> Result<(&mut Document, Errors), Vec<FieldError>> {
+/// What all kinds have in common, before their metadata is validated.
+fn begin_create(resource: Resource, object: &mut Value) -> Result<&mut Document, Vec<FieldError>> {
     let document = document(resource.stored(), object)?;
-    let mut errors = Errors::default();
     if let Some(metadata) = object_mut(document, "metadata") {
         metadata::wipe(resource, metadata);
-        metadata::validate_create(resource, metadata, &mut errors);
     }
-    Ok((document, errors))
+    Ok(document)
 }
 
 /// Defaults and validates an object that is to replace `old`; returns warnings.

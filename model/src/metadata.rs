@@ -54,18 +54,18 @@ pub(crate) fn carry_over(old: &Document, new: &mut Document) {
 
 /// Validates the metadata of a new object. A missing name passes when there is a `generateName`: the store makes
 /// the name out of it.
-pub(crate) fn validate_create(resource: Resource, metadata: &Document, errors: &mut Errors) {
-    let generate = text(metadata, "generateName");
+pub(crate) fn validate_create(resource: Resource, metadata: &ObjectMeta, errors: &mut Errors) {
+    let generate = metadata.generate_name.as_deref().unwrap_or("");
     if !generate.is_empty() {
         errors.texts("metadata.generateName", generate, name_problems(resource, &mask_trailing_dash(generate)));
     }
-    let name = text(metadata, "name");
+    let name = metadata.name();
     if name.is_empty() && generate.is_empty() {
         errors.required("metadata.name", "name or generateName is required");
     } else if !name.is_empty() {
         errors.texts("metadata.name", name, name_problems(resource, name));
     }
-    let namespace = text(metadata, "namespace");
+    let namespace = metadata.namespace();
     match (resource.info().namespaced, namespace.is_empty()) {
         (true, true) => errors.required("metadata.namespace", ""),
         (true, false) => errors.texts("metadata.namespace", namespace, syntax::dns1123_label(namespace)),
@@ -73,6 +73,15 @@ pub(crate) fn validate_create(resource: Resource, metadata: &Document, errors: &
         (false, false) => errors.push(FieldError::forbidden("metadata.namespace", "not allowed on this type")),
     }
     validate_content(metadata, errors);
+}
+
+/// The metadata of a document, typed.
+pub(crate) fn read(metadata: &Document, errors: &mut Errors) -> Option<ObjectMeta> {
+    let meta = ObjectMeta::deserialize(metadata).ok();
+    if meta.is_none() {
+        errors.push(FieldError::invalid("metadata", Value::Object(metadata.clone()), "is not an ObjectMeta"));
+    }
+    meta
 }
 
 /// Validates the metadata of an object that is to replace another.
@@ -100,7 +109,9 @@ pub(crate) fn validate_update(old: &ObjectMeta, metadata: &Document, errors: &mu
             errors.push(FieldError::forbidden("metadata.finalizers", text));
         }
     }
-    validate_content(metadata, errors);
+    if let Some(meta) = read(metadata, errors) {
+        validate_content(&meta, errors);
+    }
 }
 
 /// Problems of the name of an object of this kind.
@@ -137,17 +148,13 @@ fn mask_trailing_dash(prefix: &str) -> String {
     }
 }
 
-fn validate_content(metadata: &Document, errors: &mut Errors) {
-    let Ok(meta) = ObjectMeta::deserialize(metadata) else {
-        errors.push(FieldError::invalid("metadata", Value::Object(metadata.clone()), "is not an ObjectMeta"));
-        return;
-    };
+fn validate_content(meta: &ObjectMeta, errors: &mut Errors) {
     if let Some(generation) = meta.generation {
         errors.not_negative("metadata.generation", generation);
     }
     labels("metadata.labels", &meta.labels, errors);
     annotations(&meta.annotations, errors);
-    owners(&meta, errors);
+    owners(meta, errors);
     finalizers(&meta.finalizers, errors);
 }
 
