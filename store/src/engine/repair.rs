@@ -196,14 +196,14 @@ fn stale(state: &State, services: &[Arc<Object>]) -> Vec<Key> {
     };
     let (own, others) = services.split_at(services.len() / threads);
     std::thread::scope(|scope| {
-        let size = own.len().max(1);
-        let others: Vec<_> = others.chunks(size).map(|share| (share, scope.spawn(move || of(share)))).collect();
+        let begin = |share| std::thread::Builder::new().spawn_scoped(scope, move || of(share)).ok();
+        let begun: Vec<_> = others.chunks(own.len().max(1)).map(|share| (share, begin(share))).collect();
         let mut keys = of(own);
-        // Where a thread has failed, the engine finds it out for itself.
-        let each = others.into_iter().map(|(share, done)| {
-            done.join().unwrap_or_else(|_| share.iter().map(|service| service.key.clone()).collect())
-        });
-        keys.extend(each.flatten());
+        // Where there is no thread for them, or it has failed, the engine looks for itself.
+        let all = |share: &[Arc<Object>]| share.iter().map(|service| service.key.clone()).collect();
+        for (share, thread) in begun {
+            keys.extend(thread.and_then(|thread| thread.join().ok()).unwrap_or_else(|| all(share)));
+        }
         keys
     })
 }
