@@ -52,7 +52,7 @@ pub struct Accepted {
 /// What an endpoint can produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Objects and lists: plain, Table, metadata only.
+    /// Objects and lists: plain, Table, metadata only, slim.
     Objects,
     /// A stream: as objects, but not YAML, since its documents cannot be told apart in one.
     Watch,

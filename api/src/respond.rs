@@ -43,7 +43,7 @@ pub fn object(call: &Call, code: StatusCode, object: &Arc<Object>) -> Result<Res
             }
             object.bytes.clone()
         }
-        Shape::Slim => slim::or_whole(&events::shown(call.resource, object)),
+        Shape::Slim => slim::slim(&events::shown(call.resource, object)),
         Shape::Metadata(version) => {
             let mut out = Vec::with_capacity(512);
             table::partial_metadata(&mut out, object, version);

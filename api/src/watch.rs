@@ -248,7 +248,7 @@ impl Stream {
         // One event as it is: the bytes that the store holds, for every watcher the same.
         if self.pending.len() == 1
             && self.selectors.is_empty()
-            && let Some(made) = self.renderer.made(&self.pending[0])
+            && let Some(made) = self.renderer.made(&self.pending[0]).cloned()
         {
             self.pending = VecDeque::new();
             return Some(made);
@@ -269,17 +269,22 @@ impl Stream {
     /// How long the next frame will be, about.
     fn room(&self) -> usize {
         // Prefix and suffix of a line take some thirty bytes.
-        let length = |event: &Arc<Event>| {
-            self.renderer.made(event).map_or_else(|| event.object.bytes.len() + 32, |made| made.len())
-        };
-        self.pending.iter().map(length).sum::<usize>().min(FRAME)
+        let length = |event: &Event| self.renderer.made(event).map_or(event.object.bytes.len() + 32, Bytes::len);
+        let mut room = 0;
+        for event in &self.pending {
+            room += length(event);
+            if room >= FRAME {
+                return FRAME;
+            }
+        }
+        room
     }
 
     /// Writes one event as this watcher sees it: an object that begins to match is added, one that ceases is deleted.
     fn write(&mut self, frame: &mut BytesMut, event: &Event) {
         if self.selectors.is_empty() {
             match self.renderer.made(event) {
-                Some(made) => frame.extend_from_slice(&made),
+                Some(made) => frame.extend_from_slice(made),
                 None => self.renderer.event(frame, event.kind, &event.object),
             }
             return;

@@ -148,7 +148,7 @@ impl Index {
     }
 
     /// Of which protocols and families flows are to be looked at: for each the kernel goes through the whole of its table, which
-    /// takes 10 ms where that is large, empty or not.
+    /// takes 10 ms where that is large, however few flows are in it.
     fn looks(&self) -> impl Iterator<Item = (Protocol, Family)> + '_ {
         let protocols = [Protocol::Udp, Protocol::Tcp, Protocol::Sctp].into_iter();
         protocols.flat_map(|protocol| Family::ALL.map(|family| (protocol, family))).filter(|&(protocol, family)| {

@@ -5,7 +5,7 @@
 //! and means the same.
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::endpoints::{SERVICE_NAME, TRIGGER_TIME};
 use crate::types::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, TextMap};
@@ -19,18 +19,42 @@ pub fn decides(key: &str) -> bool {
     key == SERVICE_NAME || DECISIVE.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// The object's JSON without what decides nothing; None where its kind has no slim form, and is to be taken whole. Name,
-/// namespace, uid and resourceVersion always stay, and so does the annotation [`TRIGGER_TIME`], by which it is measured how
-/// long a change took.
-pub fn slim(object: &Object) -> Option<Vec<u8>> {
-    let View::EndpointSlice(slice) = &object.view else { return None };
-    // Strings, numbers and maps of strings can always be written.
-    serde_json::to_vec(&Slice::from(&**slice)).ok()
+/// Conditions that say no more than they must: what is as if it were not set is not set.
+pub fn conditions(EndpointConditions { ready, serving, terminating }: EndpointConditions) -> EndpointConditions {
+    EndpointConditions {
+        ready: ready.filter(|is| !is),
+        serving: serving.filter(|is| !is),
+        terminating: terminating.filter(|is| *is),
+    }
 }
 
-/// [`slim`], or the whole object's JSON where there is no other.
-pub fn or_whole(object: &Object) -> Bytes {
-    slim(object).map_or_else(|| object.bytes.clone(), Bytes::from)
+/// Whether objects of this kind have a slim form; all others are told of whole.
+pub fn has(object: &Object) -> bool {
+    matches!(object.view, View::EndpointSlice(_))
+}
+
+/// Writes the object's JSON without what decides nothing, or whole where its kind has no slim form. Name, namespace, uid and
+/// resourceVersion always stay, and so does the annotation [`TRIGGER_TIME`], by which it is measured how long a change took.
+pub fn write(object: &Object, out: &mut Vec<u8>) {
+    let begin = out.len();
+    if let View::EndpointSlice(slice) = &object.view {
+        // Strings, numbers and maps of strings can always be written.
+        if serde_json::to_writer(&mut *out, &Slice::from(&**slice)).is_ok() {
+            return;
+        }
+        out.truncate(begin);
+    }
+    out.extend_from_slice(&object.bytes);
+}
+
+/// What [`write`] writes.
+pub fn slim(object: &Object) -> Bytes {
+    if !has(object) {
+        return object.bytes.clone();
+    }
+    let mut out = Vec::with_capacity(object.bytes.len() / 2);
+    write(object, &mut out);
+    Bytes::from(out)
 }
 
 #[derive(Serialize)]
@@ -57,18 +81,18 @@ struct Metadata<'a> {
     uid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deletion_timestamp: Option<&'a str>,
-    #[serde(skip_serializing_if = "TextMap::is_empty")]
-    labels: TextMap,
-    #[serde(skip_serializing_if = "TextMap::is_empty")]
-    annotations: TextMap,
+    #[serde(skip_serializing_if = "Decisive::is_empty")]
+    labels: Decisive<'a>,
+    #[serde(skip_serializing_if = "Decisive::is_empty")]
+    annotations: Decisive<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answering<'a> {
     addresses: &'a [String],
-    #[serde(skip_serializing_if = "Conditions::are_usual")]
-    conditions: Conditions,
+    #[serde(skip_serializing_if = "is_default")]
+    conditions: EndpointConditions,
     #[serde(skip_serializing_if = "Option::is_none")]
     hints: Option<&'a EndpointHints>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,40 +101,32 @@ struct Answering<'a> {
     node_name: Option<&'a str>,
 }
 
-/// Conditions that are not what an unset one means.
-#[derive(Serialize)]
-struct Conditions {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ready: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    serving: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    terminating: Option<bool>,
-}
+/// Of labels or annotations those that matter.
+struct Decisive<'a>(&'a TextMap);
 
-impl Conditions {
-    fn are_usual(&self) -> bool {
-        self.ready.is_none() && self.serving.is_none() && self.terminating.is_none()
+impl Decisive<'_> {
+    fn entries(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter().filter(|(key, _)| decides(key) || *key == TRIGGER_TIME)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries().next().is_none()
     }
 }
 
-impl From<EndpointConditions> for Conditions {
-    fn from(EndpointConditions { ready, serving, terminating }: EndpointConditions) -> Self {
-        Self {
-            ready: ready.filter(|is| !is),
-            serving: serving.filter(|is| !is),
-            terminating: terminating.filter(|is| *is),
-        }
+impl Serialize for Decisive<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.entries())
     }
+}
+
+fn is_default(conditions: &EndpointConditions) -> bool {
+    *conditions == EndpointConditions::default()
 }
 
 impl<'a> From<&'a EndpointSlice> for Slice<'a> {
     fn from(slice: &'a EndpointSlice) -> Self {
         let meta = &slice.metadata;
-        let decisive = |map: &TextMap| -> TextMap {
-            let kept = map.iter().filter(|(key, _)| decides(key) || *key == TRIGGER_TIME);
-            kept.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-        };
         Self {
             kind: &slice.kind,
             api_version: &slice.api_version,
@@ -120,8 +136,8 @@ impl<'a> From<&'a EndpointSlice> for Slice<'a> {
                 namespace: meta.namespace.as_deref(),
                 uid: meta.uid.as_deref(),
                 deletion_timestamp: meta.deletion_timestamp.as_deref(),
-                labels: decisive(&meta.labels),
-                annotations: decisive(&meta.annotations),
+                labels: Decisive(&meta.labels),
+                annotations: Decisive(&meta.annotations),
             },
             address_type: &slice.address_type,
             endpoints: slice.endpoints.iter().map(Answering::from).collect(),
@@ -134,7 +150,7 @@ impl<'a> From<&'a Endpoint> for Answering<'a> {
     fn from(endpoint: &'a Endpoint) -> Self {
         Self {
             addresses: &endpoint.addresses,
-            conditions: endpoint.conditions.into(),
+            conditions: conditions(endpoint.conditions),
             hints: endpoint.hints.as_deref(),
             hostname: endpoint.hostname.as_deref(),
             node_name: endpoint.node_name.as_deref(),
@@ -149,9 +165,12 @@ mod tests {
     use super::*;
     use crate::Resource;
 
-    fn slimmed(resource: Resource, object: &Value) -> Option<Value> {
+    fn slimmed(resource: Resource, object: &Value) -> Value {
         let object = Object::decode(resource, Bytes::from(object.to_string())).unwrap();
-        slim(&object).map(|bytes| serde_json::from_slice(&bytes).unwrap())
+        let mut behind = b"1".to_vec();
+        write(&object, &mut behind);
+        assert_eq!(behind[1..], slim(&object));
+        serde_json::from_slice(&slim(&object)).unwrap()
     }
 
     #[test]
@@ -202,13 +221,13 @@ mod tests {
             },
             "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
         });
-        assert_eq!(slimmed(Resource::EndpointSlices, &whole), Some(slim.clone()));
-        assert_eq!(slimmed(Resource::EndpointSlices, &slim), Some(slim), "what is slim stays as it is");
+        assert_eq!(slimmed(Resource::EndpointSlices, &whole), slim);
+        assert_eq!(slimmed(Resource::EndpointSlices, &slim), slim, "what is slim stays as it is");
     }
 
     #[test]
-    fn other_kinds_have_no_slim_form() {
+    fn other_kinds_come_whole() {
         let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "a"}});
-        assert_eq!(slimmed(Resource::Namespaces, &namespace), None);
+        assert_eq!(slimmed(Resource::Namespaces, &namespace), namespace);
     }
 }

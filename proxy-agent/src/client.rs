@@ -185,7 +185,8 @@ impl Client {
     /// A client of the same server that shares no connection with this one, and each of whose requests has one for itself:
     /// for another thread's runtime, and for what must not wait behind anything.
     pub fn apart(&self) -> Self {
-        Self::over(Arc::clone(&self.inner.server), false, self.inner.authorization.clone())
+        let apart = Self::over(Arc::clone(&self.inner.server), false, self.inner.authorization.clone());
+        Self { accept: self.accept.clone(), ..apart }
     }
 
     /// The same client, which asks for [slim](model::slim) objects: all that an agent keeps is in them.

@@ -14,12 +14,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use model::endpoints::{DNS_PORT, SERVICE_NAME, TRIGGER_TIME};
-use model::slim::decides;
 use model::types::{
     BalancerStatus, EdgeAssignment, EndpointSlice, LoadBalancer, Node, NodeResources, ObjectMeta, Service, ServiceCidr,
     TextMap,
 };
-use model::{Key, Resource, Revision};
+use model::{Key, Resource, Revision, slim};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -203,6 +202,8 @@ fn slim_slice(slice: &mut EndpointSlice) {
         endpoint.target_ref = None;
         // Topology is decided by the hints.
         endpoint.zone = None;
+        // As the server writes it for agents, so that both are equal.
+        endpoint.conditions = slim::conditions(endpoint.conditions);
     }
     slice.endpoints.shrink_to_fit();
     slice.ports.shrink_to_fit();
@@ -210,7 +211,7 @@ fn slim_slice(slice: &mut EndpointSlice) {
 
 fn slim_metadata(metadata: &mut ObjectMeta) {
     let whole = std::mem::take(metadata);
-    let kept = |map: TextMap| -> TextMap { map.into_iter().filter(|(key, _)| decides(key)).collect() };
+    let kept = |map: TextMap| -> TextMap { map.into_iter().filter(|(key, _)| slim::decides(key)).collect() };
     *metadata = ObjectMeta {
         annotations: kept(whole.annotations),
         deletion_timestamp: whole.deletion_timestamp,

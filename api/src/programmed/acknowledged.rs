@@ -33,7 +33,7 @@ const MAX_REFUSED: usize = 1000;
 const MAX_REFUSED_BYTES: usize = 1024;
 /// Bytes of what tells an agent's process from another.
 const MAX_AGENT_BYTES: usize = 64;
-/// All agents together acknowledge every change no more often than this.
+/// All agents together acknowledge every change no more often than this, up to five thousand of them.
 const EACH: Duration = Duration::from_millis(1);
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_INTERVAL: Duration = Duration::from_secs(5);

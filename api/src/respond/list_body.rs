@@ -39,7 +39,7 @@ impl Item {
     fn write(self, out: &mut Vec<u8>, object: &Arc<Object>) {
         match self {
             Self::Object => out.extend_from_slice(&object.bytes),
-            Self::Slim => out.extend_from_slice(&slim::or_whole(object)),
+            Self::Slim => slim::write(object, out),
             Self::Metadata(version) => table::partial_metadata(out, object, version),
             Self::Row(table, now) => table.row(out, object, now),
         }

@@ -47,7 +47,7 @@ impl Renderer {
     }
 
     /// The event's line where that is one that the store has made, the same bytes for all.
-    pub fn made(&self, event: &Event) -> Option<Bytes> {
+    pub fn made<'a>(&self, event: &'a Event) -> Option<&'a Bytes> {
         if self.format == Format::Protobuf || self.resource.info().stored_as.is_some() {
             return None;
         }
@@ -72,7 +72,7 @@ impl Renderer {
             }
             Render::Slim => {
                 let object = events::shown(self.resource, object);
-                write(self.format, out, kind.as_str(), &slim::or_whole(&object));
+                write(self.format, out, kind.as_str(), &slim::slim(&object));
             }
             Render::Metadata(version) => {
                 let mut text = Vec::with_capacity(512);

@@ -167,10 +167,31 @@ async fn agents_ask_for_slices_without_what_decides_nothing() {
         );
     }
     for name in ["a", "b"] {
-        assert_eq!(filtered.brief().await, format!("ADDED {name}"));
+        let event = filtered.next().await.unwrap();
+        assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!(name)));
+        assert_eq!(event["object"]["endpoints"], slim["endpoints"]);
         assert_eq!(whole.next().await.unwrap()["object"]["endpoints"][0]["targetRef"]["name"], "p");
     }
-    // Other kinds have no other form.
+    // The label that it was chosen by is none that agents read; it ceases to match all the same.
+    let patch = json!({"metadata": {"labels": {"tier": null}}}).to_string();
+    app.with_body("PATCH", &format!("{SLICES}/a"), "application/merge-patch+json", patch).await;
+    assert_eq!(lines.brief().await, "MODIFIED a");
+    for expected in ["ADDED c", "ADDED d", "DELETED a"] {
+        assert_eq!(filtered.brief().await, expected);
+    }
+    app.delete(&format!("{SLICES}/b")).await;
+    let deleted = lines.next().await.unwrap();
+    assert_eq!((&deleted["type"], &deleted["object"]["endpoints"]), (&json!("DELETED"), &slim["endpoints"]));
+    let marked = format!(
+        "{SLICES}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
+    );
+    let mut marked = Lines::open_at(&app, &marked, SLIM).await;
+    for expected in ["ADDED a", "ADDED c", "ADDED d"] {
+        assert_eq!(marked.brief().await, expected);
+    }
+    let bookmark = marked.next().await.unwrap();
+    assert_eq!((&bookmark["type"], &bookmark["object"]["kind"]), (&json!("BOOKMARK"), &json!("EndpointSlice")));
+    // Other kinds come whole.
     app.service("web", json!({})).await;
     let path = format!("{SERVICES}/web");
     assert_eq!(app.get_as(&path, SLIM).await.json()["spec"], app.get(&path).await.json()["spec"]);

@@ -50,7 +50,7 @@ pub async fn open(arguments: &Arguments) -> Result<Vec<Watcher>, LoadError> {
     let failed = |source| LoadError::Client { doing: "watching EndpointSlices", source };
     let mut opening = JoinSet::new();
     for _ in 0..arguments.watchers {
-        let (client, namespace) = (arguments.client.apart(), arguments.namespace.clone());
+        let (client, namespace) = (arguments.client.apart().slim(), arguments.namespace.clone());
         opening.spawn(async move { Watcher::open(client, namespace).await });
     }
     let mut watchers = Vec::new();

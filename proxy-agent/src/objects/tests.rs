@@ -44,6 +44,56 @@ fn a_slice_keeps_what_decides_about_traffic() {
     assert_eq!(endpoint.hostname.as_deref(), Some("h"), "it is a name of the endpoint's");
 }
 
+/// What a server leaves out for agents is what they would not keep.
+#[test]
+fn a_slim_slice_is_kept_as_the_whole_one() {
+    let flags = [json!({}), json!({"ready": null}), json!({"ready": true}), json!({"ready": false})];
+    let mut endpoints: Vec<serde_json::Value> = Vec::new();
+    for ready in &flags {
+        for (serving, terminating) in
+            [(json!(null), json!(null)), (json!(true), json!(false)), (json!(false), json!(true))]
+        {
+            let mut conditions = ready.clone();
+            conditions["serving"] = serving;
+            conditions["terminating"] = terminating;
+            endpoints.push(json!({
+                "addresses": ["10.0.0.1", "10.0.0.2"], "conditions": conditions, "hostname": "h", "nodeName": "n", "zone": "z",
+                "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]},
+                "targetRef": {"kind": "Pod", "name": "p", "uid": "u"}, "deprecatedTopology": {"a": "b"},
+            }));
+        }
+    }
+    endpoints.push(json!({"addresses": ["fd00::1"], "conditions": null, "hints": {}}));
+    let labels = json!({"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": "", "app": "web"});
+    let annotations = json!({
+        "endpoints.kubernetes.io/last-change-trigger-time": "2024-01-02T03:04:05.25Z", "portolan.dev/weights": "10.0.0.1=5",
+        "other": "x",
+    });
+    let port = json!({"name": "http", "port": 80, "protocol": "TCP", "appProtocol": "h2c"});
+    for (kind, labels, endpoints, ports) in [
+        ("IPv4", labels.clone(), json!(endpoints), json!([port, {"name": ""}, {}])),
+        ("IPv6", labels.clone(), json!(endpoints), json!(null)),
+        ("FQDN", labels, json!(null), json!([])),
+        ("IPv4", json!({}), json!([]), json!([port])),
+    ] {
+        let whole = bytes(json!({
+            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": kind,
+            "metadata": {
+                "name": "a", "namespace": "b", "uid": "u", "resourceVersion": "7", "labels": labels, "annotations": annotations,
+                "deletionTimestamp": "2024-01-02T03:04:05Z", "generation": 3,
+            },
+            "endpoints": endpoints, "ports": ports,
+        }));
+        let object = model::Object::decode(Resource::EndpointSlices, whole.clone().into()).unwrap();
+        let kept = |bytes: &[u8]| {
+            let Decoded { key, revision, noun } = decode(Resource::EndpointSlices, bytes).unwrap();
+            let Noun::Slice { slice, service, triggered } = noun else { panic!("not a slice") };
+            (key, revision, slice, service, triggered)
+        };
+        assert_eq!(kept(&slim::slim(&object)), kept(&whole), "{kind}");
+    }
+}
+
 #[test]
 fn a_slice_without_the_label_belongs_to_nobody() {
     let decoded = decode(Resource::EndpointSlices, &bytes(json!({"metadata": {"name": "a", "namespace": "b"}})));

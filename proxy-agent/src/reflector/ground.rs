@@ -9,7 +9,8 @@
 //!   they are passed once more, at no cost;
 //! - or the newest object that was seen, if that is newer than the Lease, is there exactly as it was.
 //!
-//! Neither: list. A watch that follows its own list needs no proof.
+//! Neither: list. So does a server that writes objects in another shape than the one before it did. A watch that follows its own
+//! list needs no proof.
 
 use bytes::Bytes;
 use model::{Key, Resource, Revision};
@@ -181,5 +182,23 @@ mod tests {
         assert_eq!(lineage.epoch(), 1, "an older one is evidence");
         assert!(prove(&client, &lineage, 1, &by_lease).await.unwrap().is_err());
         assert_eq!(lineage.epoch(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_object_is_compared_in_the_shape_in_which_it_came() {
+        let slim =
+            json!({"metadata": {"name": "a", "namespace": "b", "uid": "u", "resourceVersion": "95"}, "endpoints": []});
+        let mut whole = slim.clone();
+        whole["metadata"]["generation"] = json!(3);
+        let fake = Fake::bare(vec![Reply::json(200, &slim), Reply::json(200, &whole)]).await;
+        let client = Client::new(&fake.url(), None, None).unwrap().slim();
+        let lineage = Lineage::default();
+        let proof = Proof::Object { path: "/slice".into(), revision: 95, bytes: slim.to_string().into() };
+        assert!(prove(&client, &lineage, 0, &proof).await.unwrap().is_ok());
+        assert!(
+            prove(&client, &lineage, 0, &proof).await.unwrap().is_err(),
+            "by another server: listed, which is safe"
+        );
+        assert_eq!(lineage.epoch(), 0, "and tells nothing of another database");
     }
 }

@@ -194,12 +194,12 @@ fn stale(state: &State, services: &[Arc<Object>]) -> Vec<Key> {
         let stale = services.iter().filter(|service| !is_derived(state, service));
         stale.map(|service| service.key.clone()).collect()
     };
-    let (own, others) = services.split_at(services.len() / threads);
+    let (own, others) = services.split_at(services.len().div_ceil(threads));
     std::thread::scope(|scope| {
         let begin = |share| std::thread::Builder::new().spawn_scoped(scope, move || of(share)).ok();
         let begun: Vec<_> = others.chunks(own.len().max(1)).map(|share| (share, begin(share))).collect();
         let mut keys = of(own);
-        // Where there is no thread for them, or it has failed, the engine looks for itself.
+        // Where there is no thread for them, or it has failed, all are derived.
         let all = |share: &[Arc<Object>]| share.iter().map(|service| service.key.clone()).collect();
         for (share, thread) in begun {
             keys.extend(thread.and_then(|thread| thread.join().ok()).unwrap_or_else(|| all(share)));

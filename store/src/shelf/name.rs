@@ -6,7 +6,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 
-/// Bytes that lie in the map: as many as make it no larger than the others.
+/// Bytes that lie in the map: as many as make a short name no larger than a long one.
 const SHORT: usize = 22;
 
 /// A name; equal and in order as its bytes are.

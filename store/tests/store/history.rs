@@ -123,7 +123,7 @@ async fn a_watch_resumes_after_a_restart() {
 }
 
 fn frames(events: &[Arc<Event>]) -> Vec<(Value, Option<String>)> {
-    let frame = |event: &Arc<Event>| serde_json::from_slice(&event.frame()).unwrap();
+    let frame = |event: &Arc<Event>| serde_json::from_slice(event.frame()).unwrap();
     events.iter().map(|event| (frame(event), event.previous.as_ref().map(|object| text(object)))).collect()
 }
 
