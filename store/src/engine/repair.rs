@@ -23,6 +23,9 @@ use super::start::DEFAULT_CIDR;
 use super::state::State;
 use crate::error::Refusal;
 
+/// So many Services are shared out among the processors; fewer take no longer than the threads for that, and no heaps of theirs.
+const SHARED: usize = 256;
+
 /// Events that one start writes at most; a database in ruins needs no more of them.
 const EVENT_LIMIT: usize = 100;
 
@@ -189,7 +192,7 @@ impl Engine {
 /// The Services whose endpoints are to be derived. To compare them all takes a good part of a start, so every processor
 /// takes its share.
 fn stale(state: &State, services: &[Arc<Object>]) -> Vec<Key> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if services.len() < SHARED { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
     let of = |services: &[Arc<Object>]| -> Vec<Key> {
         let stale = services.iter().filter(|service| !is_derived(state, service));
         stale.map(|service| service.key.clone()).collect()

@@ -51,7 +51,7 @@ async fn a_watch_sees_every_change_once_and_in_order() {
     for event in &events {
         let line = event.frame();
         assert!(line.ends_with(b"}\n"));
-        let frame: Value = serde_json::from_slice(&line).unwrap();
+        let frame: Value = serde_json::from_slice(line).unwrap();
         assert_eq!(frame["type"], event.kind.as_str());
         assert_eq!(frame["object"]["metadata"]["resourceVersion"], event.revision.to_string());
         // One allocation: the object is a slice of the line.

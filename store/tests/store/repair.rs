@@ -89,7 +89,8 @@ async fn stale_and_missing_endpoints_are_derived() {
 #[tokio::test]
 async fn of_many_services_those_are_derived_whose_endpoints_are_stale() {
     let mut home = home().await;
-    for i in 0..9 {
+    // So many that every processor has a share.
+    for i in 0..300 {
         home.create(Resource::Services, web(&format!("web-{i}"))).await.unwrap();
     }
     let before = home.store.revision();
@@ -99,12 +100,12 @@ async fn of_many_services_those_are_derived_whose_endpoints_are_stale() {
         format!("resource = '{resource}' AND (name = '{name}' OR name LIKE '{name}-_____')")
     };
     let first = of("web-0", "endpointslices");
-    let last = of("web-7", "endpoints");
+    let last = of("web-99", "endpoints");
     edit(&mut home, &format!("DELETE FROM log WHERE {first} OR {last}")).await;
     // One for each that was missing, and nothing for the others.
     assert_eq!(home.store.revision(), before + 2);
-    assert_eq!(home.names(Resource::EndpointSlices, "default").len(), 10);
-    assert!(home.names(Resource::Endpoints, "default").contains(&"web-7".to_owned()));
+    assert_eq!(home.names(Resource::EndpointSlices, "default").len(), 301);
+    assert!(home.names(Resource::Endpoints, "default").contains(&"web-99".to_owned()));
 }
 
 #[tokio::test]
