@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     // Only a name in listings; nothing depends on it.
     let _ = nix::sys::prctl::set_name(c"portolan");
     let cli = Cli::parse();
-    if !matches!(cli.command, Command::Agent(_)) {
+    // A server wants them when it has much to keep, and says so itself.
+    if !matches!(cli.command, Command::Agent(_) | Command::Server(_)) {
         memory::restore_pages();
     }
     // What happens to a thousand nodes is a number in a report, and no thousand lines.

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use tracing::info;
 
 use crate::cli::ServerArgs;
-use crate::{Failure, files};
+use crate::{Failure, files, memory};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
 
@@ -59,6 +59,28 @@ pub fn run(args: ServerArgs) -> Result<(), Failure> {
     served
 }
 
+/// A database of so many bytes is read into huge pages.
+const LARGE_BYTES: u64 = 8 << 20;
+
+/// So many objects are worth huge pages: with fewer, most of such a page would be empty.
+const LARGE_OBJECTS: usize = 4096;
+
+/// Lets the heap have huge pages when there is enough to fill them.
+async fn grow(store: store::Store) {
+    let mut revisions = store.revisions();
+    let mut next = 0;
+    loop {
+        // There is an object for each revision at most.
+        let Ok(revision) = revisions.wait_for(|revision| *revision >= next).await.map(|revision| *revision) else {
+            return;
+        };
+        let objects: usize = model::Resource::ALL.into_iter().map(|resource| store.size(resource, None)).sum();
+        let Some(lacking) = LARGE_OBJECTS.checked_sub(objects).filter(|lacking| *lacking > 0) else { break };
+        next = revision + lacking as u64;
+    }
+    memory::restore_pages();
+}
+
 /// What requests are held to, and recorded in.
 struct Bounds {
     limits: api::Limits,
@@ -73,8 +95,13 @@ async fn serve(
     advertised: store::Api,
     pod_ranges: Vec<store::PodRange>,
 ) -> Result<(), Failure> {
+    let path = args.data_dir.join("portolan.db");
+    // What cannot be told is opened in a moment, or refused there.
+    if std::fs::metadata(&path).is_ok_and(|file| file.len() >= LARGE_BYTES) {
+        memory::restore_pages();
+    }
     let store = store::Store::open(store::Config {
-        path: args.data_dir.join("portolan.db"),
+        path,
         service_cidrs: args.service_cidr.clone(),
         node_ports: args.node_port_range.clone(),
         history: store::History {
@@ -91,6 +118,7 @@ async fn serve(
     .map_err(|e| Failure::new("opening the store", &e))?;
 
     let handle = store.clone();
+    tokio::spawn(grow(store.clone()));
     let issuer: Arc<dyn api::Issuer> =
         Arc::new(issuer::NodeIssuer::new(pki.authority, pki.ca_pem.clone(), args.cluster_signing_duration));
     let (beats, controller) =
